@@ -1,1 +1,24 @@
-//! What a testbed is.
+//! What a testbed is: **YAML text → [`spec`] → [`topology`] → [`plan`] → running guests**.
+//!
+//! Four pure functions decide everything; one engine ([`orchestrate`]) carries it out; effects (`backend`, `guest`)
+//! decide nothing. This crate knows testbeds; it knows nothing of HTTP servers or terminals.
+//!
+//! ```text
+//! error · names · addr · api ◄─ spec ◄─ topology ◄─ plan ◄─ orchestrate ─► backend, guest
+//! └────────────────────── pure ──────────────────────┘    └────── effects ──────┘
+//! ```
+
+pub mod addr;
+pub mod api;
+pub mod diagnostic;
+pub mod error;
+pub mod names;
+pub mod orchestrate;
+pub mod plan;
+pub mod spec;
+pub mod topology;
+
+#[cfg(feature = "libvirt")]
+pub mod backend;
+#[cfg(feature = "libvirt")]
+pub mod guest;

@@ -1,0 +1,157 @@
+//! Addresses: MACs, subnets, and pools that hand out the lowest free address.
+//!
+//! Pure. Knows nothing of who uses an address.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::{IpAddr, Ipv4Addr},
+    str::FromStr,
+};
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// An Ethernet address, six octets (IEEE 802).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct Mac(pub [u8; 6]);
+
+impl Mac {
+    /// True for a group address, which no interface may have as its own.
+    pub fn is_multicast(self) -> bool {
+        self.0[0] & 1 == 1
+    }
+
+    /// True for 00:00:00:00:00:00.
+    pub fn is_zero(self) -> bool {
+        self.0 == [0; 6]
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl fmt::Debug for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Mac {
+    type Err = String;
+
+    /// Six pairs of hexadecimal digits joined by `:` or `-`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts: Vec<&str> = text.split([':', '-']).collect();
+        let octets: Option<Vec<u8>> = parts
+            .iter()
+            .map(|part| {
+                (part.len() == 2 && part.chars().all(|c| c.is_ascii_hexdigit())).then(|| u8::from_str_radix(part, 16).ok()).flatten()
+            })
+            .collect();
+        match octets.and_then(|octets| <[u8; 6]>::try_from(octets).ok()) {
+            Some(octets) => Ok(Mac(octets)),
+            None => Err("a MAC address is six pairs of hexadecimal digits, such as 02:00:00:00:00:01".to_string()),
+        }
+    }
+}
+
+impl TryFrom<String> for Mac {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Mac> for String {
+    fn from(mac: Mac) -> String {
+        mac.to_string()
+    }
+}
+
+/// True when `address` can belong to a machine in `subnet`: inside it, and for IPv4 neither its first nor its last.
+pub fn usable_in(subnet: &IpNet, address: IpAddr) -> bool {
+    if !subnet.contains(&address) {
+        return false;
+    }
+    match subnet {
+        // RFC 3021: both addresses of a /31 are usable, and the one of a /32.
+        IpNet::V4(net) if net.prefix_len() < 31 => address != IpAddr::V4(net.network()) && address != IpAddr::V4(net.broadcast()),
+        IpNet::V4(_) => true,
+        // RFC 4291 2.6.1: the first address is the subnet-router anycast address.
+        IpNet::V6(net) => net.prefix_len() >= 127 || address != IpAddr::V6(net.network()),
+    }
+}
+
+/// Addresses of one IPv4 subnet that are still free.
+#[derive(Debug, Clone)]
+pub struct Pool {
+    subnet: ipnet::Ipv4Net,
+    taken: BTreeSet<Ipv4Addr>,
+}
+
+impl Pool {
+    /// A pool over the subnet's usable addresses.
+    pub fn new(subnet: ipnet::Ipv4Net) -> Self {
+        Pool { subnet, taken: BTreeSet::new() }
+    }
+
+    /// Takes an address out of the pool; false when it was taken before.
+    pub fn take(&mut self, address: Ipv4Addr) -> bool {
+        self.taken.insert(address)
+    }
+
+    /// Takes every address from `from` to `to`, both included, as far as they lie in the subnet.
+    pub fn exclude(&mut self, from: Ipv4Addr, to: Ipv4Addr) {
+        let first = u32::from(from).max(u32::from(self.subnet.network()));
+        let last = u32::from(to).min(u32::from(self.subnet.broadcast()));
+        if first <= last {
+            self.taken.extend((first..=last).map(Ipv4Addr::from));
+        }
+    }
+
+    /// The lowest free address, taken, or `None` when the subnet is full.
+    pub fn next_free(&mut self) -> Option<Ipv4Addr> {
+        let address = self.subnet.hosts().find(|address| !self.taken.contains(address))?;
+        self.taken.insert(address);
+        Some(address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn macs_parse_and_print() {
+        assert_eq!("02:00:AA:00:00:01".parse::<Mac>().map(|m| m.to_string()), Ok("02:00:aa:00:00:01".to_string()));
+        for bad in ["", "02:00:00:00:00", "02:00:00:00:00:0g", "02:00:00:00:00:001", "0200.0000.0001", "+2:00:00:00:00:01"] {
+            assert!(bad.parse::<Mac>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_pool_hands_out_the_lowest_free_address_once() {
+        let mut pool = Pool::new("10.0.0.0/29".parse().expect("valid"));
+        assert!(pool.take(Ipv4Addr::new(10, 0, 0, 1)));
+        pool.exclude(Ipv4Addr::new(10, 0, 0, 3), Ipv4Addr::new(10, 0, 0, 4));
+        let rest: Vec<_> = std::iter::from_fn(|| pool.next_free()).map(|a| a.octets()[3]).collect();
+        assert_eq!(rest, [2, 5, 6]);
+    }
+
+    #[test]
+    fn network_and_broadcast_are_not_usable() {
+        let net: IpNet = "10.0.0.0/24".parse().expect("valid");
+        assert!(!usable_in(&net, "10.0.0.0".parse().expect("valid")));
+        assert!(!usable_in(&net, "10.0.0.255".parse().expect("valid")));
+        assert!(!usable_in(&net, "10.0.1.1".parse().expect("valid")));
+        assert!(usable_in(&net, "10.0.0.1".parse().expect("valid")));
+    }
+}

@@ -1,0 +1,193 @@
+//! Actions: what is asked of a deployment, and what became of it.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    error::Problem,
+    names::{DeploymentName, GuestName},
+};
+
+/// POST `/api/deployments/{name}/action`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ActionRequest {
+    /// Makes the world look like the testbed file.
+    Up(UpOptions),
+    /// Makes the world look like the empty testbed.
+    Down {},
+    /// Says what `up` would do, and does nothing. Its result is the entry's `result`: a `PlanDocument`.
+    Plan(UpOptions),
+    /// Runs a command in a guest. Its output is the action's log; its status is the entry's `exit_status`.
+    Exec(ExecRequest),
+}
+
+impl ActionRequest {
+    /// The command's name.
+    pub fn command(&self) -> Command {
+        match self {
+            ActionRequest::Up(_) => Command::Up,
+            ActionRequest::Down {} => Command::Down,
+            ActionRequest::Plan(_) => Command::Plan,
+            ActionRequest::Exec(_) => Command::Exec,
+        }
+    }
+}
+
+/// The commands that run as actions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// See [`ActionRequest::Up`].
+    Up,
+    /// See [`ActionRequest::Down`].
+    Down,
+    /// See [`ActionRequest::Plan`].
+    Plan,
+    /// See [`ActionRequest::Exec`].
+    Exec,
+    /// Making a base image; belongs to no deployment.
+    BuildImage,
+}
+
+impl std::fmt::Display for Command {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Command::Up => "up",
+            Command::Down => "down",
+            Command::Plan => "plan",
+            Command::Exec => "exec",
+            Command::BuildImage => "build_image",
+        })
+    }
+}
+
+/// How `up` and `plan` go about it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpOptions {
+    /// Only these guests (and the network); all when empty.
+    pub guests: Vec<GuestName>,
+    /// Make every guest's disks and seed anew.
+    pub provision: bool,
+    /// Run setup scripts again.
+    pub rerun_scripts: bool,
+    /// Write ACLs again even where they look right.
+    pub reapply_acl: bool,
+    /// Leave everything as it is when a step fails; the next `up` goes on from there.
+    pub keep_on_failure: bool,
+}
+
+/// A command for a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExecRequest {
+    /// The guest.
+    pub guest: GuestName,
+    /// Program and arguments; at least the program.
+    pub argv: Vec<String>,
+    /// Variables added to the program's environment.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// What the program reads on its standard input, in base64 (RFC 4648 section 4).
+    #[serde(default)]
+    pub stdin_base64: Option<String>,
+    /// The limit in seconds; none means 3600.
+    #[serde(default)]
+    pub timeout_s: Option<u64>,
+}
+
+/// 202: the action runs; follow `/api/deployments/{name}/logs/{uuid}/stream`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ActionAccepted {
+    /// The action's id.
+    pub uuid: Uuid,
+}
+
+/// Where an action is in its life: running → one of the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionState {
+    /// At work.
+    Running,
+    /// Ended with error code 0.
+    Succeeded,
+    /// Ended with another error code.
+    Failed,
+    /// Ended because it was asked to.
+    Cancelled,
+    /// The server stopped while it ran.
+    Interrupted,
+}
+
+impl std::fmt::Display for ActionState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ActionState::Running => "running",
+            ActionState::Succeeded => "succeeded",
+            ActionState::Failed => "failed",
+            ActionState::Cancelled => "cancelled",
+            ActionState::Interrupted => "interrupted",
+        })
+    }
+}
+
+/// One action in `<name>-logs.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LogEntry {
+    /// The action's log file, absolute.
+    pub log_path: String,
+    /// The action's journal: one `Event` as JSON a line, absolute.
+    pub events_path: String,
+    /// 0 is success, another number is a code's (see the error table); absent while the action runs.
+    pub error_code: Option<u16>,
+    /// What was asked.
+    pub command: Command,
+    /// When it was accepted.
+    pub started: DateTime<Utc>,
+    /// When it ended.
+    #[serde(default)]
+    pub ended: Option<DateTime<Utc>>,
+    /// Where it is in its life.
+    pub state: ActionState,
+    /// Why it did not succeed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<Problem>,
+    /// The status of the command that `exec` ran (0 to 255; 128 + n for a signal n).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_status: Option<i32>,
+    /// What the command answers beyond its log: a `PlanDocument` for `plan`, `ExecOutput` for `exec`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<serde_json::Value>,
+}
+
+/// What a command run by `exec` printed (the entry's `result`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExecOutput {
+    /// Standard output in base64.
+    pub stdout_base64: String,
+    /// Standard error in base64.
+    pub stderr_base64: String,
+    /// True when the guest agent cut one of them at its limit.
+    pub truncated: bool,
+}
+
+/// GET `/api/deployments/{name}/logs`: uuid → entry.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct LogIndex(pub BTreeMap<Uuid, LogEntry>);
+
+/// A log entry with the ids that a reader outside the index needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct LogRecord {
+    /// The action.
+    pub uuid: Uuid,
+    /// The deployment.
+    pub deployment: DeploymentName,
+    /// The entry.
+    pub entry: LogEntry,
+}

@@ -1,0 +1,34 @@
+//! Wire types that server and CLI share, below `/api`.
+//!
+//! Pure. Core types are free to change; these change only with the API.
+
+pub mod action;
+pub mod deployment;
+pub mod image;
+pub mod server;
+
+pub use action::{ActionAccepted, ActionRequest, ActionState, Command, ExecRequest, LogEntry, LogIndex, UpOptions};
+pub use deployment::{
+    CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, GuestState, NicState, OperationSummary, Phase, PlanDocument,
+    RunState,
+};
+pub use image::{BuildImage, ImageInfo};
+pub use server::{CheckResult, Health, Ready, Version};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Problem;
+
+/// The body of every response that is not a success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ErrorBody {
+    /// The problem itself: `code`, `message`, `hint`, `causes`, `at`, `diagnostics`.
+    // `flatten` loses places only when reading nested documents by hand; here both ends are ours and it keeps the
+    // documented shape.
+    #[serde(flatten)]
+    pub problem: Problem,
+    /// The request's id, also in the `x-request-id` header and in the server's log.
+    #[serde(default)]
+    pub request_id: String,
+}

@@ -1,0 +1,49 @@
+//! The server itself as the API shows it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// GET `/api/version`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Version {
+    /// The server's version (semantic versioning 2.0).
+    pub version: String,
+    /// The API's version.
+    pub api: u32,
+    /// The installation's id, which everything made by this server carries.
+    pub installation: String,
+    /// `master` or `client`.
+    pub mode: String,
+}
+
+/// GET `/api/health`: the process answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Health {
+    /// Always `ok`.
+    pub status: String,
+}
+
+/// GET `/api/ready`: 200 when every part is ready, 503 when one is not; the same body either way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Ready {
+    /// True when every required part is ready.
+    pub ready: bool,
+    /// Each part: libvirt, kvm, ovn, ovs, docker, store, disk, micro.
+    pub parts: Vec<CheckResult>,
+}
+
+/// One part's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CheckResult {
+    /// The part.
+    pub part: String,
+    /// True when it does what it is for.
+    pub ok: bool,
+    /// False when testbeds run without it, only less well (KVM, Docker).
+    pub required: bool,
+    /// What was found.
+    pub detail: String,
+    /// What to do when it is not ok.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}

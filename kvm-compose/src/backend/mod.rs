@@ -1,0 +1,3 @@
+//! Adapters to the real parts, and the local host that calls them.
+
+pub mod local;

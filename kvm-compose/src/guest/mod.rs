@@ -1,0 +1,1 @@
+//! Work inside and around a guest.

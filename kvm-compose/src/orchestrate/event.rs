@@ -1,0 +1,180 @@
+//! The one event enum: it feeds the journal on disk, the log file, the socket and the screen.
+//!
+//! Pure data and its one rendering as a line of text.
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::{
+    error::Problem,
+    names::{DeploymentName, GuestName},
+};
+
+/// An event with its time: one line of the journal.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Event {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// The action it belongs to.
+    pub operation: Uuid,
+    /// The deployment.
+    pub deployment: DeploymentName,
+    /// What happened.
+    #[serde(rename = "event")]
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum EventKind {
+    /// The action began.
+    Started {
+        /// `up`, `down`, …
+        command: String,
+    },
+    /// The plan is made.
+    Planned {
+        /// The steps, in an order in which needs come first.
+        steps: Vec<PlannedStep>,
+    },
+    /// A step is about to start. On disk before the step touches anything.
+    StepStarted {
+        /// The step's id.
+        step: String,
+    },
+    /// A step succeeded.
+    StepDone {
+        /// The step's id.
+        step: String,
+        /// How long it took, in milliseconds.
+        millis: u64,
+    },
+    /// A step failed.
+    StepFailed {
+        /// The step's id.
+        step: String,
+        /// Why.
+        problem: Problem,
+    },
+    /// What the action made is being removed.
+    Unwinding {
+        /// How many steps are undone.
+        steps: usize,
+    },
+    /// A step's undo is about to start.
+    UndoStarted {
+        /// The step's id.
+        step: String,
+    },
+    /// A step was undone.
+    UndoDone {
+        /// The step's id.
+        step: String,
+    },
+    /// A step could not be undone.
+    UndoFailed {
+        /// The step's id.
+        step: String,
+        /// Why.
+        problem: Problem,
+    },
+    /// A line of text: what a script printed, what is waited for.
+    Line {
+        /// The guest it comes from.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        guest: Option<GuestName>,
+        /// The text, without line break.
+        text: String,
+    },
+    /// Something worth knowing.
+    Warning {
+        /// The text.
+        text: String,
+    },
+    /// The action ended.
+    Finished {
+        /// `succeeded`, `failed`, `cancelled` or `interrupted`.
+        state: String,
+        /// 0, or the number of the problem's code.
+        error_code: u16,
+        /// Why it did not succeed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        problem: Option<Problem>,
+        /// How long it took, in milliseconds.
+        millis: u64,
+    },
+}
+
+/// A step of a plan as people see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedStep {
+    /// The step's id, such as `start/web`.
+    pub id: String,
+    /// What it does, in words.
+    pub what: String,
+    /// Why.
+    pub reason: String,
+    /// What it does to what is there.
+    pub impact: crate::plan::step::Impact,
+    /// The host.
+    pub host: String,
+    /// Every guest it touches.
+    pub guests: Vec<GuestName>,
+}
+
+impl Event {
+    /// The event as a line of the action's log file. Control characters of guests are taken out.
+    pub fn line(&self) -> String {
+        format!("{} {}", self.at.format("%Y-%m-%dT%H:%M:%S%.3fZ"), self.kind.text())
+    }
+}
+
+impl EventKind {
+    /// The event in words, on one line.
+    pub fn text(&self) -> String {
+        match self {
+            EventKind::Started { command } => format!("{command}: started"),
+            EventKind::Planned { steps } if steps.is_empty() => "plan: nothing to do".to_string(),
+            EventKind::Planned { steps } => format!("plan: {} step{}", steps.len(), if steps.len() == 1 { "" } else { "s" }),
+            EventKind::StepStarted { step } => format!("{step}: started"),
+            EventKind::StepDone { step, millis } => format!("{step}: done in {millis} ms"),
+            EventKind::StepFailed { step, problem } => format!("{step}: failed: {}", problem_line(problem)),
+            EventKind::Unwinding { steps } => format!("unwind: {steps} step{} to undo", if *steps == 1 { "" } else { "s" }),
+            EventKind::UndoStarted { step } => format!("{step}: undoing"),
+            EventKind::UndoDone { step } => format!("{step}: undone"),
+            EventKind::UndoFailed { step, problem } => format!("{step}: could not be undone: {}", problem_line(problem)),
+            EventKind::Line { guest: Some(guest), text } => format!("{guest}: {}", clean(text)),
+            EventKind::Line { guest: None, text } => clean(text),
+            EventKind::Warning { text } => format!("warning: {}", clean(text)),
+            EventKind::Finished { state, error_code, problem, millis } => {
+                let seconds = *millis as f64 / 1000.0;
+                match problem {
+                    None => format!("{state} in {seconds:.1} s"),
+                    Some(problem) => format!("{state} in {seconds:.1} s (error {error_code}): {}", problem_line(problem)),
+                }
+            }
+        }
+    }
+}
+
+fn problem_line(problem: &Problem) -> String {
+    let mut line = problem.message.clone();
+    for cause in &problem.causes {
+        line.push_str(": ");
+        line.push_str(cause);
+    }
+    if let Some(hint) = &problem.hint {
+        line.push_str(" (hint: ");
+        line.push_str(hint);
+        line.push(')');
+    }
+    clean(&line)
+}
+
+/// Takes control characters (C0, C1, line breaks) out, so that a guest cannot drive a terminal through a log.
+pub fn clean(text: &str) -> String {
+    text.chars().filter_map(|c| if c == '\n' || c == '\t' { Some(' ') } else { (!c.is_control()).then_some(c) }).collect()
+}

@@ -1,0 +1,260 @@
+//! The blueprint: every path, name, XML text, row and argument of a deployment, decided.
+//!
+//! Pure data. Whoever carries it out has nothing left to decide. Serialised as it is, so that a step can travel to
+//! another host.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::names::{DeploymentName, GuestName, HostName, InstallationId};
+
+/// Everything a deployment consists of. The empty one (no rows, no guests) is what `down` aims at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blueprint {
+    /// The server that owns all of it.
+    pub installation: InstallationId,
+    /// The deployment.
+    pub deployment: DeploymentName,
+    /// The deployment's own folder; every file of the blueprint lies below it.
+    pub folder: PathBuf,
+    /// The logical network, in an order in which each row's references come before it.
+    pub rows: Vec<Row>,
+    /// The guests, by name.
+    pub guests: Vec<GuestBlueprint>,
+}
+
+/// One row of OVN's northbound database, as far as we manage it (ovn-nb(5)).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    /// What it is within the deployment, such as `switch/lan` or `port/web/0`: unique, and kept in `external_ids`.
+    pub key: RowKey,
+    /// The table, such as `Logical_Switch`.
+    pub table: Table,
+    /// The columns we manage; others are left alone.
+    pub columns: BTreeMap<String, Column>,
+    /// The row and its column that list this one: a port belongs to a switch's `ports`.
+    pub parent: Option<(RowKey, String)>,
+}
+
+/// A row's name within its deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RowKey(pub String);
+
+impl std::fmt::Display for RowKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The tables of the northbound database that hold our rows. All have an `external_ids` column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Table {
+    /// A layer-2 segment.
+    #[serde(rename = "Logical_Switch")]
+    LogicalSwitch,
+    /// A port of a switch: a guest's, or the switch's end of a router port.
+    #[serde(rename = "Logical_Switch_Port")]
+    LogicalSwitchPort,
+    /// A layer-3 router.
+    #[serde(rename = "Logical_Router")]
+    LogicalRouter,
+    /// A port of a router.
+    #[serde(rename = "Logical_Router_Port")]
+    LogicalRouterPort,
+    /// A static route of a router.
+    #[serde(rename = "Logical_Router_Static_Route")]
+    StaticRoute,
+    /// What OVN's DHCP server answers on a subnet.
+    #[serde(rename = "DHCP_Options")]
+    DhcpOptions,
+}
+
+impl Table {
+    /// All tables, those without a parent first.
+    pub const ALL: &'static [Table] = &[
+        Table::LogicalSwitch,
+        Table::LogicalRouter,
+        Table::DhcpOptions,
+        Table::LogicalSwitchPort,
+        Table::LogicalRouterPort,
+        Table::StaticRoute,
+    ];
+
+    /// The table's name in the schema.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Table::LogicalSwitch => "Logical_Switch",
+            Table::LogicalSwitchPort => "Logical_Switch_Port",
+            Table::LogicalRouter => "Logical_Router",
+            Table::LogicalRouterPort => "Logical_Router_Port",
+            Table::StaticRoute => "Logical_Router_Static_Route",
+            Table::DhcpOptions => "DHCP_Options",
+        }
+    }
+}
+
+/// The value of a column (RFC 7047 section 5.1, reduced to what the northbound tables use).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Column {
+    /// One string.
+    Text(String),
+    /// One boolean.
+    Flag(bool),
+    /// A set of strings, sorted.
+    Set(Vec<String>),
+    /// A map of strings.
+    Map(BTreeMap<String, String>),
+    /// A set of references to other rows of the same deployment, sorted; empty is "none".
+    Refs(Vec<RowKey>),
+}
+
+/// One guest, decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestBlueprint {
+    /// Its name.
+    pub name: GuestName,
+    /// The host it stands on.
+    pub host: HostName,
+    /// Why it stands there, for `plan`.
+    pub placement: String,
+    /// Files that must be there before anything starts: images, kernels.
+    pub bases: Vec<PathBuf>,
+    /// Its disks.
+    pub volumes: Vec<Volume>,
+    /// Its NoCloud seed.
+    pub seed: Option<Seed>,
+    /// Its libvirt domain.
+    pub domain: Domain,
+    /// When it counts as ready.
+    pub ready: Readiness,
+    /// What runs in it once it is ready, in order.
+    pub scripts: Vec<Script>,
+}
+
+/// A disk of a guest. The path ends in a digest of the content's origin, so the same path means the same disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Volume {
+    /// Where it is made, below the deployment's folder.
+    pub path: PathBuf,
+    /// What it is made from.
+    pub base: PathBuf,
+    /// The base's format.
+    pub base_format: DiskFormat,
+    /// A linked clone holds only differences; a deep copy stands alone.
+    pub deep_copy: bool,
+}
+
+/// A disk image's format (qemu-img(1)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskFormat {
+    /// A plain image.
+    Raw,
+    /// QEMU's copy-on-write format, version 2 or 3.
+    Qcow2,
+}
+
+impl DiskFormat {
+    /// The name that QEMU and libvirt use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DiskFormat::Raw => "raw",
+            DiskFormat::Qcow2 => "qcow2",
+        }
+    }
+}
+
+/// An ISO 9660 image labelled `cidata` (cloud-init's NoCloud data source). The path ends in a digest of the files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seed {
+    /// Where it is written, below the deployment's folder.
+    pub path: PathBuf,
+    /// File name → content.
+    pub files: BTreeMap<String, String>,
+}
+
+/// A persistent libvirt domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Domain {
+    /// libvirt's name.
+    pub name: String,
+    /// libvirt's UUID.
+    pub uuid: Uuid,
+    /// The guest it is.
+    pub guest: GuestName,
+    /// The whole XML, our metadata included (but for the operation, which the executor puts in `{operation}`'s place).
+    pub xml: String,
+    /// SHA-256 of what the XML says, in hexadecimal; kept in the metadata and compared by `diff`.
+    pub digest: String,
+    /// Names of the OVN ports it plugs, which are the `interfaceid`s of its NICs.
+    pub ports: Vec<Uuid>,
+    /// Where libvirt writes what the guest's serial console says.
+    pub console_log: PathBuf,
+    /// Memory in MiB, for placement and `ps`.
+    pub memory_mb: u64,
+    /// Virtual CPUs.
+    pub cpus: u32,
+}
+
+/// The text in `Domain::xml` that the executor replaces by the operation's uuid.
+pub const OPERATION_MARK: &str = "{operation}";
+
+/// The XML namespace of our element in a domain's `<metadata>`.
+pub const METADATA_NAMESPACE: &str = "https://testbedos.dev/xmlns/domain/1";
+
+/// When a guest counts as ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// The fact that is waited for.
+    pub condition: ReadyCondition,
+    /// The limit, in seconds.
+    pub timeout_s: u64,
+}
+
+/// A fact about a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadyCondition {
+    /// libvirt says that it runs.
+    Running,
+    /// Its guest agent answers.
+    Agent,
+}
+
+impl std::fmt::Display for ReadyCondition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ReadyCondition::Running => "the domain runs",
+            ReadyCondition::Agent => "the guest agent answers",
+        })
+    }
+}
+
+/// A script that must have run in a guest. Its mark in the guest is its digest: "has run" is asked, never remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Script {
+    /// `setup` or `run`.
+    pub kind: ScriptKind,
+    /// The file's name, for messages.
+    pub name: String,
+    /// The text.
+    pub content: String,
+    /// SHA-256 of kind, content and environment, in hexadecimal.
+    pub digest: String,
+    /// The limit, in seconds.
+    pub timeout_s: u64,
+}
+
+/// When a script runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ScriptKind {
+    /// Once in a guest's life.
+    Setup,
+    /// At the end of every `up`.
+    Run,
+}

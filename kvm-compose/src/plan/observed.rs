@@ -1,0 +1,94 @@
+//! What is there: the world as far as it carries a deployment's mark, and strangers in its way.
+//!
+//! Pure data, filled by a host's `observe`, compared by `diff`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::blueprint::{Column, RowKey, Table};
+use crate::names::GuestName;
+
+/// What one host (or all of them, merged) has of a deployment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// Rows of the northbound database that carry the deployment's mark.
+    pub rows: Vec<ObservedRow>,
+    /// Domains that carry it.
+    pub domains: Vec<ObservedDomain>,
+    /// Files below the deployment's folder that the engine may have made (disks, seeds, console logs).
+    pub files: BTreeSet<PathBuf>,
+    /// Ports of the integration bridge that belong to one of the deployment's guests.
+    pub bridge_ports: Vec<BridgePort>,
+    /// Things of others that hold a name the blueprint needs.
+    pub strangers: Vec<Stranger>,
+    /// Base files of the blueprint that are missing or unusable, with the reason.
+    pub missing_bases: BTreeMap<PathBuf, String>,
+}
+
+/// A row with our mark.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedRow {
+    /// The database's id of the row.
+    pub uuid: Uuid,
+    /// Our key, from `external_ids`.
+    pub key: RowKey,
+    /// Its table.
+    pub table: Table,
+    /// All columns that any blueprint may manage, references turned into keys (a reference to a row that is not ours
+    /// is the key `?<uuid>`).
+    pub columns: BTreeMap<String, Column>,
+    /// Which of our rows lists it.
+    pub parent: Option<RowKey>,
+}
+
+/// A domain with our mark.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedDomain {
+    /// libvirt's name.
+    pub name: String,
+    /// libvirt's UUID.
+    pub uuid: Uuid,
+    /// The guest it is.
+    pub guest: GuestName,
+    /// The digest in its metadata.
+    pub digest: String,
+    /// True when it has a process: running, paused or shutting down.
+    pub active: bool,
+    /// libvirt's word for its state (virsh(1) `domstate`): running, paused, shut off, crashed, …
+    pub state: String,
+    /// True when its guest agent answered just now.
+    pub agent: bool,
+    /// Digests of the scripts that have run in it since it was made; empty without an agent.
+    pub scripts: BTreeSet<String>,
+    /// `interfaceid`s of its NICs.
+    pub ports: Vec<Uuid>,
+}
+
+/// A port of the integration bridge (a row of Open vSwitch's `Interface` table).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BridgePort {
+    /// The bridge.
+    pub bridge: String,
+    /// The interface's name.
+    pub name: String,
+    /// `external_ids:iface-id`: the OVN port it is.
+    pub iface_id: String,
+    /// `external_ids:vm-id`: the domain libvirt plugged it for.
+    pub vm_id: Option<Uuid>,
+}
+
+/// Something without our mark that holds a name we need.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Stranger {
+    /// `domain`, `port`, …
+    pub kind: String,
+    /// The name it holds.
+    pub name: String,
+    /// How to tell whose it is, or how to remove it.
+    pub hint: String,
+}

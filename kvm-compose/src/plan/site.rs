@@ -1,0 +1,77 @@
+//! What `lower` must know of the place: paths, the emulator, the micro image, and what the project's files hold.
+//!
+//! Pure data, gathered by the effects before planning.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::blueprint::DiskFormat;
+use crate::names::{HostName, InstallationId};
+
+/// A host, as far as planning needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Site {
+    /// The installation.
+    pub installation: InstallationId,
+    /// The host's name.
+    pub host: HostName,
+    /// The folder that holds one folder per deployment.
+    pub deployments: PathBuf,
+    /// How guests' instructions are run.
+    pub accelerator: Accelerator,
+    /// The emulator, such as `/usr/bin/qemu-system-x86_64`.
+    pub emulator: PathBuf,
+    /// The micro image, when it is there.
+    pub micro: Option<MicroImage>,
+    /// The integration bridge of OVN, `br-int`.
+    pub bridge: String,
+    /// MTU of guests' interfaces: 1500 less Geneve's 58 bytes (RFC 8926 over IPv4).
+    pub mtu: u16,
+    /// Memory free for guests, in MiB.
+    pub free_memory_mb: u64,
+}
+
+/// How guests' instructions are run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Accelerator {
+    /// The processor runs them.
+    Kvm,
+    /// QEMU translates them (TCG), because of `reason`.
+    Tcg {
+        /// Why KVM is not used.
+        reason: String,
+    },
+}
+
+/// The built-in image for `micro` guests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MicroImage {
+    /// SHA-256 of kernel and initramfs, in hexadecimal.
+    pub digest: String,
+    /// An ELF `vmlinux` (PVH boot) or a bzImage.
+    pub kernel: PathBuf,
+    /// The initramfs.
+    pub initramfs: PathBuf,
+}
+
+/// What the files named by a testbed file hold, by the path as written.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProjectFiles {
+    /// Scripts' texts.
+    pub scripts: BTreeMap<String, String>,
+    /// Disks: where they are, and the format their header says.
+    pub disks: BTreeMap<String, DiskFile>,
+}
+
+/// A disk image that the testbed file names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskFile {
+    /// Where it is, without symbolic links.
+    pub path: PathBuf,
+    /// The format its header says.
+    pub format: DiskFormat,
+    /// Its size and time of change, as a text that differs when the file does.
+    pub version: String,
+}

@@ -1,0 +1,228 @@
+//! Steps: what a plan consists of, what each waits for, and its undo.
+//!
+//! Pure data. A step says everything its host needs; the host decides nothing.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    blueprint::{Column, Domain, Readiness, Row, RowKey, Script, Seed, Table, Volume},
+    observed::BridgePort,
+};
+use crate::names::{GuestName, HostName};
+
+/// The difference between a blueprint and the world, as steps.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// In an order in which each step's needs come before it.
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// True when the world is as the blueprint wants it.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+}
+
+/// One change of the world.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// Unique within the plan, such as `start/web`; also what people see.
+    pub id: StepId,
+    /// Where it is done.
+    pub host: HostName,
+    /// What is done.
+    pub work: Work,
+    /// Steps that must have succeeded before.
+    pub needs: Vec<StepId>,
+    /// Why, in a few words: `new`, `memory changed`, `no longer in the file`.
+    pub reason: String,
+    /// What it does to what is there.
+    pub impact: Impact,
+    /// Every guest it touches.
+    pub guests: Vec<GuestName>,
+}
+
+/// A step's name within its plan.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct StepId(pub String);
+
+impl std::fmt::Display for StepId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a step does to what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Impact {
+    /// Adds something.
+    Create,
+    /// Changes something without touching a guest.
+    InPlace,
+    /// A guest is stopped and started with its disks kept.
+    Restart,
+    /// A guest or its disk is made anew; what it held is lost.
+    Recreate,
+    /// Takes something away.
+    Remove,
+    /// Waits or runs, changes nothing that the plan owns.
+    None,
+}
+
+/// What is done. Each variant is safe to repeat: ensure present, or ensure absent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "work", rename_all = "snake_case")]
+pub enum Work {
+    /// One transaction on the northbound database, then a wait until every chassis has it.
+    Network {
+        /// What changes.
+        change: NetworkChange,
+    },
+    /// Makes a disk; present already is success.
+    CreateVolume {
+        /// The disk.
+        volume: Volume,
+    },
+    /// Writes a seed; present already is success.
+    WriteSeed {
+        /// The seed.
+        seed: Seed,
+    },
+    /// Removes a file below the deployment's folder; absent already is success.
+    RemoveFile {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Defines a domain and starts it. A domain with our mark and the same digest is only started.
+    StartDomain {
+        /// The domain.
+        domain: Box<Domain>,
+    },
+    /// Stops a domain and keeps its definition: the undo of starting one that was there.
+    StopDomain {
+        /// libvirt's name.
+        name: String,
+        /// libvirt's UUID.
+        uuid: Uuid,
+    },
+    /// Stops and undefines a domain with our mark; absent already is success.
+    RemoveDomain {
+        /// libvirt's name.
+        name: String,
+        /// libvirt's UUID.
+        uuid: Uuid,
+    },
+    /// Takes a port off the integration bridge that its guest left behind.
+    RemoveBridgePort {
+        /// The port.
+        port: BridgePort,
+    },
+    /// Waits until a guest is ready.
+    AwaitReady {
+        /// The guest.
+        guest: GuestName,
+        /// libvirt's name.
+        domain: String,
+        /// libvirt's UUID.
+        uuid: Uuid,
+        /// What is waited for, and how long.
+        ready: Readiness,
+        /// Where the guest's console output is, for the message.
+        console_log: PathBuf,
+    },
+    /// Runs a script in a guest through its agent.
+    RunScript {
+        /// The guest.
+        guest: GuestName,
+        /// libvirt's UUID.
+        uuid: Uuid,
+        /// The script.
+        script: Script,
+    },
+}
+
+/// A change of the northbound database, done in one transaction.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkChange {
+    /// Rows to add. Their references name rows that are there or that are added here.
+    pub insert: Vec<Row>,
+    /// Columns to set.
+    pub update: Vec<RowUpdate>,
+    /// Rows to take away.
+    pub delete: Vec<RowDelete>,
+}
+
+impl NetworkChange {
+    /// True when nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.insert.is_empty() && self.update.is_empty() && self.delete.is_empty()
+    }
+}
+
+/// New values of some columns of a row that is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowUpdate {
+    /// The row.
+    pub key: RowKey,
+    /// Its table.
+    pub table: Table,
+    /// Column → value wanted.
+    pub to: std::collections::BTreeMap<String, Column>,
+    /// Column → value before, for the undo.
+    pub from: std::collections::BTreeMap<String, Column>,
+}
+
+/// A row to take away, found by its key and our mark.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowDelete {
+    /// The row.
+    pub key: RowKey,
+    /// Its table.
+    pub table: Table,
+    /// The row and its column that list it.
+    pub parent: Option<(RowKey, String)>,
+}
+
+impl Work {
+    /// What takes this work back, or nothing when there is nothing to take back.
+    pub fn undo(&self) -> Option<Work> {
+        match self {
+            Work::Network { change } => {
+                let delete = change
+                    .insert
+                    .iter()
+                    .rev()
+                    .map(|row| RowDelete { key: row.key.clone(), table: row.table, parent: row.parent.clone() })
+                    .collect();
+                let update = change
+                    .update
+                    .iter()
+                    .map(|update| RowUpdate {
+                        key: update.key.clone(),
+                        table: update.table,
+                        to: update.from.clone(),
+                        from: update.to.clone(),
+                    })
+                    .collect();
+                // Deleted rows stay deleted: their guests are gone already.
+                let change = NetworkChange { insert: Vec::new(), update, delete };
+                (!change.is_empty()).then_some(Work::Network { change })
+            }
+            Work::CreateVolume { volume } => Some(Work::RemoveFile { path: volume.path.clone() }),
+            Work::WriteSeed { seed } => Some(Work::RemoveFile { path: seed.path.clone() }),
+            Work::StartDomain { domain } => Some(Work::RemoveDomain { name: domain.name.clone(), uuid: domain.uuid }),
+            Work::RemoveFile { .. }
+            | Work::StopDomain { .. }
+            | Work::RemoveDomain { .. }
+            | Work::RemoveBridgePort { .. }
+            | Work::AwaitReady { .. }
+            | Work::RunScript { .. } => None,
+        }
+    }
+}
