@@ -27,7 +27,7 @@ use crate::{
         blueprint::Blueprint,
         describe,
         observed::Observed,
-        step::{Impact, Plan, Step, StepId},
+        step::{Impact, Plan, Step, StepId, Work},
     },
 };
 use event::EventKind;
@@ -104,10 +104,11 @@ fn undo_plan(plan: &Plan, begun: &BTreeSet<StepId>) -> Plan {
             }
         }
     }
-    let steps = plan.steps.iter().rev().filter_map(|step| {
-        let undo = undone.get(&step.id)?.undo.clone()?;
+    let mut steps: Vec<Step> = Vec::new();
+    for step in plan.steps.iter().rev() {
+        let Some(undo) = undone.get(&step.id).and_then(|step| step.undo.clone()) else { continue };
         let needs = dependants.get(&step.id).into_iter().flatten().cloned().collect();
-        Some(Step {
+        let undo = Step {
             id: step.id.clone(),
             host: step.host.clone(),
             work: undo,
@@ -116,9 +117,15 @@ fn undo_plan(plan: &Plan, begun: &BTreeSet<StepId>) -> Plan {
             impact: Impact::Remove,
             guests: step.guests.clone(),
             undo: None,
-        })
-    });
-    Plan { steps: steps.collect() }
+        };
+        if let (Work::StartDomain { domain }, Work::RemoveDomain { .. }) = (&step.work, &undo.work) {
+            // A guest that is taken back takes its console's log along.
+            let work = Work::RemoveFile { path: domain.console_log.clone() };
+            steps.push(Step { id: StepId(format!("console/{}", domain.guest)), work, needs: vec![undo.id.clone()], ..undo.clone() });
+        }
+        steps.push(undo);
+    }
+    Plan { steps }
 }
 
 /// Makes the world look like the empty blueprint. Carries on past a failure, reports all, never unwinds.

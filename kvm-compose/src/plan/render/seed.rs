@@ -2,7 +2,7 @@
 //!
 //! Pure. The network configuration is version 2 in one fixed layout, which the micro image's reader relies on.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
@@ -33,14 +33,14 @@ fn network_config(guest: &Guest, mtu: u16) -> String {
         return "version: 2\nethernets: {}\n".to_string();
     }
     for nic in &guest.nics {
-        let _ = write!(text, "  {0}:\n    match:\n      macaddress: \"{1}\"\n    set-name: {0}\n    mtu: {mtu}\n", nic.name, nic.mac);
+        text += &format!("  {0}:\n    match:\n      macaddress: \"{1}\"\n    set-name: {0}\n    mtu: {mtu}\n", nic.name, nic.mac);
         if nic.assignment == Assignment::Dhcp {
             text.push_str("    dhcp4: true\n");
             continue;
         }
-        let _ = write!(text, "    addresses:\n      - \"{}\"\n", nic.address);
+        text += &format!("    addresses:\n      - \"{}\"\n", nic.address);
         if let Some(gateway) = nic.gateway {
-            let _ = write!(text, "    routes:\n      - to: \"default\"\n        via: \"{gateway}\"\n");
+            text += &format!("    routes:\n      - to: \"default\"\n        via: \"{gateway}\"\n");
         }
     }
     text
