@@ -162,10 +162,10 @@ impl<'p> Run<'p> {
     }
 
     fn end(&mut self, plan: &'p Plan, id: StepId, result: Result<(), Problem>) {
-        if let Some(step) = plan.steps.iter().find(|step| step.id == id) {
-            if let Some(busy) = self.running.get_mut(&(step.host.clone(), Class::of(&step.work))) {
-                *busy = busy.saturating_sub(1);
-            }
+        if let Some(step) = plan.steps.iter().find(|step| step.id == id)
+            && let Some(busy) = self.running.get_mut(&(step.host.clone(), Class::of(&step.work)))
+        {
+            *busy = busy.saturating_sub(1);
         }
         match result {
             Ok(()) => {

@@ -109,8 +109,7 @@ impl<'a> Differ<'a> {
         host: HostName,
         work: Work,
         needs: Vec<StepId>,
-        reason: &str,
-        impact: Impact,
+        (reason, impact): (&str, Impact),
         guests: Vec<GuestName>,
     ) -> StepId {
         let id = StepId(id);
@@ -126,8 +125,7 @@ impl<'a> Differ<'a> {
             self.master.clone(),
             work,
             Vec::new(),
-            reason,
-            impact,
+            (reason, impact),
             vec![domain.guest.clone()],
         );
         self.removed.insert(domain.guest.clone(), id.clone());
@@ -155,8 +153,7 @@ impl<'a> Differ<'a> {
                 self.master.clone(),
                 Work::RemoveBridgePort { port: port.clone() },
                 needs,
-                "its guest does not run",
-                Impact::Remove,
+                ("its guest does not run", Impact::Remove),
                 guests,
             );
             self.freed.push(id);
@@ -191,7 +188,7 @@ impl<'a> Differ<'a> {
             // A domain may hold the file open, or be defined with it.
             let needs = self.removed.values().cloned().collect();
             let work = Work::RemoveFile { path: path.clone() };
-            let id = self.push(format!("file/{kind}/{name}"), self.master.clone(), work, needs, reason, Impact::Remove, Vec::new());
+            let id = self.push(format!("file/{kind}/{name}"), self.master.clone(), work, needs, (reason, Impact::Remove), Vec::new());
             self.freed.push(id);
         }
     }
@@ -208,7 +205,7 @@ impl<'a> Differ<'a> {
         };
         // A guest leaves before its port does.
         let needs = self.removed.values().cloned().collect();
-        let id = self.push("network".to_string(), self.master.clone(), Work::Network { change }, needs, reason, impact, Vec::new());
+        let id = self.push("network".to_string(), self.master.clone(), Work::Network { change }, needs, (reason, impact), Vec::new());
         self.network = Some(id);
     }
 
@@ -228,7 +225,8 @@ impl<'a> Differ<'a> {
             needs.dedup();
             needs.extend(self.files(guest, fate, reason));
             let work = Work::StartDomain { domain: Box::new(guest.domain.clone()) };
-            let id = self.push(format!("start/{}", guest.name), guest.host.clone(), work, needs, reason, impact, vec![guest.name.clone()]);
+            let id =
+                self.push(format!("start/{}", guest.name), guest.host.clone(), work, needs, (reason, impact), vec![guest.name.clone()]);
             if let (Fate::Start { .. }, Some(step)) = (fate, self.steps.last_mut()) {
                 // It was there before: taking back means stopping it, not removing it.
                 step.undo = Some(Work::StopDomain { name: guest.domain.name.clone(), uuid: guest.domain.uuid });
@@ -254,8 +252,7 @@ impl<'a> Differ<'a> {
                 guest.host.clone(),
                 work,
                 settled.clone(),
-                reason,
-                Impact::None,
+                (reason, Impact::None),
                 vec![guest.name.clone()],
             );
             settled = vec![id];
@@ -276,8 +273,7 @@ impl<'a> Differ<'a> {
                     guest.host.clone(),
                     work,
                     before.clone(),
-                    reason,
-                    Impact::None,
+                    (reason, Impact::None),
                     vec![guest.name.clone()],
                 );
                 settled.push(id);
@@ -299,25 +295,23 @@ impl<'a> Differ<'a> {
                     guest.host.clone(),
                     work,
                     freed.clone(),
-                    reason,
-                    impact,
+                    (reason, impact),
                     vec![guest.name.clone()],
                 ));
             }
         }
-        if let Some(seed) = &guest.seed {
-            if !self.observed.files.contains(&seed.path) {
-                let work = Work::WriteSeed { seed: seed.clone() };
-                made.push(self.push(
-                    format!("seed/{}", guest.name),
-                    guest.host.clone(),
-                    work,
-                    Vec::new(),
-                    reason,
-                    Impact::Create,
-                    vec![guest.name.clone()],
-                ));
-            }
+        if let Some(seed) = &guest.seed
+            && !self.observed.files.contains(&seed.path)
+        {
+            let work = Work::WriteSeed { seed: seed.clone() };
+            made.push(self.push(
+                format!("seed/{}", guest.name),
+                guest.host.clone(),
+                work,
+                Vec::new(),
+                (reason, Impact::Create),
+                vec![guest.name.clone()],
+            ));
         }
         made
     }
@@ -331,8 +325,7 @@ impl<'a> Differ<'a> {
                 guest.host.clone(),
                 work,
                 settled.to_vec(),
-                "it runs at every up",
-                Impact::None,
+                ("it runs at every up", Impact::None),
                 vec![guest.name.clone()],
             );
         }

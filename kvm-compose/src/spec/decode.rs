@@ -24,11 +24,11 @@ pub fn spec(root: &Node, reader: &mut Reader) -> Option<Spec> {
     let machines: Vec<Machine> = machines.iter().filter_map(|node| machine(node, reader)).collect();
     let network = fields.require(reader, "network").map(|node| decode_network::network(node, reader)).unwrap_or_default();
     for key in ["tooling", "testbed_options"] {
-        if let Some(node) = fields.get(if key == "tooling" { "tooling" } else { "testbed_options" }) {
-            if reader.fields(node, &format!("`{key}`")).is_some() {
-                let at = fields.key_at(key).unwrap_or(node.at);
-                reader.warning(at, "W003", format!("`{key}` is reserved and has no effect"), None);
-            }
+        if let Some(node) = fields.get(if key == "tooling" { "tooling" } else { "testbed_options" })
+            && reader.fields(node, &format!("`{key}`")).is_some()
+        {
+            let at = fields.key_at(key).unwrap_or(node.at);
+            reader.warning(at, "W003", format!("`{key}` is reserved and has no effect"), None);
         }
     }
     fields.refuse(reader, &["extends", "include", "checks", "scenario", "labels"]);

@@ -119,10 +119,11 @@ fn choose_addresses(wrote: &[wrote::Machine], leases: &Leases, segments: &mut Se
     // What a guest has, it keeps, as long as the file leaves it free.
     for (machine_index, nic_index, switch, _) in &open {
         let lease = leases.get(&(wrote[*machine_index].name.value.clone(), *nic_index));
-        if let (Some(IpAddr::V4(address)), Some(pool)) = (lease, pools.get_mut(switch)) {
-            if pool.is_free(*address) && pool.take(*address) {
-                chosen.insert((*machine_index, *nic_index), IpAddr::V4(*address));
-            }
+        if let (Some(IpAddr::V4(address)), Some(pool)) = (lease, pools.get_mut(switch))
+            && pool.is_free(*address)
+            && pool.take(*address)
+        {
+            chosen.insert((*machine_index, *nic_index), IpAddr::V4(*address));
         }
     }
     for (machine_index, nic_index, switch, subnet) in open {
@@ -159,10 +160,10 @@ fn pool(switch: &NetworkName, subnet: ipnet::Ipv4Net, segments: &Segments) -> Po
         }
     }
     // Without a router the first address is left for one that may come: gateways are customarily there.
-    if !segments.gateways.contains_key(switch) {
-        if let Some(first) = subnet.hosts().next() {
-            pool.take(first);
-        }
+    if !segments.gateways.contains_key(switch)
+        && let Some(first) = subnet.hosts().next()
+    {
+        pool.take(first);
     }
     pool
 }

@@ -150,11 +150,11 @@ fn router_port(
     names: &mut BTreeMap<NetworkName, NetworkName>,
     reader: &mut Reader,
 ) -> Option<RouterPort> {
-    if let Some(name) = &port.name {
-        if let Some(other) = names.insert(name.value.clone(), router.clone()) {
-            let hint = Some("names of router ports are unique in the whole file".to_string());
-            reader.error(name.at, "E011", format!("router `{other}` has a port `{}` already", name.value), hint);
-        }
+    if let Some(name) = &port.name
+        && let Some(other) = names.insert(name.value.clone(), router.clone())
+    {
+        let hint = Some("names of router ports are unique in the whole file".to_string());
+        reader.error(name.at, "E011", format!("router `{other}` has a port `{}` already", name.value), hint);
     }
     let switch = port.switch.as_ref().and_then(|name| segments.find(name, reader).cloned());
     let (name, address, switch) = (port.name.as_ref()?, port.gateway_ip.as_ref()?, switch?);

@@ -113,10 +113,10 @@ impl FakeHost {
                     }
                 }
                 for row in &change.insert {
-                    if let Some((parent, _)) = &row.parent {
-                        if !world.rows.contains_key(parent) {
-                            return refuse(format!("row {} has no parent {parent}", row.key));
-                        }
+                    if let Some((parent, _)) = &row.parent
+                        && !world.rows.contains_key(parent)
+                    {
+                        return refuse(format!("row {} has no parent {parent}", row.key));
                     }
                     world.rows.insert(row.key.clone(), row.clone());
                 }
@@ -153,10 +153,10 @@ impl FakeHost {
                         return refuse(format!("domain {} has no file {path}", domain.name));
                     }
                 }
-                if let Some(old) = world.domains.get(&domain.guest) {
-                    if old.digest != domain.digest {
-                        return refuse(format!("domain {} is there with another digest", domain.name));
-                    }
+                if let Some(old) = world.domains.get(&domain.guest)
+                    && old.digest != domain.digest
+                {
+                    return refuse(format!("domain {} is there with another digest", domain.name));
                 }
                 world.files.insert(domain.console_log.clone());
                 let observed = ObservedDomain {

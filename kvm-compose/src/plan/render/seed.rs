@@ -18,10 +18,10 @@ pub fn files(guest: &Guest, instance: Uuid, mtu: u16) -> BTreeMap<String, String
     if !guest.environment.is_empty() {
         files.insert("environment".to_string(), environment(&guest.environment));
     }
-    if let GuestKind::Micro { services } = &guest.kind {
-        if !services.is_empty() {
-            files.insert("services".to_string(), services.iter().map(|(name, port)| format!("{name} {port}\n")).collect());
-        }
+    if let GuestKind::Micro { services } = &guest.kind
+        && !services.is_empty()
+    {
+        files.insert("services".to_string(), services.iter().map(|(name, port)| format!("{name} {port}\n")).collect());
     }
     files
 }
