@@ -2,6 +2,7 @@
 # The real parts one by one, for machines without systemd: does it answer, how it starts, how it stops. Each is started
 # in a session of its own, detached from the terminal, and only what was started here is stopped. Sourced by services.sh.
 
+# shellcheck disable=SC2034 # used by services.sh
 DAEMONS=(ovsdb-server ovs-vswitchd ovn-nb ovn-sb ovn-northd ovn-controller virtlogd libvirtd dockerd)
 OVS_CTL=/usr/share/openvswitch/scripts/ovs-ctl
 OVN_CTL=/usr/share/ovn/scripts/ovn-ctl
@@ -55,15 +56,19 @@ daemon_start() {
     esac
 }
 
-# Daemons that leave to the background by themselves.
-start_quietly() { quiet setsid --wait "$@"; }
+# A daemon that keeps a pipe of whoever called setup.sh open would keep that caller waiting for its end.
+# shellcheck disable=SC2016
+ALONE='for fd in /proc/$$/fd/*; do fd=${fd##*/}; if [ "$fd" -gt 2 ]; then eval "exec $fd>&-"; fi; done
+    if [ -n "$0" ]; then echo $$ >"$0"; fi
+    exec "$@"'
 
-# Daemons that stay in the foreground; $! would be the shell's child, the pid file holds the daemon itself.
+# Daemons that leave to the background by themselves.
+start_quietly() { quiet setsid --wait bash -c "$ALONE" '' "$@"; }
+
+# Daemons that stay in the foreground: the shell that writes the pid file becomes the daemon.
 start_detached() { # NAME COMMAND...
     local name=$1; shift
-    # shellcheck disable=SC2016
-    setsid bash -c 'echo $$ >"$0"; exec "$@"' "$SERVICES_DIR/$name.pid" "$@" \
-        </dev/null >>"$LOG_DIR/$name.log" 2>&1 &
+    setsid bash -c "$ALONE" "$SERVICES_DIR/$name.pid" "$@" </dev/null >>"$LOG_DIR/$name.log" 2>&1 &
 }
 
 # libvirt waits until a destroyed QEMU is gone from the process table. QEMU is nobody's child by then, so on a machine
@@ -126,9 +131,12 @@ start_time() { # in clock ticks since boot; the name in field 2 may hold blanks
     cut -d' ' -f20 <<<"$stat"
 }
 
+# Each was started as the leader of a session: that is the daemon itself or what watches over it and starts it again.
 remember_pid() {
     local pid
     pid=$(daemon_pid "$1") || return 1
+    pid=$(ps -o sid= -p "$pid" | tr -d ' ')
+    [[ -n $pid ]] || return 1
     echo "$pid $(start_time "$pid")" >"$SERVICES_DIR/$1.pid"
 }
 

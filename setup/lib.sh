@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # What setup.sh and teardown.sh share: messages, --dry-run, the log, bounded waits, the record of what was done to this
 # machine, and running things as the user who called sudo. Sourced, never run.
+# shellcheck disable=SC2034 # the names below are for the files that source this one
 
 STATE_DIR=/var/lib/testbedos-setup     # what setup.sh did; teardown.sh undoes exactly this
 RUN_DIR=/run/testbedos                 # sockets; does not survive a boot
@@ -103,7 +104,7 @@ systemd_runs() { [[ -d /run/systemd/system ]]; }
 record() { # KIND VALUE: remembers it once
     dry_run && return 0
     recorded "$1" "$2" && return 0
-    [[ -d $STATE_DIR ]] || mkdir -m 0755 -p "$STATE_DIR"
+    [[ -d $STATE_DIR ]] || mkdir -p "$STATE_DIR"
     printf '%s\n' "$2" >>"$STATE_DIR/$1"
 }
 recorded() { [[ -f $STATE_DIR/$1 ]] && grep -Fxq -- "$2" "$STATE_DIR/$1"; }

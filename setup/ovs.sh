@@ -52,10 +52,10 @@ configure_ovs() {
 
 make_integration_bridge() { # DATAPATH: netdev, or empty for the kernel's
     local type=$1
-    if vsctl br-exists "$INTEGRATION_BRIDGE"; then
+    if vsctl br-exists "$INTEGRATION_BRIDGE" 2>/dev/null; then
         # Without the kernel's datapath a bridge that asks for it carries nothing, so this takes nothing away.
         if [[ $type = netdev && $(vsctl get bridge "$INTEGRATION_BRIDGE" datapath_type | tr -d '"') != netdev ]]; then
-            run vsctl set bridge "$INTEGRATION_BRIDGE" datapath_type=netdev
+            run ovs-vsctl --timeout=5 --no-wait set bridge "$INTEGRATION_BRIDGE" datapath_type=netdev
         fi
         return 0
     fi
@@ -93,12 +93,12 @@ unconfigure_ovs() {
         return 0
     fi
     while read -r bridge; do
-        run vsctl --if-exists del-br "$bridge"
+        run ovs-vsctl --timeout=5 --no-wait --if-exists del-br "$bridge"
     done < <(records bridges)
     while read -r line; do
         key=${line%%=*}
         if [[ $(get_ovs_id "$key") = "${line#*=}" ]]; then
-            run vsctl remove Open_vSwitch . external-ids "$key"
+            run ovs-vsctl --timeout=5 --no-wait remove Open_vSwitch . external-ids "$key"
         fi
     done < <(records ovs-ids)
 }

@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Packages: which ones each distribution needs, and installing only those that are missing, so that they can be removed
 # again. Sourced by setup.sh.
+# shellcheck disable=SC2034 # the lists are for the files beside this one
 
 VIRT_PACKAGES=(qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients libvirt-dev)
 BASE_PACKAGES=(openvswitch-switch ovn-central ovn-host docker.io busybox-static dropbear-bin qemu-guest-agent
@@ -69,6 +70,7 @@ wants_backports() {
 add_backports() {
     apt-cache policy qemu-system-x86 | grep -q 'bpo12' && return 0
     local mirror text
+    # shellcheck disable=SC2016 # apt's own variable
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)
     [[ -n $mirror ]] || die "no apt source for bookworm is configured, so the mirror for its backports is not known"
     say "Adding the suite bookworm-backports of $mirror ($BACKPORTS_SOURCE)"

@@ -108,19 +108,23 @@ start_daemon() {
         && wait_until "$limit" "$daemon answers (see $(daemon_log "$daemon"))" daemon_answers "$daemon"; then
         remember_pid "$daemon" || warn "$daemon: its process id is not known, so it will not be stopped"
         note "$daemon: started, pid $(cut -d' ' -f1 "$SERVICES_DIR/$daemon.pid")"
-    elif optional "$daemon"; then
-        give_up "$daemon"
     else
-        return 1
+        give_up "$daemon"
+        optional "$daemon" || return 1
+        warn "going on without $daemon, testbeds without containers do not need it"
     fi
 }
 
-give_up() { # on an optional part that does not come up: says why, and leaves nothing half started
-    local daemon=$1 pid
-    warn "going on without $daemon (testbeds without containers do not need it); the end of its log:"
-    tail -n 3 "$(daemon_log "$daemon")" | sed 's/^/    | /' >&2
-    pid=$(daemon_pid "$daemon") && kill -TERM "$pid" 2>/dev/null
-    rm -f -- "$SERVICES_DIR/$daemon.pid"
+give_up() { # says why, and leaves nothing half started
+    local daemon=$1
+    if [[ -f $(daemon_log "$daemon") ]]; then
+        printf '%s ends with:\n' "$(daemon_log "$daemon")" >&2
+        tail -n 5 "$(daemon_log "$daemon")" | sed 's/^/    | /' >&2
+    fi
+    if [[ -s $SERVICES_DIR/$daemon.pid ]]; then
+        kill -TERM "$(cut -d' ' -f1 "$SERVICES_DIR/$daemon.pid")" 2>/dev/null || true
+        rm -f -- "$SERVICES_DIR/$daemon.pid"
+    fi
 }
 
 stop_daemon() {
