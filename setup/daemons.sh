@@ -111,7 +111,18 @@ daemon_stop() { # graceful first; the caller waits and insists
     esac
 }
 
-daemon_limit() { if [[ $1 = dockerd ]]; then echo 30; else echo 20; fi; }
+daemon_kill() { # and what it was started under or watches over; guests are in sessions of their own
+    pkill -KILL -s "$1" || true
+}
+
+# libvirtd gives what still runs in it 30 s when it ends.
+daemon_limit() {
+    case $1 in
+        libvirtd) echo 45 ;;
+        dockerd) echo 30 ;;
+        *) echo 20 ;;
+    esac
+}
 
 daemon_log() {
     case $1 in

@@ -140,7 +140,7 @@ stop_daemon() {
     daemon_stop "$daemon" "$pid" || true
     if ! wait_until "$(daemon_limit "$daemon")" "$daemon (pid $pid) has stopped" gone "$pid" "$began"; then
         warn "$daemon does not stop, killing it"
-        kill -KILL "$pid" 2>/dev/null || true
+        daemon_kill "$pid"
         wait_until 10 "$daemon (pid $pid) is gone after SIGKILL" gone "$pid" "$began" || return 1
     fi
     rm -f -- "$SERVICES_DIR/$daemon.pid"
