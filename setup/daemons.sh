@@ -135,10 +135,11 @@ daemon_log() {
 
 # --- pid files: "PID STARTTIME", so that a number used again by another program is not taken for ours ---
 
-start_time() { # in clock ticks since boot; the name in field 2 may hold blanks
+start_time() { # in clock ticks since boot; the name in field 2 may hold blanks; a dead one not yet collected has none
     local stat
     stat=$(cat "/proc/$1/stat" 2>/dev/null) || return 1
     stat=${stat##*) }
+    [[ $stat != Z* ]] || return 1
     cut -d' ' -f20 <<<"$stat"
 }
 
@@ -158,4 +159,4 @@ our_pid() { # prints the pid if the process we started is alive
     [[ -n $pid && $(start_time "$pid") = "$began" ]] || return 1
     echo "$pid"
 }
-gone() { [[ $(start_time "$1") != "$2" ]]; }
+gone() { [[ $(start_time "$1" || true) != "$2" ]]; }
