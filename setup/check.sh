@@ -11,7 +11,7 @@ check_everything() {
     need_nextest
     fetch_micro_packages
     services_start
-    cd "$ROOT"
+    cd "$ROOT" || exit
     trap give_back_target EXIT
     step "Building" as_builder cargo build --workspace --locked
     make_test_image
