@@ -79,7 +79,13 @@ set_reaper() {
 }
 
 start_ovsdb() {
-    start_quietly "$OVS_CTL" --no-ovs-vswitchd --no-monitor --no-record-hostname --system-id="$(chosen_system_id)" start
+    local id
+    id=$(chosen_system_id)
+    if [[ $id = none ]]; then
+        id=main
+        record ovs-ids "system-id=$id"
+    fi
+    start_quietly "$OVS_CTL" --no-ovs-vswitchd --no-monitor --no-record-hostname --system-id="$id" start
 }
 
 # ovs-ctl insists on the kernel module wherever modules can be loaded at all; the userspace datapath does without.

@@ -19,7 +19,7 @@ chosen_system_id() {
             '["Open_vSwitch",{"op":"select","table":"Open_vSwitch","where":[],"columns":["external_ids"]}]' 2>/dev/null \
             | jq -r '.[0].rows[0].external_ids[1][]? | select(.[0] == "system-id") | .[1]') || id=''
     fi
-    echo "${id:-main}"
+    echo "${id:-none}"
 }
 
 get_ovs_id() { vsctl --if-exists get Open_vSwitch . "external-ids:$1" 2>/dev/null | tr -d '"'; }

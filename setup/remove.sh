@@ -2,6 +2,7 @@
 # The steps of teardown.sh, each of which undoes one kind of thing that setup.sh recorded. Sourced by teardown.sh.
 
 OTHER_GUESTS=()
+KEPT=() # kinds of records that a later teardown still needs
 DELETE_DATA=no
 SERVICE_UNITS=(testbedos-server.service testbedos-server.socket testbedos-server-http.socket)
 
@@ -41,6 +42,16 @@ remove_systemd_service() {
             run systemctl stop "$unit"
         fi
     done
+}
+
+# ovn-controller would make its bridge again, and without its settings could not take its chassis out.
+stop_ovn_controller() {
+    if ! systemd_runs; then stop_daemon ovn-controller; return 0; fi
+    if recorded packages ovn-host && have ovn-controller; then
+        run systemctl stop ovn-host || warn "ovn-host could not be stopped"
+    else
+        stop_unit ovn-host
+    fi
 }
 
 remove_files() {
@@ -86,6 +97,8 @@ remove_rust() {
     [[ -s $STATE_DIR/rust ]] || return 0
     if ask "Delete the Rust toolchain that setup.sh installed ($(records rust | paste -sd' '), with what was added there since)?"; then
         while IFS= read -r path; do run rm -rf -- "$path"; done < <(records rust)
+    else
+        KEPT+=(rust)
     fi
 }
 
@@ -98,6 +111,7 @@ remove_packages() {
     [[ ${#packages[@]} -gt 0 ]] || return 0
     if [[ ${#OTHER_GUESTS[@]} -gt 0 ]]; then
         warn "virtual machines that are not TestbedOS's need the packages, so they stay: ${OTHER_GUESTS[*]}"
+        KEPT+=(packages)
         return 0
     fi
     local verb=remove
@@ -109,13 +123,15 @@ remove_packages() {
 
 # Of the recorded packages those that are installed and that nothing installed later depends on.
 removable_packages() {
-    local ours package others
+    local ours package others packages
     ours=$(mktemp)
     while IFS= read -r package; do
         if installed "$package"; then echo "$package"; fi
     done < <(records packages) | sort -u >"$ours"
     while [[ -s $ours ]]; do
-        mapfile -t others < <(xargs apt-get -s remove <"$ours" 2>/dev/null | awk '$1 == "Remv" {print $2}' | sort -u | comm -23 - "$ours")
+        mapfile -t packages <"$ours"
+        mapfile -t others < <(apt-get -s remove "${packages[@]}" 2>/dev/null \
+            | awk '$1 == "Remv" {print $2}' | sort -u | grep -Fxv -f <(printf '%s\n' "${packages[@]}"))
         [[ ${#others[@]} -gt 0 ]] || break
         warn "in use by packages that came later (${others[*]}): what these need stays"
         keep_needed_by "$ours" "${others[@]}"
@@ -149,7 +165,6 @@ remove_apt_source() {
     while IFS=$'\t' read -r sum path; do
         [[ $path = "$BACKPORTS_SOURCE" ]] || continue
         remove_file "$sum" "$path"
-        APT_UPDATED=no
         apt_update
     done < <(records files)
 }
@@ -166,6 +181,15 @@ forget_everything() {
     while IFS= read -r dir; do # deepest first, and only what is empty
         if [[ -d $dir ]]; then run rmdir --ignore-fail-on-non-empty -- "$dir"; fi
     done < <(records dirs | sort -r)
-    if [[ -d $STATE_DIR/saved ]]; then run rm -rf -- "$STATE_DIR/saved"; fi
-    run rm -rf -- "$STATE_DIR" "$RUN_DIR" "$LOG_DIR"
+    run rm -rf -- "$RUN_DIR" "$LOG_DIR"
+    forget_state
+}
+
+forget_state() {
+    local kind
+    if [[ ${#KEPT[@]} = 0 ]]; then run rm -rf -- "$STATE_DIR"; return 0; fi
+    for kind in "$STATE_DIR"/*; do
+        [[ " ${KEPT[*]} " = *" ${kind##*/} "* ]] || run rm -rf -- "$kind"
+    done
+    note "$STATE_DIR keeps the record of what stays (${KEPT[*]}), for another ./teardown.sh"
 }
