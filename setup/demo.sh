@@ -53,7 +53,7 @@ show_quickstart() {
 }
 
 client_address() {
-    in_guest client ip -4 addr show | sed -n 's/.*inet \(10\.0\.1\.[0-9]*\).*/\1/p' | head -n 1
+    in_guest client ip -4 addr show | sed -n 's/.*inet \(10\.0\.1\.[0-9]*\).*/\1/p' | sed -n 1p
 }
 
 what_next() {

@@ -130,7 +130,7 @@ put_file() {
     local mode=$1 source=$2 target=$3
     make_dir "$(dirname "$target")"
     if dry_run; then echo "would write: $target"; return 0; fi
-    if [[ -e $target ]] && ! records files | cut -f2 | grep -Fxq -- "$target"; then
+    if [[ -e $target ]] && ! records files | cut -f2 | grep -Fx -- "$target" >/dev/null; then
         mkdir -p "$STATE_DIR/saved$(dirname "$target")"
         cp -a -- "$target" "$STATE_DIR/saved$target"
         warn "$target was there already; it is kept in $STATE_DIR/saved and teardown.sh puts it back"

@@ -34,7 +34,7 @@ package_name() {
 }
 
 installed() { [[ $(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null) = installed ]]; }
-available() { apt-cache policy "$1" 2>/dev/null | grep -q '^  Candidate: [^(]'; }
+available() { apt-cache policy "$1" 2>/dev/null | grep '^  Candidate: [^(]' >/dev/null; }
 
 missing_packages() { # of the names given, those not installed, one a line
     local package
@@ -68,10 +68,10 @@ wants_backports() {
 }
 
 add_backports() {
-    apt-cache policy qemu-system-x86 | grep -q 'bpo12' && return 0
+    apt-cache policy qemu-system-x86 | grep 'bpo12' >/dev/null && return 0
     local mirror text
     # shellcheck disable=SC2016 # apt's own variable
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | sed -n 1p)
     [[ -n $mirror ]] || die "no apt source for bookworm is configured, so the mirror for its backports is not known"
     say "Adding the suite bookworm-backports of $mirror ($BACKPORTS_SOURCE)"
     text=$(mktemp)

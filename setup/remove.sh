@@ -37,7 +37,7 @@ remove_systemd_service() {
     local unit
     systemd_runs || return 0
     for unit in "${SERVICE_UNITS[@]}"; do
-        records files | cut -f2 | grep -Fxq -- "/etc/systemd/system/$unit" || continue
+        records files | cut -f2 | grep -Fx -- "/etc/systemd/system/$unit" >/dev/null || continue
         if recorded enabled testbedos-server.service; then quiet systemctl disable --now "$unit"; else
             run systemctl stop "$unit"
         fi

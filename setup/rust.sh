@@ -20,7 +20,7 @@ cargo_usable() { # there, with clippy and rustfmt, and not older than the worksp
     local version
     version=$(cd "$ROOT" && as_builder_now cargo --version 2>/dev/null | awk '{print $2}') || return 1
     [[ -n $version ]] || return 1
-    [[ $(printf '%s\n%s\n' "$(wanted_rust)" "$version" | sort -V | head -n 1) = "$(wanted_rust)" ]]
+    [[ $(printf '%s\n%s\n' "$(wanted_rust)" "$version" | sort -V | sed -n 1p) = "$(wanted_rust)" ]]
 }
 as_builder_now() { DRY_RUN=no as_builder "$@"; }
 
