@@ -1,0 +1,1 @@
+//! Boots the micro image.
