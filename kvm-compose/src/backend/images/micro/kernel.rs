@@ -28,7 +28,8 @@ pub struct Kernel {
 /// The most suitable kernel below `root`: one made for virtual machines if there is one, then the newest.
 pub fn find(root: &Path) -> Result<Kernel, Problem> {
     let missing = |what: String| {
-        Problem::new(Code::ImageMissing, what).hint("run `./setup.sh`, which fetches a kernel for the micro guest (it installs none on this machine)")
+        Problem::new(Code::ImageMissing, what)
+            .hint("run `./setup.sh`, which fetches a kernel for the micro guest (it installs none on this machine)")
     };
     let boot = root.join("boot");
     let entries = std::fs::read_dir(&boot).map_err(|error| missing(format!("there is no kernel in {}", boot.display())).cause(error))?;

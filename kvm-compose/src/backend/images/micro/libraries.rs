@@ -12,8 +12,7 @@ use goblin::elf::Elf;
 use crate::error::{Code, Problem};
 
 /// Folders that the loaders of Debian, Ubuntu, Fedora and others search.
-const FOLDERS: &[&str] =
-    &["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib64", "usr/lib64", "lib", "usr/lib", "usr/local/lib"];
+const FOLDERS: &[&str] = &["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "lib64", "usr/lib64", "lib", "usr/lib", "usr/local/lib"];
 
 /// Programs' libraries: path in the guest → content.
 #[derive(Debug)]
@@ -32,11 +31,14 @@ impl Libraries {
     /// Adds all that a program needs, its loader included.
     pub fn add_needs_of(&mut self, program: &str, content: &[u8]) -> Result<(), Problem> {
         let elf = Elf::parse(content).map_err(|error| {
-            Problem::new(Code::ImageMissing, format!("{program} is not a program")).cause(error).hint("install its package again with `./setup.sh`")
+            Problem::new(Code::ImageMissing, format!("{program} is not a program"))
+                .cause(error)
+                .hint("install its package again with `./setup.sh`")
         })?;
         if let Some(loader) = elf.interpreter {
             let path = self.root.join(loader.trim_start_matches('/'));
-            let loader_content = std::fs::read(&path).map_err(|error| Problem::io(format!("reading the loader of {program}, {}", path.display()), &error))?;
+            let loader_content = std::fs::read(&path)
+                .map_err(|error| Problem::io(format!("reading the loader of {program}, {}", path.display()), &error))?;
             self.names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
             self.found.insert(loader.trim_start_matches('/').to_owned(), loader_content);
         }

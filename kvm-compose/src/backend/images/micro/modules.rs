@@ -66,18 +66,27 @@ impl Modules {
         let Some(file) = self.files.get(&name).cloned() else { return Ok(false) };
         let content = self.read(&file)?;
         let needs = needs(&content).ok_or_else(|| {
-            Problem::new(Code::ImageMissing, format!("{} is not a kernel module", file.display())).hint("fetch the kernel package again with `./setup.sh`")
+            Problem::new(Code::ImageMissing, format!("{} is not a kernel module", file.display()))
+                .hint("fetch the kernel package again with `./setup.sh`")
         })?;
         let path = file.strip_prefix(&self.folder).unwrap_or(&file).to_string_lossy().into_owned();
         let path = path.split_once(".ko").map_or(path.clone(), |(stem, _)| format!("{stem}.ko"));
         self.taken.insert(name.clone(), Module { path, content, needs: needs.clone() });
         for need in needs {
             if !self.take(&need)? {
-                return Err(Problem::new(Code::ImageMissing, format!("the kernel module {name} needs {need}, which is missing in {}", self.folder.display()))
-                    .hint("fetch the kernel package again with `./setup.sh`"));
+                return Err(Problem::new(
+                    Code::ImageMissing,
+                    format!("the kernel module {name} needs {need}, which is missing in {}", self.folder.display()),
+                )
+                .hint("fetch the kernel package again with `./setup.sh`"));
             }
         }
         Ok(true)
+    }
+
+    /// True when the module was taken as a file; one built into the kernel needs no loading.
+    pub fn is_file(&self, name: &str) -> bool {
+        self.taken.contains_key(&name.replace('-', "_"))
     }
 
     /// The files that were taken.
@@ -120,7 +129,8 @@ impl Modules {
         match file.extension().and_then(|ending| ending.to_str()) {
             Some("gz") => all(flate2::read::GzDecoder::new(content.as_slice())).map_err(doing),
             Some("zst") => {
-                let decoder = ruzstd::decoding::StreamingDecoder::new(content.as_slice()).map_err(|error| doing(std::io::Error::other(error)))?;
+                let decoder =
+                    ruzstd::decoding::StreamingDecoder::new(content.as_slice()).map_err(|error| doing(std::io::Error::other(error)))?;
                 all(decoder).map_err(doing)
             }
             Some("xz") => {
@@ -213,6 +223,7 @@ mod tests {
         let mut modules = Modules::list(root.path(), Path::new("/bin/busybox")).expect("a list");
         assert_eq!(modules.take("virtio-net"), Ok(true));
         assert_eq!(modules.take("virtio"), Ok(true));
+        assert!(modules.is_file("virtio-net") && !modules.is_file("virtio"));
         assert_eq!(modules.take("missing"), Ok(false));
         assert_eq!(
             modules.dependencies(),

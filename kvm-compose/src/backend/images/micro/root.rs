@@ -27,19 +27,16 @@ const OFFERED: &[&str] =
     &["virtio_scsi", "sr_mod", "nls_utf8", "virtio_balloon", "bridge", "8021q", "tun", "sch_netem", "sch_tbf", "sch_htb"];
 
 /// Programs beside busybox: where they are looked for.
-const PROGRAMS: &[&[&str]] = &[
-    &["usr/sbin/dropbear", "usr/bin/dropbear"],
-    &["usr/bin/dropbearkey"],
-    &["usr/sbin/qemu-ga", "usr/bin/qemu-ga"],
-];
+const PROGRAMS: &[&[&str]] =
+    &[&["usr/sbin/dropbear", "usr/bin/dropbear"], &["usr/bin/dropbearkey"], &["usr/sbin/qemu-ga", "usr/bin/qemu-ga"]];
 /// Where busybox is looked for.
 const BUSYBOX: &[&str] = &["bin/busybox", "usr/bin/busybox"];
 /// Libraries that the C library opens by itself to resolve names.
 const RESOLVER: &[&str] = &["libc.so.6", "libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2"];
 /// What the scripts call.
 const APPLETS: &[&str] = &[
-    "acpid", "cat", "chmod", "cmp", "cp", "halt", "httpd", "init", "ip", "ln", "mkdir", "mkfifo", "modprobe", "mount", "mv", "nc", "poweroff",
-    "reboot", "rm", "sh", "sleep", "sync", "udhcpc", "umount", "usleep",
+    "acpid", "cat", "chmod", "cmp", "cp", "halt", "httpd", "init", "ip", "ln", "mkdir", "mkfifo", "modprobe", "mount", "mv", "nc",
+    "poweroff", "reboot", "rm", "sh", "sleep", "sync", "udhcpc", "umount", "usleep",
 ];
 
 /// The guest's own files: path, permission bits, content.
@@ -89,7 +86,9 @@ fn program(tools: &Path, places: &[&str]) -> Result<PathBuf, Problem> {
 /// The guest's file tree.
 pub fn tree(kernel: &Kernel, tools: &Path, cancel: &Cancel) -> Result<Tree, Problem> {
     let mut tree = Tree::new();
-    for (path, mode) in [("root", 0o700), ("tmp", 0o1777), ("proc", 0o555), ("sys", 0o555), ("root/.ssh", 0o700), ("srv", 0o755), ("etc/dropbear", 0o700)] {
+    for (path, mode) in
+        [("root", 0o700), ("tmp", 0o1777), ("proc", 0o555), ("sys", 0o555), ("root/.ssh", 0o700), ("srv", 0o755), ("etc/dropbear", 0o700)]
+    {
         tree.put(path, Node::Folder(mode));
     }
     for path in ["run/testbedos/scripts", "run/testbedos/seed", "var/log", "mnt", "usr/local/bin", "usr/share/udhcpc"] {
@@ -152,22 +151,16 @@ fn applets(busybox: &Path) -> Result<Vec<String>, Problem> {
 
 fn put_modules(tree: &mut Tree, kernel: &Kernel, busybox: &Path) -> Result<(), Problem> {
     let mut modules = Modules::list(&kernel.modules, busybox)?;
-    let mut at_once = Vec::new();
     for name in NEEDED {
         if !modules.take(name)? {
             return Err(Problem::new(Code::ImageMissing, format!("the kernel {} has no module {name}", kernel.version))
                 .hint("use a kernel made for virtual machines: `./setup.sh` fetches one"));
         }
-        at_once.push(*name);
     }
-    for name in WANTED {
-        if modules.take(name)? {
-            at_once.push(name);
-        }
-    }
-    for name in OFFERED {
+    for name in WANTED.iter().chain(OFFERED) {
         modules.take(name)?;
     }
+    let at_once: Vec<&str> = NEEDED.iter().chain(WANTED).copied().filter(|name| modules.is_file(name)).collect();
     let folder = format!("lib/modules/{}", kernel.version);
     tree.put(&format!("{folder}/modules.dep"), Node::File(0o644, modules.dependencies().into_bytes()));
     for module in modules.taken() {

@@ -52,7 +52,9 @@ pub struct Store {
 
 /// The right to change the store; given back when dropped.
 #[derive(Debug)]
-pub struct Lock(#[allow(dead_code)] fs::File);
+pub struct Lock {
+    _file: fs::File,
+}
 
 /// The digest of an image, in hexadecimal.
 pub fn digest(kernel: &[u8], initramfs: &[u8]) -> String {
@@ -96,7 +98,7 @@ impl Store {
                 fs::remove_dir_all(entry.path()).map_err(|error| doing(&error))?;
             }
         }
-        Ok(Lock(file))
+        Ok(Lock { _file: file })
     }
 
     /// True when the image is there with exactly this content.
@@ -128,7 +130,8 @@ impl Store {
     /// Makes an image the one that `find` gives.
     pub fn make_current(&self, _lock: &Lock, digest: &str) -> Result<(), Problem> {
         let doing = |error: &std::io::Error| Problem::io(format!("writing {}", self.current_file().display()), error);
-        let json = serde_json::to_vec_pretty(&Current { digest: digest.to_owned() }).map_err(|error| Problem::internal(error.to_string()))?;
+        let json =
+            serde_json::to_vec_pretty(&Current { digest: digest.to_owned() }).map_err(|error| Problem::internal(error.to_string()))?;
         let mut file = tempfile::Builder::new().prefix(".current-").tempfile_in(&self.folder).map_err(|error| doing(&error))?;
         file.write_all(&json).and_then(|()| file.as_file().sync_all()).map_err(|error| doing(&error))?;
         readable(file.path(), 0o644)?;
@@ -246,7 +249,9 @@ mod tests {
         assert_eq!(found.digest, description.digest);
         assert_eq!(found.kernel, images.path().join("micro").join(&description.digest[..16]).join("vmlinux"));
         assert!(store.holds(&description.digest));
-        for (path, mode) in [(&found.kernel, 0o644), (&found.initramfs, 0o644), (&found.kernel.parent().expect("a folder").to_owned(), 0o755)] {
+        for (path, mode) in
+            [(&found.kernel, 0o644), (&found.initramfs, 0o644), (&found.kernel.parent().expect("a folder").to_owned(), 0o755)]
+        {
             assert_eq!(fs::metadata(path).expect("there").permissions().mode() & 0o7777, mode);
         }
         assert_eq!(store.list().expect("a list").len(), 1);
