@@ -1,7 +1,11 @@
 //! An action from its request to its end: shows its events, passes Ctrl-C on, fetches what became of it.
 
-use std::{future::Future, pin::Pin, time::Duration};
+use std::{
+    future::{Future, pending},
+    time::Duration,
+};
 
+use futures_util::future::LocalBoxFuture;
 use kvm_compose::{
     api::{ActionAccepted, action::LogRecord},
     error::{Code, Problem},
@@ -81,11 +85,11 @@ async fn follow(
     let mut follower = Follower::new(client, owner.path(&["logs", &uuid.to_string(), "stream"]), "format=events&from={from}");
     let mut interrupted = false;
     let mut out_of_time = false;
-    let mut cancelling: Option<Pin<Box<dyn Future<Output = Result<(), Problem>>>>> = None;
+    let mut cancelling: Option<LocalBoxFuture<'static, Result<(), Problem>>> = None;
     let limit = async {
         match allowed {
             Some(limit) => tokio::time::sleep(limit).await,
-            None => std::future::pending().await,
+            None => pending().await,
         }
     };
     tokio::pin!(limit);
@@ -119,7 +123,7 @@ async fn follow(
                 progress.note("the time given with --timeout is over; asking the server to cancel");
                 cancelling = Some(cancel(client, owner, uuid));
             }
-            result = async { cancelling.as_mut().expect("checked by the branch's condition").await }, if cancelling.is_some() => {
+            result = async { match &mut cancelling { Some(asking) => asking.await, None => pending().await } } => {
                 cancelling = None;
                 if let Err(problem) = result {
                     progress.note(&format!("the server did not take the request to cancel: {problem}"));
@@ -137,7 +141,7 @@ async fn follow(
     Ok(Followed::Ended(Box::new(Ended { record, interrupted })))
 }
 
-fn cancel(client: &Client, owner: &Owner, uuid: Uuid) -> Pin<Box<dyn Future<Output = Result<(), Problem>>>> {
+fn cancel(client: &Client, owner: &Owner, uuid: Uuid) -> LocalBoxFuture<'static, Result<(), Problem>> {
     let (client, owner) = (client.clone(), owner.clone());
     Box::pin(async move { client.cancel(&owner, uuid).await })
 }

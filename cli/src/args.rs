@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "testbed", version, propagate_version = true, arg_required_else_help = true, max_term_width = 110)]
 #[command(after_help = "Examples:
-  testbed up                     make the testbed of ./kvm-compose.yaml, wait until its guests are ready
+  testbed up                     make the testbed of ./kvm-compose.yaml, wait for its guests
   testbed ps                     show its guests and their addresses
   testbed exec web -- ip addr    run a command in the guest `web`
   testbed down                   remove all of it
@@ -210,8 +210,8 @@ pub struct Down {
 pub struct Plan {
     #[command(flatten)]
     pub converge: Converge,
-    /// As if nothing were there yet, without a server
-    #[arg(long)]
+    /// As if nothing were there yet, without a server; for the whole file
+    #[arg(long, conflicts_with_all = ["guests", "provision", "rerun_scripts", "reapply_acl"])]
     pub offline: bool,
 }
 
