@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::{
     args::Format,
     client::{Client, Owner},
-    exit::{self, Exit, Outcome},
+    exit::{self, Outcome},
     follow::{Follower, Next},
     progress::Progress,
     session::Session,
@@ -31,9 +31,14 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// How it counts: 130 after Ctrl-C, else by the entry.
+    /// How it counts: by the entry, but 130 after Ctrl-C, however it ended then.
     pub fn outcome(&self) -> Outcome {
-        if self.interrupted { Ok(Exit::CANCELLED) } else { exit::of_entry(&self.record.entry) }
+        let outcome = exit::of_entry(&self.record.entry);
+        if !self.interrupted {
+            return outcome;
+        }
+        let done = || Problem::new(Code::Cancelled, format!("`{}` was done before it could be cancelled", self.record.entry.command));
+        Err(Problem { code: Code::Cancelled, ..outcome.err().unwrap_or_else(done) })
     }
 }
 

@@ -102,8 +102,14 @@ struct Bars {
     command: String,
     what: BTreeMap<String, (String, Vec<GuestName>)>,
     rows: Vec<(String, ProgressBar)>,
-    /// Steps that run and have no row: a bar shows when they began.
-    waiting: Vec<(String, Instant)>,
+    waiting: Vec<Waiting>,
+}
+
+/// A step that runs and has no row.
+struct Waiting {
+    step: String,
+    words: String,
+    since: Instant,
 }
 
 impl Bars {
@@ -125,7 +131,8 @@ impl Bars {
                 self.what = steps.iter().map(|step| (step.id.clone(), (clean(&step.what), step.guests.clone()))).collect();
                 self.count(steps.len(), "");
             }
-            EventKind::StepStarted { step } | EventKind::UndoStarted { step } => self.start(step),
+            EventKind::StepStarted { step } => self.start(step, self.words(step)),
+            EventKind::UndoStarted { step } => self.start(step, format!("undo: {}", self.words(step))),
             EventKind::StepDone { step, .. } | EventKind::UndoDone { step } => self.end(step),
             EventKind::StepFailed { step, .. } | EventKind::UndoFailed { step, .. } => {
                 self.end(step);
@@ -148,14 +155,18 @@ impl Bars {
         self.overall.set_message("");
     }
 
-    fn start(&mut self, step: &str) {
-        self.waiting.push((step.to_string(), Instant::now()));
+    fn words(&self, step: &str) -> String {
+        self.what.get(step).map_or_else(|| clean(step), |(what, _)| what.clone())
+    }
+
+    fn start(&mut self, step: &str, words: String) {
+        self.waiting.push(Waiting { step: step.to_string(), words, since: Instant::now() });
         self.fill();
     }
 
     fn end(&mut self, step: &str) {
         self.overall.inc(1);
-        self.waiting.retain(|(waiting, _)| waiting != step);
+        self.waiting.retain(|waiting| waiting.step != step);
         if let Some(index) = self.rows.iter().position(|(shown, _)| shown == step) {
             let (_, row) = self.rows.remove(index);
             row.finish_and_clear();
@@ -167,11 +178,11 @@ impl Bars {
     /// Gives rows to steps that have none.
     fn fill(&mut self) {
         while self.rows.len() < ROWS && !self.waiting.is_empty() {
-            let (step, since) = self.waiting.remove(0);
+            let Waiting { step, words, since } = self.waiting.remove(0);
             let row =
                 ProgressBar::new_spinner().with_style(style("  {spinner} {prefix} {elapsed} {wide_msg}")).with_elapsed(since.elapsed());
             let row = self.screen.add(row);
-            row.set_prefix(self.what.get(&step).map_or_else(|| clean(&step), |(what, _)| what.clone()));
+            row.set_prefix(words);
             row.enable_steady_tick(TICK);
             self.rows.push((step, row));
         }

@@ -17,10 +17,10 @@ use kvm_compose::{
 
 use super::ended;
 use crate::{
-    action::{self, Watch},
+    action::{self, Ended, Watch},
     args::{Exec, Format},
     client::Owner,
-    exit::{self, Exit, Outcome},
+    exit::{Exit, Outcome},
     output,
     session::Session,
 };
@@ -44,14 +44,16 @@ pub async fn run(session: &Session, args: Exec) -> Outcome {
         Format::Json => session.out.result(&ended.record, |_| String::new()),
         Format::Ndjson => {}
     }
-    if ended.interrupted { Ok(Exit::CANCELLED) } else { exit_of(&ended.record.entry) }
+    exit_of(&ended)
 }
 
 /// The command's own status, when it came to have one.
-fn exit_of(entry: &LogEntry) -> Outcome {
+fn exit_of(ended: &Ended) -> Outcome {
+    let entry = &ended.record.entry;
+    let own = entry.problem.as_ref().is_none_or(|problem| problem.code == Code::CommandFailed);
     match entry.exit_status.and_then(|status| u8::try_from(status).ok()) {
-        Some(status) if entry.problem.as_ref().is_none_or(|problem| problem.code == Code::CommandFailed) => Ok(Exit(status)),
-        _ => exit::of_entry(entry),
+        Some(status) if own && !ended.interrupted => Ok(Exit(status)),
+        _ => ended.outcome(),
     }
 }
 

@@ -188,6 +188,7 @@ fn ctrl_c_cancels_and_follows_the_unwinding() {
     let ran = with_rest(child, stderr);
     assert_eq!(ran.status, Some(130), "{ran:?}");
     assert!(ran.stderr.contains("cancelled in 0.0 s"), "the unwinding is shown: {ran:?}");
+    assert!(ran.stderr.ends_with("error: the action was cancelled\n"), "{ran:?}");
     fake.wait_for(&format!("DELETE /api/deployments/lab/action/{ACTION}"));
 }
 
