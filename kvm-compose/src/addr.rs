@@ -90,38 +90,59 @@ pub fn usable_in(subnet: &IpNet, address: IpAddr) -> bool {
     }
 }
 
-/// Addresses of one IPv4 subnet that are still free.
+/// Addresses of one IPv4 subnet that are still free. Ranges cost nothing, however large.
 #[derive(Debug, Clone)]
 pub struct Pool {
-    subnet: ipnet::Ipv4Net,
-    taken: BTreeSet<Ipv4Addr>,
+    first: u32,
+    last: u32,
+    taken: BTreeSet<u32>,
+    excluded: Vec<(u32, u32)>,
 }
 
 impl Pool {
     /// A pool over the subnet's usable addresses.
     pub fn new(subnet: ipnet::Ipv4Net) -> Self {
-        Pool { subnet, taken: BTreeSet::new() }
+        let (network, broadcast) = (u32::from(subnet.network()), u32::from(subnet.broadcast()));
+        // RFC 3021: both addresses of a /31 are usable, and the one of a /32.
+        let edge = u32::from(subnet.prefix_len() < 31);
+        Pool { first: network + edge, last: broadcast - edge, taken: BTreeSet::new(), excluded: Vec::new() }
     }
 
     /// Takes an address out of the pool; false when it was taken before.
     pub fn take(&mut self, address: Ipv4Addr) -> bool {
-        self.taken.insert(address)
+        self.taken.insert(u32::from(address))
     }
 
-    /// Takes every address from `from` to `to`, both included, as far as they lie in the subnet.
+    /// True when the address may be handed out: in the subnet, not excluded, not taken.
+    pub fn is_free(&self, address: Ipv4Addr) -> bool {
+        let number = u32::from(address);
+        (self.first..=self.last).contains(&number) && !self.taken.contains(&number) && self.excluded_until(number).is_none()
+    }
+
+    /// Takes every address from `from` to `to`, both included.
     pub fn exclude(&mut self, from: Ipv4Addr, to: Ipv4Addr) {
-        let first = u32::from(from).max(u32::from(self.subnet.network()));
-        let last = u32::from(to).min(u32::from(self.subnet.broadcast()));
-        if first <= last {
-            self.taken.extend((first..=last).map(Ipv4Addr::from));
-        }
+        self.excluded.push((u32::from(from), u32::from(to)));
     }
 
     /// The lowest free address, taken, or `None` when the subnet is full.
     pub fn next_free(&mut self) -> Option<Ipv4Addr> {
-        let address = self.subnet.hosts().find(|address| !self.taken.contains(address))?;
-        self.taken.insert(address);
-        Some(address)
+        let mut candidate = self.first;
+        while candidate <= self.last {
+            if let Some(end) = self.excluded_until(candidate) {
+                candidate = end.checked_add(1)?;
+            } else if !self.taken.insert(candidate) {
+                candidate = candidate.checked_add(1)?;
+            } else {
+                // Everything below stays taken: the next search starts here.
+                self.first = candidate;
+                return Some(Ipv4Addr::from(candidate));
+            }
+        }
+        None
+    }
+
+    fn excluded_until(&self, number: u32) -> Option<u32> {
+        self.excluded.iter().find(|(from, to)| (*from..=*to).contains(&number)).map(|(_, to)| *to)
     }
 }
 

@@ -2,8 +2,6 @@
 //!
 //! Pure: knows text and places, not files or terminals.
 
-use std::fmt::Write as _;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -54,11 +52,11 @@ impl Diagnostic {
             let column = (self.at.column.max(1) - 1) as usize;
             let carets = "^".repeat((self.width.max(1) as usize).min(shown.chars().count().saturating_sub(column)).max(1));
             if column < 160 {
-                let _ = write!(text, "{gutter} |\n{number} | {shown}\n{gutter} | {}{carets}\n", " ".repeat(column));
+                text.push_str(&format!("{gutter} |\n{number} | {shown}\n{gutter} | {}{carets}\n", " ".repeat(column)));
             }
         }
         if let Some(hint) = &self.hint {
-            let _ = writeln!(text, "{gutter} = hint: {hint}");
+            text.push_str(&format!("{gutter} = hint: {hint}\n"));
         }
         text
     }

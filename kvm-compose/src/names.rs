@@ -122,6 +122,13 @@ impl DeploymentName {
     }
 }
 
+impl HostName {
+    /// The host that runs the master, by the name that every testbed file may use for it.
+    pub fn master() -> Self {
+        HostName("master".to_string())
+    }
+}
+
 impl GuestName {
     /// The guest's hostname: lower case, `_` turned into `-` (RFC 1123).
     pub fn hostname(&self) -> String {

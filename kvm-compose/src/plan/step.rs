@@ -44,6 +44,8 @@ pub struct Step {
     pub impact: Impact,
     /// Every guest it touches.
     pub guests: Vec<GuestName>,
+    /// What takes it back, when the operation fails later; decided with the step.
+    pub undo: Option<Work>,
 }
 
 /// A step's name within its plan.
@@ -144,6 +146,8 @@ pub enum Work {
         uuid: Uuid,
         /// The script.
         script: Script,
+        /// Run it even when its mark says that it has run.
+        rerun: bool,
     },
 }
 

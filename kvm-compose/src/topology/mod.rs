@@ -2,15 +2,39 @@
 //!
 //! Pure. Must not know paths of a host, XML, or OVN rows.
 
+mod config;
+mod guests;
 pub mod model;
+mod resolve;
 
 pub use model::*;
 
-use crate::{error::Problem, names::DeploymentName};
+use crate::{
+    diagnostic::{Severity, problem_of},
+    error::Problem,
+    names::DeploymentName,
+    spec::{self, model::Spec, reader::Reader},
+};
 
 /// Reads and resolves a testbed file. `file` is its name for messages.
 ///
-/// Fails with `invalid_file` (or `unsupported`) and every fault of the file in `diagnostics`.
+/// Fails with `invalid_file` (or `unsupported`, when that is all there is) and every fault of the file in `diagnostics`.
 pub fn load(file: &str, text: &str, deployment: &DeploymentName, leases: &Leases) -> Result<Loaded, Problem> {
-    todo!("{file} {text} {deployment} {leases:?}")
+    let (spec, mut reader) = spec::parse(file, text);
+    let topology = spec.map(|spec| resolve_spec(&spec, deployment, leases, &mut reader));
+    let diagnostics = reader.into_diagnostics();
+    if let Some(problem) = problem_of(file, diagnostics.clone()) {
+        return Err(problem);
+    }
+    let topology = topology.ok_or_else(|| Problem::internal("a file without faults gave no topology"))?;
+    let warnings = diagnostics.into_iter().filter(|d| d.severity == Severity::Warning).collect();
+    Ok(Loaded { resolved: config::document(&topology), topology, warnings })
+}
+
+/// Resolves what was read; faults go to the reader, so that those of structure and those of meaning come out together.
+fn resolve_spec(spec: &Spec, deployment: &DeploymentName, leases: &Leases, reader: &mut Reader) -> Topology {
+    let mut segments = resolve::Segments::new(&spec.network.ovn.switches);
+    let routers = resolve::routers(&spec.network.ovn.routers, deployment, &mut segments, reader);
+    let guests = guests::guests(&spec.machines, deployment, leases, &mut segments, reader);
+    Topology { deployment: deployment.clone(), switches: segments.switches.into_values().collect(), routers, guests }
 }

@@ -50,6 +50,8 @@ pub struct Dhcp {
     pub server_mac: Mac,
     /// The lease time in seconds.
     pub lease_s: u32,
+    /// Addresses that are not handed out: first and last.
+    pub excluded: Option<(IpAddr, IpAddr)>,
 }
 
 /// A layer-3 router.

@@ -1,0 +1,217 @@
+//! Carries out a plan's steps: what is ready runs, bounded per host; the rest waits for what it needs.
+//!
+//! Knows steps and hosts' trait, not what a step means. Every step ends as done, failed or never started.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::mpsc,
+    time::Instant,
+};
+
+use super::{
+    Operation,
+    event::EventKind,
+    host::{Context, Host},
+};
+use crate::{
+    error::{Code, Problem},
+    names::{DeploymentName, GuestName, HostName},
+    plan::step::{Plan, Step, StepId, Work},
+};
+
+/// What happens after a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// No new step starts.
+    Stop,
+    /// Steps that do not need the failed one go on.
+    CarryOn,
+}
+
+/// The words of a step's events: doing, or undoing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// `StepStarted`, `StepDone`, `StepFailed`.
+    Forward,
+    /// `UndoStarted`, `UndoDone`, `UndoFailed`; events that cannot be written do not stop it.
+    Back,
+}
+
+/// How a run of steps ended.
+#[derive(Debug, Default)]
+pub struct Ran {
+    /// Steps that succeeded.
+    pub done: BTreeSet<StepId>,
+    /// Steps that began: done, failed or cancelled midway. Any of them may have left something.
+    pub begun: BTreeSet<StepId>,
+    /// Failures, the first first.
+    pub failures: Vec<(StepId, Problem)>,
+}
+
+/// Kinds of work that are bounded together on a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Class {
+    Network,
+    Start,
+    Remove,
+    Files,
+    Wait,
+    Script,
+}
+
+impl Class {
+    fn of(work: &Work) -> Class {
+        match work {
+            Work::Network { .. } | Work::RemoveBridgePort { .. } => Class::Network,
+            Work::StartDomain { .. } => Class::Start,
+            Work::RemoveDomain { .. } | Work::StopDomain { .. } => Class::Remove,
+            Work::CreateVolume { .. } | Work::WriteSeed { .. } | Work::RemoveFile { .. } => Class::Files,
+            Work::AwaitReady { .. } => Class::Wait,
+            Work::RunScript { .. } => Class::Script,
+        }
+    }
+
+    /// How many of a class run on one host at once. Measured on two cores: more than two starts gain nothing, eight
+    /// removals do, and a wait costs next to nothing.
+    const fn limit(self) -> usize {
+        match self {
+            Class::Network => 1,
+            Class::Start => 3,
+            Class::Remove => 8,
+            Class::Files => 4,
+            Class::Wait => 512,
+            Class::Script => 16,
+        }
+    }
+}
+
+/// Runs the plan's steps to the end, or to where a failure or a request to stop lets it come.
+pub fn execute(
+    host: &dyn Host,
+    plan: &Plan,
+    deployment: &DeploymentName,
+    operation: &Operation<'_>,
+    on_failure: OnFailure,
+    direction: Direction,
+) -> Ran {
+    let mut run = Run { ran: Ran::default(), waiting: plan.steps.iter().map(|step| (&step.id, step)).collect(), running: BTreeMap::new() };
+    let known: BTreeSet<&StepId> = plan.steps.iter().map(|step| &step.id).collect();
+    let (results, inbox) = mpsc::channel::<(StepId, Result<(), Problem>)>();
+    std::thread::scope(|scope| {
+        loop {
+            let stop = (on_failure == OnFailure::Stop && !run.ran.failures.is_empty()) || operation.cancel.is_cancelled();
+            if !stop {
+                for step in run.ready(&known) {
+                    run.begin(step);
+                    let results = results.clone();
+                    scope.spawn(move || {
+                        let result = one(host, step, deployment, operation, direction);
+                        // The receiver outlives every sender: it is read until nothing runs.
+                        let _sent = results.send((step.id.clone(), result));
+                    });
+                }
+            }
+            if run.running.values().sum::<usize>() == 0 {
+                break;
+            }
+            match inbox.recv() {
+                Ok((id, result)) => run.end(plan, id, result),
+                Err(_) => break,
+            }
+        }
+    });
+    if operation.cancel.is_cancelled()
+        && !run.ran.failures.iter().any(|(_, problem)| problem.code == Code::Cancelled)
+        && run.ran.done.len() < plan.steps.len()
+    {
+        let id = StepId("cancel".to_string());
+        run.ran.failures.push((id, Problem::new(Code::Cancelled, "the action was cancelled")));
+    }
+    run.ran
+}
+
+struct Run<'p> {
+    ran: Ran,
+    waiting: BTreeMap<&'p StepId, &'p Step>,
+    running: BTreeMap<(HostName, Class), usize>,
+}
+
+impl<'p> Run<'p> {
+    /// Steps whose needs are met and whose host has room, in the plan's order of ids.
+    fn ready(&mut self, known: &BTreeSet<&StepId>) -> Vec<&'p Step> {
+        let mut room = self.running.clone();
+        let mut ready = Vec::new();
+        for step in self.waiting.values() {
+            // A need that is not in the plan is met already.
+            let met = step.needs.iter().all(|need| self.ran.done.contains(need) || !known.contains(need));
+            let class = Class::of(&step.work);
+            let busy = room.entry((step.host.clone(), class)).or_default();
+            if met && *busy < class.limit() {
+                *busy += 1;
+                ready.push(*step);
+            }
+        }
+        ready
+    }
+
+    fn begin(&mut self, step: &'p Step) {
+        self.waiting.remove(&step.id);
+        self.ran.begun.insert(step.id.clone());
+        *self.running.entry((step.host.clone(), Class::of(&step.work))).or_default() += 1;
+    }
+
+    fn end(&mut self, plan: &'p Plan, id: StepId, result: Result<(), Problem>) {
+        if let Some(step) = plan.steps.iter().find(|step| step.id == id)
+            && let Some(busy) = self.running.get_mut(&(step.host.clone(), Class::of(&step.work)))
+        {
+            *busy = busy.saturating_sub(1);
+        }
+        match result {
+            Ok(()) => {
+                self.ran.done.insert(id);
+            }
+            Err(problem) => {
+                self.ran.failures.push((id, problem));
+            }
+        }
+    }
+}
+
+/// One step, journalled before it starts. A panic in it is a failure of it, not of the server.
+fn one(host: &dyn Host, step: &Step, deployment: &DeploymentName, operation: &Operation<'_>, direction: Direction) -> Result<(), Problem> {
+    let began = Instant::now();
+    let name = step.id.to_string();
+    let announced = operation.sink.emit(match direction {
+        Direction::Forward => EventKind::StepStarted { step: name.clone() },
+        Direction::Back => EventKind::UndoStarted { step: name.clone() },
+    });
+    if direction == Direction::Forward {
+        announced?;
+    }
+    let guest: Option<GuestName> = match step.guests.as_slice() {
+        [guest] => Some(guest.clone()),
+        _ => None,
+    };
+    let say = |text: &str| {
+        // A line that cannot be written is lost; the step's own events are not.
+        let _lost = operation.sink.emit(EventKind::Line { guest: guest.clone(), text: text.to_string() });
+    };
+    let context = Context { deployment, operation: operation.uuid, cancel: operation.cancel, say: &say };
+    let result = catch_unwind(AssertUnwindSafe(|| host.apply(&step.work, &context))).unwrap_or_else(|panic| {
+        let text =
+            panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(Problem::internal(format!("step `{}` panicked", step.id)).cause(text))
+    });
+    let millis = began.elapsed().as_millis() as u64;
+    let told = operation.sink.emit(match (&result, direction) {
+        (Ok(()), Direction::Forward) => EventKind::StepDone { step: name, millis },
+        (Ok(()), Direction::Back) => EventKind::UndoDone { step: name },
+        (Err(problem), Direction::Forward) => EventKind::StepFailed { step: name, problem: problem.clone() },
+        (Err(problem), Direction::Back) => EventKind::UndoFailed { step: name, problem: problem.clone() },
+    });
+    match direction {
+        Direction::Forward => result.and(told),
+        Direction::Back => result,
+    }
+}

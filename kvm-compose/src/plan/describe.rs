@@ -1,0 +1,78 @@
+//! Steps in words, for `testbed plan`, the log and the screen.
+//!
+//! Pure.
+
+use super::{
+    blueprint::Blueprint,
+    step::{NetworkChange, Plan, Step, Work},
+};
+use crate::{
+    api::{PlanDocument, deployment::Placement},
+    orchestrate::event::PlannedStep,
+};
+
+/// What a step does, in words.
+pub fn what(work: &Work) -> String {
+    match work {
+        Work::Network { change } => {
+            let mut parts = Vec::new();
+            for (count, word) in [(change.insert.len(), "added"), (change.update.len(), "changed"), (change.delete.len(), "removed")] {
+                if count > 0 {
+                    parts.push(format!("{count} {word}"));
+                }
+            }
+            format!("network rows in one transaction: {}", parts.join(", "))
+        }
+        Work::CreateVolume { volume } if volume.deep_copy => format!("copy the disk {}", volume.base.display()),
+        Work::CreateVolume { volume } => format!("make a disk on top of {}", volume.base.display()),
+        Work::WriteSeed { .. } => "write the seed".to_string(),
+        Work::RemoveFile { path } => format!("remove {}", path.display()),
+        Work::StartDomain { domain } => {
+            format!("start {}: {} MiB, {} CPU{}", domain.name, domain.memory_mb, domain.cpus, if domain.cpus == 1 { "" } else { "s" })
+        }
+        Work::StopDomain { name, .. } => format!("stop {name}"),
+        Work::RemoveDomain { name, .. } => format!("stop and remove {name}"),
+        Work::RemoveBridgePort { port } => format!("take port {} off {}", port.name, port.bridge),
+        Work::AwaitReady { ready, .. } => format!("wait until {}, at most {} s", ready.condition, ready.timeout_s),
+        Work::RunScript { script, .. } => format!("run {}", script.name),
+    }
+}
+
+/// A step as people see it.
+pub fn planned(step: &Step) -> PlannedStep {
+    PlannedStep {
+        id: step.id.to_string(),
+        what: what(&step.work),
+        reason: step.reason.clone(),
+        impact: step.impact,
+        host: step.host.to_string(),
+        guests: step.guests.clone(),
+    }
+}
+
+/// A plan as `testbed plan` shows it.
+pub fn document(blueprint: &Blueprint, plan: &Plan, offline: bool) -> PlanDocument {
+    let network = plan.steps.iter().find_map(|step| match &step.work {
+        Work::Network { change } => Some(network(change)),
+        _ => None,
+    });
+    PlanDocument {
+        deployment: blueprint.deployment.clone(),
+        offline,
+        steps: plan.steps.iter().map(planned).collect(),
+        placement: blueprint
+            .guests
+            .iter()
+            .map(|guest| Placement { guest: guest.name.clone(), host: guest.host.to_string(), why: guest.placement.clone() })
+            .collect(),
+        network: network.unwrap_or_default(),
+    }
+}
+
+fn network(change: &NetworkChange) -> Vec<String> {
+    let added = change.insert.iter().map(|row| format!("+ {}", row.key));
+    let changed =
+        change.update.iter().map(|update| format!("~ {} {}", update.key, update.to.keys().cloned().collect::<Vec<_>>().join(", ")));
+    let removed = change.delete.iter().map(|row| format!("- {}", row.key));
+    added.chain(changed).chain(removed).collect()
+}

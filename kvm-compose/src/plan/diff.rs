@@ -1,0 +1,333 @@
+//! Blueprint against observed → plan: only the difference, a reason on each step.
+//!
+//! Pure. `up` and `down` are the same function: `down` compares with the empty blueprint.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
+
+use super::{
+    blueprint::{Blueprint, GuestBlueprint, ReadyCondition, ScriptKind},
+    diff_rows,
+    observed::{Observed, ObservedDomain},
+    step::{Impact, Plan, Step, StepId, Work},
+};
+use crate::names::{GuestName, HostName};
+
+/// What makes observed facts count as untrue.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Taints {
+    /// Guests' domains, disks and seeds are made anew.
+    pub provision: bool,
+    /// Setup scripts run again.
+    pub rerun_scripts: bool,
+}
+
+/// The difference between the wanted and the observed world. With `only`, guests outside it are left as they are.
+pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Option<&BTreeSet<GuestName>>, master: &HostName) -> Plan {
+    let chosen = |guest: &GuestName| only.is_none_or(|only| only.contains(guest));
+    let mut differ = Differ { steps: Vec::new(), observed, taints, master, network: None, removed: BTreeMap::new(), freed: Vec::new() };
+    let fates: Vec<(&GuestBlueprint, Fate)> =
+        wanted.guests.iter().filter(|guest| chosen(&guest.name)).map(|guest| (guest, differ.fate(guest))).collect();
+    let kept: BTreeSet<&GuestName> = wanted.guests.iter().map(|guest| &guest.name).collect();
+    for domain in &observed.domains {
+        if !kept.contains(&domain.guest) && only.is_none() {
+            differ.remove_domain(domain, Impact::Remove, "no longer in the file");
+        }
+    }
+    for (guest, fate) in &fates {
+        if let (Fate::Replace { impact, reason }, Some(domain)) = (fate, differ.domain_of(guest)) {
+            differ.remove_domain(domain, *impact, reason);
+        }
+    }
+    differ.remove_left_ports(&fates);
+    differ.remove_files(wanted, &fates, only);
+    differ.network(wanted);
+    let settled: Vec<StepId> = fates.iter().flat_map(|(guest, fate)| differ.guest(guest, fate)).collect();
+    for (guest, _) in &fates {
+        differ.run_scripts(guest, &settled);
+    }
+    Plan { steps: differ.steps }
+}
+
+/// What becomes of a wanted guest.
+enum Fate {
+    /// It stands as wanted.
+    Keep,
+    /// It is made.
+    Create,
+    /// It is defined as wanted but does not run.
+    Start { reason: String },
+    /// It is removed and made again.
+    Replace { impact: Impact, reason: String },
+}
+
+struct Differ<'a> {
+    steps: Vec<Step>,
+    observed: &'a Observed,
+    taints: &'a Taints,
+    master: &'a HostName,
+    network: Option<StepId>,
+    /// Guest → the step that removes its domain.
+    removed: BTreeMap<GuestName, StepId>,
+    /// Steps that free a name or a file which a new guest may need.
+    freed: Vec<StepId>,
+}
+
+impl<'a> Differ<'a> {
+    fn domain_of(&self, guest: &GuestBlueprint) -> Option<&'a ObservedDomain> {
+        self.observed.domains.iter().find(|domain| domain.guest == guest.name)
+    }
+
+    fn fate(&self, guest: &GuestBlueprint) -> Fate {
+        let Some(domain) = self.domain_of(guest) else { return Fate::Create };
+        let replace = |impact, reason: &str| Fate::Replace { impact, reason: reason.to_string() };
+        if self.taints.provision {
+            return replace(Impact::Recreate, "--provision");
+        }
+        let lost_disk = guest.volumes.iter().any(|volume| !self.observed.files.contains(&volume.path));
+        let lost_seed = guest.seed.as_ref().is_some_and(|seed| !self.observed.files.contains(&seed.path));
+        match (lost_disk, domain.digest == guest.domain.digest, lost_seed) {
+            (true, true, _) => replace(Impact::Recreate, "its disk is missing"),
+            (true, false, _) => replace(Impact::Recreate, "its disk is another"),
+            (false, false, _) => {
+                replace(if guest.volumes.is_empty() { Impact::Recreate } else { Impact::Restart }, "its definition changed")
+            }
+            (false, true, true) => {
+                replace(if guest.volumes.is_empty() { Impact::Recreate } else { Impact::Restart }, "its seed is missing")
+            }
+            (false, true, false) if !domain.active => Fate::Start { reason: format!("it was {}", domain.state) },
+            (false, true, false) if domain.uuid != guest.domain.uuid => replace(Impact::Recreate, "its id is another"),
+            (false, true, false) => Fate::Keep,
+        }
+    }
+
+    fn push(
+        &mut self,
+        id: String,
+        host: HostName,
+        work: Work,
+        needs: Vec<StepId>,
+        (reason, impact): (&str, Impact),
+        guests: Vec<GuestName>,
+    ) -> StepId {
+        let id = StepId(id);
+        let undo = work.undo();
+        self.steps.push(Step { id: id.clone(), host, work, needs, reason: reason.to_string(), impact, guests, undo });
+        id
+    }
+
+    fn remove_domain(&mut self, domain: &ObservedDomain, impact: Impact, reason: &str) {
+        let work = Work::RemoveDomain { name: domain.name.clone(), uuid: domain.uuid };
+        let id = self.push(
+            format!("remove/{}", domain.guest),
+            self.master.clone(),
+            work,
+            Vec::new(),
+            (reason, impact),
+            vec![domain.guest.clone()],
+        );
+        self.removed.insert(domain.guest.clone(), id.clone());
+        self.freed.push(id);
+    }
+
+    /// Ports of the integration bridge whose guest has no process: libvirt would have taken them away.
+    fn remove_left_ports(&mut self, fates: &[(&GuestBlueprint, Fate)]) {
+        for port in &self.observed.bridge_ports {
+            let owner = self
+                .observed
+                .domains
+                .iter()
+                .find(|domain| Some(domain.uuid) == port.vm_id || domain.ports.iter().any(|p| p.to_string() == port.iface_id));
+            let wanted = fates.iter().find(|(guest, _)| guest.domain.ports.iter().any(|p| p.to_string() == port.iface_id));
+            if owner.is_some_and(|domain| domain.active) {
+                continue;
+            }
+            let guests: Vec<GuestName> =
+                owner.map(|domain| domain.guest.clone()).or(wanted.map(|(guest, _)| guest.name.clone())).into_iter().collect();
+            let needs = guests.first().and_then(|guest| self.removed.get(guest).cloned()).into_iter().collect();
+            let id = format!("bridge-port/{}", port.name);
+            let id = self.push(
+                id,
+                self.master.clone(),
+                Work::RemoveBridgePort { port: port.clone() },
+                needs,
+                ("its guest does not run", Impact::Remove),
+                guests,
+            );
+            self.freed.push(id);
+        }
+    }
+
+    fn remove_files(&mut self, wanted: &Blueprint, fates: &[(&GuestBlueprint, Fate)], only: Option<&BTreeSet<GuestName>>) {
+        if only.is_some() {
+            return;
+        }
+        let needed: BTreeSet<&PathBuf> = wanted
+            .guests
+            .iter()
+            .flat_map(|guest| {
+                let seed = guest.seed.as_ref().map(|seed| &seed.path);
+                guest.volumes.iter().map(|volume| &volume.path).chain(seed).chain([&guest.domain.console_log])
+            })
+            .collect();
+        let anew: BTreeSet<&PathBuf> = match self.taints.provision {
+            true => fates.iter().flat_map(|(guest, _)| guest.volumes.iter().map(|volume| &volume.path)).collect(),
+            false => BTreeSet::new(),
+        };
+        for path in &self.observed.files {
+            let reason = match (needed.contains(path), anew.contains(path)) {
+                (true, false) => continue,
+                (true, true) => "--provision",
+                (false, _) => "nothing needs it",
+            };
+            let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+            let kind =
+                path.parent().and_then(|folder| folder.file_name()).map(|folder| folder.to_string_lossy().into_owned()).unwrap_or_default();
+            // A domain may hold the file open, or be defined with it.
+            let needs = self.removed.values().cloned().collect();
+            let work = Work::RemoveFile { path: path.clone() };
+            let id = self.push(format!("file/{kind}/{name}"), self.master.clone(), work, needs, (reason, Impact::Remove), Vec::new());
+            self.freed.push(id);
+        }
+    }
+
+    fn network(&mut self, wanted: &Blueprint) {
+        let change = diff_rows::diff_rows(&wanted.rows, &self.observed.rows);
+        if change.is_empty() {
+            return;
+        }
+        let (reason, impact) = match (self.observed.rows.is_empty(), wanted.rows.is_empty()) {
+            (true, _) => ("new", Impact::Create),
+            (_, true) => ("no longer wanted", Impact::Remove),
+            _ => ("the network changed", Impact::InPlace),
+        };
+        // A guest leaves before its port does.
+        let needs = self.removed.values().cloned().collect();
+        let id = self.push("network".to_string(), self.master.clone(), Work::Network { change }, needs, (reason, impact), Vec::new());
+        self.network = Some(id);
+    }
+
+    /// The steps of one wanted guest; returns those after which it has settled.
+    fn guest(&mut self, guest: &GuestBlueprint, fate: &Fate) -> Vec<StepId> {
+        let domain = self.domain_of(guest);
+        let (reason, impact) = match fate {
+            Fate::Keep => ("", Impact::None),
+            Fate::Create => ("new", Impact::Create),
+            Fate::Start { reason } => (reason.as_str(), Impact::Create),
+            Fate::Replace { impact, reason } => (reason.as_str(), *impact),
+        };
+        let mut started = None;
+        if !matches!(fate, Fate::Keep) {
+            let mut needs: Vec<StepId> = self.network.iter().chain(self.removed.get(&guest.name)).chain(&self.freed).cloned().collect();
+            needs.sort();
+            needs.dedup();
+            needs.extend(self.files(guest, fate, reason));
+            let work = Work::StartDomain { domain: Box::new(guest.domain.clone()) };
+            let id =
+                self.push(format!("start/{}", guest.name), guest.host.clone(), work, needs, (reason, impact), vec![guest.name.clone()]);
+            if let (Fate::Start { .. }, Some(step)) = (fate, self.steps.last_mut()) {
+                // It was there before: taking back means stopping it, not removing it.
+                step.undo = Some(Work::StopDomain { name: guest.domain.name.clone(), uuid: guest.domain.uuid });
+            }
+            started = Some(id);
+        }
+        let ready = match guest.ready.condition {
+            ReadyCondition::Running => started.is_none(),
+            ReadyCondition::Agent => started.is_none() && domain.is_some_and(|domain| domain.agent),
+        };
+        let mut settled: Vec<StepId> = started.iter().cloned().collect();
+        if !ready {
+            let work = Work::AwaitReady {
+                guest: guest.name.clone(),
+                domain: guest.domain.name.clone(),
+                uuid: guest.domain.uuid,
+                ready: guest.ready.clone(),
+                console_log: guest.domain.console_log.clone(),
+            };
+            let reason = if started.is_some() { "it starts" } else { "it is not ready yet" };
+            let id = self.push(
+                format!("ready/{}", guest.name),
+                guest.host.clone(),
+                work,
+                settled.clone(),
+                (reason, Impact::None),
+                vec![guest.name.clone()],
+            );
+            settled = vec![id];
+        }
+        let before = settled.clone();
+        for script in guest.scripts.iter().filter(|script| script.kind == ScriptKind::Setup) {
+            let has_run = started.is_none() && domain.is_some_and(|domain| domain.scripts.contains(&script.digest));
+            if !has_run || self.taints.rerun_scripts {
+                let reason = if has_run { "--rerun-scripts" } else { "it has not run" };
+                let work = Work::RunScript {
+                    guest: guest.name.clone(),
+                    uuid: guest.domain.uuid,
+                    script: script.clone(),
+                    rerun: self.taints.rerun_scripts,
+                };
+                let id = self.push(
+                    format!("setup/{}", guest.name),
+                    guest.host.clone(),
+                    work,
+                    before.clone(),
+                    (reason, Impact::None),
+                    vec![guest.name.clone()],
+                );
+                settled.push(id);
+            }
+        }
+        settled
+    }
+
+    fn files(&mut self, guest: &GuestBlueprint, fate: &Fate, reason: &str) -> Vec<StepId> {
+        let mut made = Vec::new();
+        let freed = self.freed.clone();
+        let anew = self.taints.provision && matches!(fate, Fate::Replace { .. });
+        for volume in &guest.volumes {
+            if anew || !self.observed.files.contains(&volume.path) {
+                let work = Work::CreateVolume { volume: volume.clone() };
+                let impact = if self.domain_of(guest).is_some() { Impact::Recreate } else { Impact::Create };
+                made.push(self.push(
+                    format!("disk/{}", guest.name),
+                    guest.host.clone(),
+                    work,
+                    freed.clone(),
+                    (reason, impact),
+                    vec![guest.name.clone()],
+                ));
+            }
+        }
+        if let Some(seed) = &guest.seed
+            && !self.observed.files.contains(&seed.path)
+        {
+            let work = Work::WriteSeed { seed: seed.clone() };
+            made.push(self.push(
+                format!("seed/{}", guest.name),
+                guest.host.clone(),
+                work,
+                Vec::new(),
+                (reason, Impact::Create),
+                vec![guest.name.clone()],
+            ));
+        }
+        made
+    }
+
+    /// Scripts that run at the end of every `up`, when every guest has settled.
+    fn run_scripts(&mut self, guest: &GuestBlueprint, settled: &[StepId]) {
+        for script in guest.scripts.iter().filter(|script| script.kind == ScriptKind::Run) {
+            let work = Work::RunScript { guest: guest.name.clone(), uuid: guest.domain.uuid, script: script.clone(), rerun: true };
+            self.push(
+                format!("run/{}", guest.name),
+                guest.host.clone(),
+                work,
+                settled.to_vec(),
+                ("it runs at every up", Impact::None),
+                vec![guest.name.clone()],
+            );
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! How decided things are written: OVN rows, domain XML, NoCloud seeds.
+//!
+//! Pure. XML and YAML are written by writers that escape, never by templates.
+
+pub mod domain;
+pub mod rows;
+pub mod seed;
+
+use sha2::{Digest, Sha256};
+
+/// SHA-256 of several parts in hexadecimal. Each part's length goes in first, so that no two lists give one text.
+pub fn digest(parts: &[&str]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part.as_bytes());
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,218 @@
+//! YAML text as a tree in which every node knows its place.
+//!
+//! Pure. Knows YAML (1.2, through `saphyr-parser`), not the language of testbeds. Budgets keep hostile files cheap:
+//! size, nodes after alias expansion, and depth are limited.
+
+use std::collections::BTreeMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span};
+
+use super::reader::Reader;
+
+/// The largest testbed file, in bytes.
+pub const MAX_BYTES: usize = 4 << 20;
+/// The most nodes a file may have once its aliases are expanded.
+const MAX_NODES: usize = 2_000_000;
+/// How deep lists and maps may nest.
+const MAX_DEPTH: usize = 32;
+
+/// A place in the text: 1-based line and column, and how many characters it covers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in characters, from 1.
+    pub column: u32,
+    /// Characters covered on that line, at least 1.
+    pub width: u32,
+}
+
+/// A node of the tree.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Node {
+    /// Where it stands.
+    pub at: Mark,
+    /// What it is.
+    pub value: Value,
+}
+
+/// What a node is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// A scalar: its text, and whether it was written without quotes.
+    Scalar {
+        /// The text, escapes resolved.
+        text: String,
+        /// True when written without quotes, so that `true`, `12` and `~` have their YAML meaning.
+        plain: bool,
+    },
+    /// A sequence.
+    List(Vec<Node>),
+    /// A mapping, in the file's order; duplicates were reported and dropped.
+    Map(Vec<(Node, Node)>),
+}
+
+impl Node {
+    /// True for `~`, `null` and nothing at all (YAML 1.2 core schema).
+    pub fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// The scalar's text.
+    pub fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Scalar { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
+    /// What it is, in words.
+    pub fn kind(&self) -> &'static str {
+        match &self.value {
+            Value::Scalar { .. } if self.is_null() => "nothing",
+            Value::Scalar { .. } => "a single value",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+        }
+    }
+
+    fn size(&self) -> usize {
+        match &self.value {
+            Value::Scalar { .. } => 1,
+            Value::List(items) => 1 + items.iter().map(Node::size).sum::<usize>(),
+            Value::Map(entries) => 1 + entries.iter().map(|(key, value)| key.size() + value.size()).sum::<usize>(),
+        }
+    }
+}
+
+enum Open {
+    List(Mark, usize, Vec<Node>),
+    Map(Mark, usize, Vec<(Node, Node)>, Option<Node>),
+}
+
+/// Parses the one document of a file. Reports what is not YAML (E001), duplicate keys (E002) and exceeded budgets (E001).
+pub fn parse(text: &str, reader: &mut Reader) -> Option<Node> {
+    if text.len() > MAX_BYTES {
+        reader.error(Mark { line: 1, column: 1, width: 1 }, "E001", format!("the file is larger than {} MiB", MAX_BYTES >> 20), None);
+        return None;
+    }
+    if let Some((line, column)) = first_control(text) {
+        let hint = Some("remove the character; YAML files are plain text".to_string());
+        reader.error(Mark { line, column, width: 1 }, "E001", "the file holds a control character".to_string(), hint);
+        return None;
+    }
+    let mut builder = Builder { stack: Vec::new(), anchors: BTreeMap::new(), root: None, nodes: 0, documents: 0 };
+    for event in Parser::new_from_str(text) {
+        match event {
+            Ok((event, span)) => {
+                if let Err(message) = builder.event(event, mark_of(&span), reader) {
+                    reader.error(mark_of(&span), "E001", message, None);
+                    return None;
+                }
+            }
+            Err(error) => {
+                let mark = Mark { line: error.marker().line() as u32, column: error.marker().col() as u32 + 1, width: 1 };
+                let hint = Some("check indentation, quotes and colons up to here".to_string());
+                reader.error(mark, "E001", format!("this is not valid YAML: {}", error.info()), hint);
+                return None;
+            }
+        }
+    }
+    if builder.root.is_none() {
+        let hint = Some("a testbed file has at least `machines:` and `network:`".to_string());
+        reader.error(Mark { line: 1, column: 1, width: 1 }, "E008", "the file is empty".to_string(), hint);
+    }
+    builder.root
+}
+
+/// The first control character that YAML does not allow (YAML 1.2.2 section 5.1), line breaks and tab excepted.
+fn first_control(text: &str) -> Option<(u32, u32)> {
+    for (number, line) in text.split('\n').enumerate() {
+        if let Some(column) = line.chars().position(|c| c.is_control() && !matches!(c, '\t' | '\r' | '\u{85}')) {
+            return Some((number as u32 + 1, column as u32 + 1));
+        }
+    }
+    None
+}
+
+fn mark_of(span: &Span) -> Mark {
+    let (start, end) = (&span.start, &span.end);
+    let width = if start.line() == end.line() { end.col().saturating_sub(start.col()).max(1) } else { 1 };
+    Mark { line: start.line() as u32, column: start.col() as u32 + 1, width: width as u32 }
+}
+
+struct Builder {
+    stack: Vec<Open>,
+    anchors: BTreeMap<usize, Node>,
+    root: Option<Node>,
+    nodes: usize,
+    documents: usize,
+}
+
+impl Builder {
+    fn event(&mut self, event: Event<'_>, at: Mark, reader: &mut Reader) -> Result<(), String> {
+        match event {
+            Event::DocumentStart(_) => {
+                self.documents += 1;
+                if self.documents > 1 {
+                    return Err("a testbed file is one document; this starts a second one".to_string());
+                }
+            }
+            Event::Scalar(text, style, anchor, _) => {
+                let node = Node { at, value: Value::Scalar { text: text.into_owned(), plain: matches!(style, ScalarStyle::Plain) } };
+                self.finished(node, anchor, reader)?;
+            }
+            Event::SequenceStart(anchor, _) => self.open(Open::List(at, anchor, Vec::new()))?,
+            Event::MappingStart(anchor, _) => self.open(Open::Map(at, anchor, Vec::new(), None))?,
+            Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
+                Some(Open::List(at, anchor, items)) => self.finished(Node { at, value: Value::List(items) }, anchor, reader)?,
+                Some(Open::Map(at, anchor, entries, _)) => self.finished(Node { at, value: Value::Map(entries) }, anchor, reader)?,
+                None => {}
+            },
+            Event::Alias(id) => {
+                let node = self.anchors.get(&id).cloned().ok_or("an alias may not stand inside what it names")?;
+                self.nodes += node.size();
+                self.finished(Node { at, ..node }, 0, reader)?;
+            }
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, open: Open) -> Result<(), String> {
+        if self.stack.len() >= MAX_DEPTH {
+            return Err(format!("lists and maps nest deeper than {MAX_DEPTH}"));
+        }
+        self.stack.push(open);
+        Ok(())
+    }
+
+    fn finished(&mut self, node: Node, anchor: usize, reader: &mut Reader) -> Result<(), String> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            return Err(format!("the file has more than {MAX_NODES} values once its aliases are expanded"));
+        }
+        if anchor > 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        match self.stack.last_mut() {
+            None => self.root = Some(node),
+            Some(Open::List(_, _, items)) => items.push(node),
+            Some(Open::Map(_, _, entries, pending)) => match pending.take() {
+                None => *pending = Some(node),
+                Some(key) => {
+                    let first = entries.iter().find(|(k, _)| k.text().is_some() && k.text() == key.text()).map(|(k, _)| k.at.line);
+                    match first {
+                        Some(line) => {
+                            let shown = crate::names::printable(key.text().unwrap_or_default());
+                            let hint = Some(format!("it stands on line {line} already; keep one of them"));
+                            reader.error(key.at, "E002", format!("`{shown}` is given twice"), hint);
+                        }
+                        None => entries.push((key, node)),
+                    }
+                }
+            },
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,295 @@
+//! The decoder's toolkit: typed access to nodes that reports every fault and goes on.
+//!
+//! Pure. Knows nodes and faults, not the keys of the language.
+
+use std::collections::BTreeMap;
+
+use super::node::{Mark, Node, Value};
+use crate::{
+    diagnostic::{Diagnostic, Severity},
+    error::{Place, Problem},
+    names::printable,
+};
+
+/// A value with its place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Spanned<T> {
+    /// The value.
+    pub value: T,
+    /// Where it stands.
+    pub at: Mark,
+}
+
+impl<T: serde::Serialize> serde::Serialize for Spanned<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value.serialize(serializer)
+    }
+}
+
+impl<T: schemars::JsonSchema> schemars::JsonSchema for Spanned<T> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        T::schema_name()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        T::json_schema(generator)
+    }
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+}
+
+/// Collects faults of one file.
+#[derive(Debug)]
+pub struct Reader {
+    file: String,
+    lines: Vec<String>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+/// The most faults of one file that are reported; more help nobody.
+const MAX_FAULTS: usize = 200;
+
+impl Reader {
+    /// A reader of `text`; `file` is its name for messages.
+    pub fn new(file: &str, text: &str) -> Self {
+        Reader { file: file.to_string(), lines: text.lines().map(str::to_string).collect(), diagnostics: Vec::new() }
+    }
+
+    /// The file's name and a mark as a place.
+    pub fn place(&self, at: Mark) -> Place {
+        Place { file: self.file.clone(), line: at.line, column: at.column }
+    }
+
+    /// The line a mark stands on.
+    pub fn source(&self, at: Mark) -> String {
+        self.lines.get((at.line as usize).saturating_sub(1)).map(|line| line.chars().take(400).collect()).unwrap_or_default()
+    }
+
+    /// Reports an error.
+    pub fn error(&mut self, at: Mark, code: &str, message: String, hint: Option<String>) {
+        self.report(Severity::Error, at, code, message, hint);
+    }
+
+    /// Reports a warning.
+    pub fn warning(&mut self, at: Mark, code: &str, message: String, hint: Option<String>) {
+        self.report(Severity::Warning, at, code, message, hint);
+    }
+
+    fn report(&mut self, severity: Severity, at: Mark, code: &str, message: String, hint: Option<String>) {
+        if self.diagnostics.len() < MAX_FAULTS {
+            let (place, source) = (self.place(at), self.source(at));
+            self.diagnostics.push(Diagnostic { severity, code: code.to_string(), message, at: place, width: at.width, source, hint });
+        }
+    }
+
+    /// True when an error was reported.
+    pub fn failed(&self) -> bool {
+        self.diagnostics.iter().any(|d| d.severity == Severity::Error)
+    }
+
+    /// All faults, by place.
+    pub fn into_diagnostics(mut self) -> Vec<Diagnostic> {
+        self.diagnostics.sort_by(|a, b| (a.at.line, a.at.column, &a.code).cmp(&(b.at.line, b.at.column, &b.code)));
+        self.diagnostics
+    }
+
+    /// A map's fields, or a fault.
+    pub fn fields<'a>(&mut self, node: &'a Node, what: &str) -> Option<Fields<'a>> {
+        match &node.value {
+            Value::Map(entries) => Some(Fields { entries, at: node.at, what: what.to_string(), known: Vec::new() }),
+            _ => {
+                self.wrong_type(node, &format!("{what} must be a map of keys and values"));
+                None
+            }
+        }
+    }
+
+    /// A list's items, or a fault.
+    pub fn list<'a>(&mut self, node: &'a Node, what: &str) -> Option<&'a [Node]> {
+        match &node.value {
+            Value::List(items) => Some(items),
+            _ => {
+                self.wrong_type(node, &format!("{what} must be a list"));
+                None
+            }
+        }
+    }
+
+    /// A single value's text, or a fault. `~` is not a text.
+    pub fn text(&mut self, node: &Node, what: &str) -> Option<Spanned<String>> {
+        match node.text() {
+            Some(text) if !node.is_null() => Some(Spanned { value: text.to_string(), at: node.at }),
+            _ => {
+                self.wrong_type(node, &format!("{what} must be a text"));
+                None
+            }
+        }
+    }
+
+    /// A whole number within bounds, or a fault.
+    pub fn integer(&mut self, node: &Node, what: &str, from: u64, to: u64) -> Option<Spanned<u64>> {
+        let plain = matches!(&node.value, Value::Scalar { plain: true, .. });
+        match node.text().filter(|_| plain).and_then(|text| text.replace('_', "").parse::<i128>().ok()) {
+            Some(number) if (i128::from(from)..=i128::from(to)).contains(&number) => Some(Spanned { value: number as u64, at: node.at }),
+            Some(number) => {
+                self.error(
+                    node.at,
+                    "E006",
+                    format!("{what} is {number}, which is out of range"),
+                    Some(format!("use a number from {from} to {to}")),
+                );
+                None
+            }
+            None => {
+                self.wrong_type(node, &format!("{what} must be a whole number"));
+                None
+            }
+        }
+    }
+
+    /// `true` or `false`, or a fault.
+    pub fn boolean(&mut self, node: &Node, what: &str) -> Option<Spanned<bool>> {
+        match &node.value {
+            Value::Scalar { text, plain: true } if matches!(text.as_str(), "true" | "True" | "TRUE") => {
+                Some(Spanned { value: true, at: node.at })
+            }
+            Value::Scalar { text, plain: true } if matches!(text.as_str(), "false" | "False" | "FALSE") => {
+                Some(Spanned { value: false, at: node.at })
+            }
+            _ => {
+                self.wrong_type(node, &format!("{what} must be `true` or `false`"));
+                None
+            }
+        }
+    }
+
+    /// One of a few words, or a fault with a suggestion.
+    pub fn word<T: Copy>(&mut self, node: &Node, what: &str, words: &[(&str, T)]) -> Option<Spanned<T>> {
+        let text = self.text(node, what)?;
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text.value) {
+            return Some(Spanned { value: *value, at: node.at });
+        }
+        let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let hint = suggestion(&text.value, &names).unwrap_or_else(|| format!("use one of: {}", names.join(", ")));
+        self.error(node.at, "E006", format!("{what} cannot be `{}`", printable(&text.value)), Some(hint));
+        None
+    }
+
+    /// A text that a parser accepts, or the parser's own words as a fault.
+    pub fn parsed<T>(&mut self, node: &Node, what: &str, code: &str, parse: impl Fn(&str) -> Result<T, String>) -> Option<Spanned<T>> {
+        let text = self.text(node, what)?;
+        match parse(&text.value) {
+            Ok(value) => Some(Spanned { value, at: node.at }),
+            Err(hint) => {
+                self.error(node.at, code, format!("{what} cannot be `{}`", printable(&text.value)), Some(hint));
+                None
+            }
+        }
+    }
+
+    /// A name, or a fault with the rule.
+    pub fn name<T: std::str::FromStr<Err = Problem>>(&mut self, node: &Node, what: &str) -> Option<Spanned<T>> {
+        let text = self.text(node, what)?;
+        match text.value.parse::<T>() {
+            Ok(value) => Some(Spanned { value, at: node.at }),
+            Err(problem) => {
+                self.error(node.at, "E010", problem.message, problem.hint);
+                None
+            }
+        }
+    }
+
+    /// A map of texts, or faults.
+    pub fn text_map(&mut self, node: &Node, what: &str) -> BTreeMap<String, Spanned<String>> {
+        let Some(fields) = self.fields(node, what) else { return BTreeMap::new() };
+        let mut map = BTreeMap::new();
+        for (key, value) in fields.entries {
+            let Some(key) = self.text(key, &format!("a key of {what}")) else { continue };
+            // An empty value is an empty text here: variables may be empty.
+            let value = if value.is_null() {
+                Some(Spanned { value: String::new(), at: value.at })
+            } else {
+                self.text(value, &format!("`{}` in {what}", printable(&key.value)))
+            };
+            if let Some(value) = value {
+                map.insert(key.value, value);
+            }
+        }
+        map
+    }
+
+    fn wrong_type(&mut self, node: &Node, message: &str) {
+        self.error(node.at, "E005", format!("{message}, but here is {}", node.kind()), None);
+    }
+}
+
+/// The keys of a map, each asked for once; what nobody asked for is unknown.
+pub struct Fields<'a> {
+    entries: &'a [(Node, Node)],
+    /// Where the map stands.
+    pub at: Mark,
+    what: String,
+    known: Vec<&'static str>,
+}
+
+impl<'a> Fields<'a> {
+    /// A key's value; a value of nothing counts as absent.
+    pub fn get(&mut self, key: &'static str) -> Option<&'a Node> {
+        self.known.push(key);
+        self.entries.iter().find(|(k, _)| k.text() == Some(key)).map(|(_, value)| value).filter(|value| !value.is_null())
+    }
+
+    /// Where a key stands.
+    pub fn key_at(&self, key: &str) -> Option<Mark> {
+        self.entries.iter().find(|(k, _)| k.text() == Some(key)).map(|(k, _)| k.at)
+    }
+
+    /// A key's value, or a fault that it is missing.
+    pub fn require(&mut self, reader: &mut Reader, key: &'static str) -> Option<&'a Node> {
+        let found = self.get(key);
+        if found.is_none() {
+            let at = self.key_at(key).unwrap_or(self.at);
+            reader.error(at, "E004", format!("{} needs `{key}`", self.what), Some(format!("add `{key}:`")));
+        }
+        found
+    }
+
+    /// Keys of the language that this version cannot act on: refused by name, never ignored.
+    pub fn refuse(&mut self, reader: &mut Reader, keys: &[&'static str]) {
+        for key in keys {
+            self.known.push(key);
+            if let Some(at) = self.key_at(key) {
+                let hint = Some("remove it, or use a version that lists it as supported in docs/yaml.md".to_string());
+                reader.error(at, "E090", format!("`{key}` is part of the language, but this version cannot act on it yet"), hint);
+            }
+        }
+    }
+
+    /// Every entry, for maps whose keys are names.
+    pub fn entries(&self) -> &'a [(Node, Node)] {
+        self.entries
+    }
+
+    /// Reports keys that nobody asked for.
+    pub fn finish(self, reader: &mut Reader) {
+        for (key, _) in self.entries {
+            match key.text() {
+                Some(text) if self.known.contains(&text) => {}
+                Some(text) => {
+                    let hint = suggestion(text, &self.known).unwrap_or_else(|| format!("known keys here: {}", self.known.join(", ")));
+                    reader.error(key.at, "E003", format!("{} has no key `{}`", self.what, printable(text)), Some(hint));
+                }
+                None => reader.error(key.at, "E005", "a key must be a text".to_string(), None),
+            }
+        }
+    }
+}
+
+/// "did you mean": the closest known word, when it is close enough.
+pub fn suggestion(text: &str, known: &[&str]) -> Option<String> {
+    if text.chars().count() > 60 {
+        return None;
+    }
+    let closest = known.iter().map(|word| (strsim::damerau_levenshtein(&text.to_lowercase(), &word.to_lowercase()), *word)).min()?;
+    (closest.0 <= 1 + closest.1.chars().count() / 4).then(|| format!("did you mean `{}`?", closest.1))
+}

@@ -1,0 +1,302 @@
+//! From what the user wrote to what it means: guests, their interfaces and addresses.
+//!
+//! Pure. Addresses: what the file names comes first, then what a guest has already, then the lowest free ones; so no
+//! edit moves an untouched guest.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnet::IpNet;
+
+use super::{
+    model::{Assignment, DiskDevice, FileRef, Guest, GuestKind, Leases, Nic, Switch},
+    resolve::{Segments, check_unique_hostnames, same_version},
+};
+use crate::{
+    addr::Pool,
+    names::{DeploymentName, NetworkName},
+    plan::blueprint::{DiskFormat, Readiness, ReadyCondition},
+    spec::{
+        model as wrote,
+        reader::{Reader, Spanned},
+    },
+};
+
+/// The memory of a micro guest that asks for none, in MiB.
+const MICRO_MEMORY_MB: u64 = 128;
+/// The readiness limit of a guest that asks for none, in seconds. Fifty guests that boot at once on two cores without
+/// KVM take longer than a minute.
+const READY_S: u64 = 180;
+/// The most interfaces of a guest: the PCI bus of the lean machine has no more free slots.
+const MAX_NICS: usize = 20;
+
+/// All guests, in the file's order.
+pub fn guests(
+    wrote: &[wrote::Machine],
+    deployment: &DeploymentName,
+    leases: &Leases,
+    segments: &mut Segments,
+    reader: &mut Reader,
+) -> Vec<Guest> {
+    let names: Vec<_> = wrote.iter().map(|machine| (machine.name.value.hostname(), machine.name.clone())).collect();
+    check_unique_hostnames(&names, reader);
+    claim_written(wrote, segments, reader);
+    let chosen = choose_addresses(wrote, leases, segments, reader);
+    wrote.iter().enumerate().filter_map(|(index, machine)| guest(index, machine, deployment, &chosen, segments, reader)).collect()
+}
+
+fn who(machine: &wrote::Machine) -> String {
+    format!("machine `{}`", machine.name.value)
+}
+
+/// Claims every address and MAC that the file names, before anything is chosen.
+fn claim_written(wrote: &[wrote::Machine], segments: &mut Segments, reader: &mut Reader) {
+    for machine in wrote {
+        if machine.network.len() > MAX_NICS {
+            reader.error(machine.at, "E006", format!("machine `{}` has more than {MAX_NICS} interfaces", machine.name.value), None);
+        }
+        for nic in &machine.network {
+            let Some(switch) = segments.find(&nic.switch, reader).cloned() else { continue };
+            if let Some(Spanned { value: wrote::IpChoice::Address(address), at }) = &nic.ip {
+                if same_version(&switch.subnet, *address) {
+                    segments.claim_address(&switch, *address, &who(machine), *at, reader);
+                } else {
+                    reader.error(
+                        *at,
+                        "E031",
+                        format!("{address} is not in the subnet of switch `{}`", switch.name),
+                        Some(format!("use an address of {}", switch.subnet)),
+                    );
+                }
+            }
+            if let Some(mac) = &nic.mac {
+                segments.claim_mac(&switch.name, mac.value, &who(machine), mac.at, reader);
+            }
+            if let Some(gateway) = &nic.gateway {
+                check_gateway(gateway, &switch, segments, reader);
+            }
+        }
+    }
+}
+
+fn check_gateway(gateway: &Spanned<IpAddr>, switch: &Switch, segments: &Segments, reader: &mut Reader) {
+    if !switch.subnet.contains(&gateway.value) {
+        let hint = Some(format!("use an address of {}", switch.subnet));
+        reader.error(gateway.at, "E036", format!("gateway {} is not in the subnet of switch `{}`", gateway.value, switch.name), hint);
+        return;
+    }
+    let known = segments.gateways.get(&switch.name).map(Vec::as_slice).unwrap_or_default();
+    if !known.is_empty() && !known.contains(&gateway.value) {
+        let list: Vec<String> = known.iter().map(IpAddr::to_string).collect();
+        let hint = Some(format!("routers on this switch: {}", list.join(", ")));
+        reader.warning(gateway.at, "W004", format!("no router has the address {} on switch `{}`", gateway.value, switch.name), hint);
+    }
+}
+
+/// The addresses that the testbed chooses, by (machine's index, interface's index).
+type Chosen = BTreeMap<(usize, usize), IpAddr>;
+
+fn choose_addresses(wrote: &[wrote::Machine], leases: &Leases, segments: &mut Segments, reader: &mut Reader) -> Chosen {
+    let mut open: Vec<(usize, usize, NetworkName, ipnet::Ipv4Net)> = Vec::new();
+    for (machine_index, machine) in wrote.iter().enumerate() {
+        for (nic_index, nic) in machine.network.iter().enumerate() {
+            let dynamic = nic.ip.as_ref().is_none_or(|ip| ip.value == wrote::IpChoice::Dynamic);
+            let Some(switch) = segments.switches.get(&nic.switch.value).filter(|_| dynamic) else { continue };
+            match switch.subnet {
+                IpNet::V4(subnet) => open.push((machine_index, nic_index, switch.name.clone(), subnet)),
+                IpNet::V6(_) => {
+                    let at = nic.ip.as_ref().map_or(nic.at, |ip| ip.at);
+                    let hint = Some("give the interface a static address".to_string());
+                    reader.error(at, "E090", "dynamic addresses on an IPv6 switch are not supported by this version yet".to_string(), hint);
+                }
+            }
+        }
+    }
+    let mut pools: BTreeMap<NetworkName, Pool> = BTreeMap::new();
+    for (_, _, switch, subnet) in &open {
+        pools.entry(switch.clone()).or_insert_with(|| pool(switch, *subnet, segments));
+    }
+    let mut chosen = Chosen::new();
+    // What a guest has, it keeps, as long as the file leaves it free.
+    for (machine_index, nic_index, switch, _) in &open {
+        let lease = leases.get(&(wrote[*machine_index].name.value.clone(), *nic_index));
+        if let (Some(IpAddr::V4(address)), Some(pool)) = (lease, pools.get_mut(switch))
+            && pool.is_free(*address)
+            && pool.take(*address)
+        {
+            chosen.insert((*machine_index, *nic_index), IpAddr::V4(*address));
+        }
+    }
+    for (machine_index, nic_index, switch, subnet) in open {
+        if chosen.contains_key(&(machine_index, nic_index)) {
+            continue;
+        }
+        match pools.get_mut(&switch).and_then(Pool::next_free) {
+            Some(address) => {
+                chosen.insert((machine_index, nic_index), IpAddr::V4(address));
+            }
+            None => {
+                let nic = &wrote[machine_index].network[nic_index];
+                let hint = Some(format!("{subnet} is full: use a larger subnet, or exclude fewer addresses"));
+                reader.error(
+                    nic.at,
+                    "E040",
+                    format!("switch `{switch}` has no address left for machine `{}`", wrote[machine_index].name.value),
+                    hint,
+                );
+            }
+        }
+    }
+    chosen
+}
+
+fn pool(switch: &NetworkName, subnet: ipnet::Ipv4Net, segments: &Segments) -> Pool {
+    let mut pool = Pool::new(subnet);
+    for (from, to) in segments.excluded.get(switch).into_iter().flatten() {
+        pool.exclude(*from, *to);
+    }
+    for (name, address) in segments.addresses.keys() {
+        if let (true, IpAddr::V4(address)) = (name == switch, address) {
+            pool.take(*address);
+        }
+    }
+    // Without a router the first address is left for one that may come: gateways are customarily there.
+    if !segments.gateways.contains_key(switch)
+        && let Some(first) = subnet.hosts().next()
+    {
+        pool.take(first);
+    }
+    pool
+}
+
+fn guest(
+    index: usize,
+    machine: &wrote::Machine,
+    deployment: &DeploymentName,
+    chosen: &Chosen,
+    segments: &mut Segments,
+    reader: &mut Reader,
+) -> Option<Guest> {
+    let name = machine.name.value.clone();
+    let hostname = name.hostname();
+    if hostname != name.as_str() {
+        let hint = Some(format!("its hostname is `{hostname}` (RFC 1123)"));
+        reader.warning(machine.name.at, "W001", format!("`{name}` is not a DNS label"), hint);
+    }
+    let nics = (0..machine.network.len()).filter_map(|nic| interface(index, nic, machine, deployment, chosen, segments, reader)).collect();
+    let host = machine.placement.as_ref().and_then(|placement| placement.host.as_ref()).map(|host| host.value.clone());
+    let timeout_s = machine.ready.as_ref().and_then(|ready| ready.timeout_s.as_ref()).map_or(READY_S, |limit| limit.value);
+    let asked = machine.ready.as_ref().and_then(|ready| ready.agent.as_ref()).map(|agent| agent.value);
+    let file = |path: &Spanned<String>, reader: &Reader| FileRef {
+        path: path.value.clone(),
+        at: reader.place(path.at),
+        source: reader.source(path.at),
+    };
+    if let Some(micro) = &machine.micro {
+        return Some(Guest {
+            name,
+            hostname,
+            kind: GuestKind::Micro { services: micro.services.iter().map(|(name, port)| (name.clone(), port.value as u16)).collect() },
+            cpus: micro.cpus.as_ref().map_or(1, |cpus| cpus.value as u32),
+            memory_mb: micro.memory_mb.as_ref().map_or(MICRO_MEMORY_MB, |memory| memory.value),
+            nics,
+            host,
+            ready: Readiness { condition: asked.unwrap_or(ReadyCondition::Agent), timeout_s },
+            environment: micro.environment.iter().map(|(key, value)| (key.clone(), value.value.clone())).collect(),
+            setup_script: micro.setup_script.as_ref().map(|path| file(path, reader)),
+            run_script: micro.run_script.as_ref().map(|path| file(path, reader)),
+        });
+    }
+    let libvirt = machine.libvirt.as_ref()?;
+    let disk = libvirt.libvirt_type.existing_disk.as_ref()?;
+    for (key, given) in [("username", &libvirt.username), ("password", &libvirt.password)] {
+        if let Some(given) = given {
+            let hint = Some("`existing_disk` boots the image as it is; log in with what the image knows".to_string());
+            reader.warning(given.at, "W003", format!("`{key}` has no effect on an `existing_disk`"), hint);
+        }
+    }
+    let device = disk.device_type.as_ref().map_or(DiskDevice::Disk, |device| device.value);
+    if let (DiskDevice::Cdrom, Some(copy)) = (device, disk.create_deep_copy.as_ref().filter(|copy| copy.value)) {
+        reader.error(
+            copy.at,
+            "E007",
+            "a CD-ROM is never written to, so `create_deep_copy` makes no sense".to_string(),
+            Some("remove it".to_string()),
+        );
+    }
+    let scripts = disk.setup_script.is_some() || disk.run_script.is_some();
+    let readonly = disk.readonly.as_ref().is_some_and(|readonly| readonly.value) || device == DiskDevice::Cdrom;
+    Some(Guest {
+        name,
+        hostname,
+        kind: GuestKind::ExistingDisk {
+            disk: file(&disk.path, reader),
+            format: disk.driver_type.as_ref().map_or(DiskFormat::Raw, |format| format.value),
+            device,
+            readonly,
+            deep_copy: disk.create_deep_copy.as_ref().is_some_and(|copy| copy.value),
+            graphics: libvirt.extended_graphics_support.as_ref().is_some_and(|graphics| graphics.value),
+        },
+        cpus: libvirt.cpus.as_ref()?.value as u32,
+        memory_mb: libvirt.memory_mb.as_ref()?.value,
+        nics,
+        host,
+        // An image is only known to have an agent when the file says so or wants scripts run through it.
+        ready: Readiness { condition: asked.unwrap_or(if scripts { ReadyCondition::Agent } else { ReadyCondition::Running }), timeout_s },
+        environment: BTreeMap::new(),
+        setup_script: disk.setup_script.as_ref().map(|path| file(path, reader)),
+        run_script: disk.run_script.as_ref().map(|path| file(path, reader)),
+    })
+}
+
+fn interface(
+    machine_index: usize,
+    nic_index: usize,
+    machine: &wrote::Machine,
+    deployment: &DeploymentName,
+    chosen: &Chosen,
+    segments: &mut Segments,
+    reader: &mut Reader,
+) -> Option<Nic> {
+    let nic = &machine.network[nic_index];
+    let switch = segments.switches.get(&nic.switch.value)?.clone();
+    let mac = match &nic.mac {
+        Some(mac) => mac.value,
+        None => {
+            let mac = segments.free_mac(deployment, &switch.name, machine.name.value.as_str(), nic_index);
+            segments.claim_mac(&switch.name, mac, &who(machine), nic.at, reader);
+            mac
+        }
+    };
+    let gateways = segments.gateways.get(&switch.name).map(Vec::as_slice).unwrap_or_default();
+    let (address, assignment, gateway) = match (&nic.ip, &switch.dhcp) {
+        (Some(Spanned { value: wrote::IpChoice::Address(address), .. }), _) => {
+            (*address, Assignment::Static, nic.gateway.as_ref().map(|gateway| gateway.value))
+        }
+        (_, Some(dhcp)) => {
+            if let Some(gateway) = nic.gateway.as_ref().filter(|gateway| gateway.value != dhcp.gateway) {
+                let hint =
+                    Some(format!("the rule of router `{}` hands out {}; use a static `ip` for another gateway", dhcp.router, dhcp.gateway));
+                reader.error(gateway.at, "E036", "an interface with a DHCP address gets its gateway from the rule".to_string(), hint);
+            }
+            (*chosen.get(&(machine_index, nic_index))?, Assignment::Dhcp, Some(dhcp.gateway))
+        }
+        (_, None) => {
+            let address = *chosen.get(&(machine_index, nic_index))?;
+            let at = nic.ip.as_ref().map_or(nic.at, |ip| ip.at);
+            let hint = Some(format!("add a `dhcp` rule for `{}` to a router to have OVN hand it out", switch.name));
+            reader.warning(
+                at,
+                "W002",
+                format!("no DHCP rule covers switch `{}`: the testbed gives machine `{}` {address}", switch.name, machine.name.value),
+                hint,
+            );
+            let only = match gateways {
+                [only] => Some(*only),
+                _ => None,
+            };
+            (address, Assignment::Assigned, nic.gateway.as_ref().map(|gateway| gateway.value).or(only))
+        }
+    };
+    let address = IpNet::new(address, switch.subnet.prefix_len()).ok()?;
+    Some(Nic { name: format!("eth{nic_index}"), switch: switch.name, mac, address, assignment, gateway })
+}

@@ -1,0 +1,337 @@
+//! A world in memory behind the engine's `Host` trait, with faults on demand.
+//!
+//! It keeps what the real backends keep (rows, domains, files) and refuses what they refuse (a child without its
+//! parent, a file outside the deployment, a start without its disk), so that a wrong order of steps fails here too.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use kvm_compose::{
+    api::UpOptions,
+    error::{Code, Problem},
+    names::{DeploymentName, GuestName, HostName, InstallationId},
+    orchestrate::{
+        self, Operation, Sink,
+        event::EventKind,
+        host::{Cancel, Context, Host},
+    },
+    plan::{
+        self,
+        blueprint::{Blueprint, Row, RowKey},
+        observed::{Observed, ObservedDomain, ObservedRow},
+        site::{Accelerator, DiskFile, MicroImage, ProjectFiles, Site},
+        step::Work,
+    },
+    topology::{self, Leases},
+};
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+/// What goes wrong at a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails before it has done anything.
+    Before,
+    /// It does its work, then fails.
+    After,
+    /// It panics half-way.
+    Panic,
+    /// The server dies before it has done anything: nothing is done from then on.
+    DieBefore,
+    /// The server dies after it has done its work.
+    DieAfter,
+    /// Somebody asks to stop; the step sees it.
+    Cancel,
+}
+
+impl Fault {
+    pub const ALL: [Fault; 6] = [Fault::Before, Fault::After, Fault::Panic, Fault::DieBefore, Fault::DieAfter, Fault::Cancel];
+    pub fn dies(self) -> bool {
+        matches!(self, Fault::DieBefore | Fault::DieAfter)
+    }
+}
+
+/// What is there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct World {
+    pub rows: BTreeMap<RowKey, Row>,
+    pub domains: BTreeMap<GuestName, ObservedDomain>,
+    pub files: BTreeSet<PathBuf>,
+    /// How often each domain was started.
+    pub starts: BTreeMap<GuestName, u32>,
+}
+
+impl World {
+    /// The world without what only history knows.
+    pub fn shape(&self) -> World {
+        World { starts: BTreeMap::new(), ..self.clone() }
+    }
+}
+
+#[derive(Default)]
+pub struct FakeHost {
+    pub world: Mutex<World>,
+    fault: Mutex<Option<(Work, Fault)>>,
+    dead: Mutex<bool>,
+    pub strangers: Mutex<Vec<kvm_compose::plan::observed::Stranger>>,
+    pub missing: Mutex<BTreeMap<PathBuf, String>>,
+    /// Work in the order in which it was done.
+    pub history: Mutex<Vec<Work>>,
+}
+
+impl FakeHost {
+    pub fn with(world: World) -> Self {
+        FakeHost { world: Mutex::new(world), ..Self::default() }
+    }
+
+    pub fn fail_at(&self, work: &Work, fault: Fault) {
+        *self.fault.lock() = Some((work.clone(), fault));
+    }
+
+    fn dead(&self) -> Result<(), Problem> {
+        if *self.dead.lock() { Err(Problem::internal("the server is dead")) } else { Ok(()) }
+    }
+
+    fn done(&self, work: &Work) -> Result<(), Problem> {
+        let mut world = self.world.lock();
+        self.history.lock().push(work.clone());
+        let refuse = |text: String| Err(Problem::new(Code::Internal, text));
+        match work {
+            Work::Network { change } => {
+                for delete in &change.delete {
+                    world.rows.remove(&delete.key);
+                    let orphans: Vec<RowKey> = world
+                        .rows
+                        .values()
+                        .filter(|row| row.parent.as_ref().is_some_and(|(key, _)| key == &delete.key))
+                        .map(|row| row.key.clone())
+                        .collect();
+                    for orphan in orphans {
+                        world.rows.remove(&orphan);
+                    }
+                }
+                for row in &change.insert {
+                    if let Some((parent, _)) = &row.parent
+                        && !world.rows.contains_key(parent)
+                    {
+                        return refuse(format!("row {} has no parent {parent}", row.key));
+                    }
+                    world.rows.insert(row.key.clone(), row.clone());
+                }
+                for update in &change.update {
+                    match world.rows.get_mut(&update.key) {
+                        Some(row) => row.columns.extend(update.to.clone()),
+                        None => return refuse(format!("row {} is not there", update.key)),
+                    }
+                }
+            }
+            Work::CreateVolume { volume } => {
+                world.files.insert(volume.path.clone());
+            }
+            Work::WriteSeed { seed } => {
+                world.files.insert(seed.path.clone());
+            }
+            Work::RemoveFile { path } => {
+                let file = path.clone();
+                if world.domains.values().any(|domain| domain.active && domain.name == format!("uses {}", file.display())) {
+                    return refuse(format!("{} is in use", file.display()));
+                }
+                world.files.remove(path);
+            }
+            Work::StartDomain { domain } => {
+                for port in &domain.ports {
+                    let there = world.rows.values().any(|row| format!("{:?}", row.columns.get("name")).contains(&port.to_string()));
+                    if !there {
+                        return refuse(format!("domain {} has no port {port}", domain.name));
+                    }
+                }
+                for line in domain.xml.lines().filter(|line| line.contains("<source file=")) {
+                    let path = line.split('"').nth(1).unwrap_or_default();
+                    if path.contains("/deployments/") && !world.files.contains(&PathBuf::from(path)) {
+                        return refuse(format!("domain {} has no file {path}", domain.name));
+                    }
+                }
+                if let Some(old) = world.domains.get(&domain.guest)
+                    && old.digest != domain.digest
+                {
+                    return refuse(format!("domain {} is there with another digest", domain.name));
+                }
+                world.files.insert(domain.console_log.clone());
+                let observed = ObservedDomain {
+                    name: domain.name.clone(),
+                    uuid: domain.uuid,
+                    guest: domain.guest.clone(),
+                    digest: domain.digest.clone(),
+                    active: true,
+                    state: "running".to_string(),
+                    agent: false,
+                    scripts: BTreeSet::new(),
+                    ports: domain.ports.clone(),
+                };
+                world.domains.insert(domain.guest.clone(), observed);
+                *world.starts.entry(domain.guest.clone()).or_default() += 1;
+            }
+            Work::StopDomain { uuid, .. } => {
+                for domain in world.domains.values_mut().filter(|domain| &domain.uuid == uuid) {
+                    (domain.active, domain.agent, domain.state) = (false, false, "shut off".to_string());
+                }
+            }
+            Work::RemoveDomain { uuid, .. } => world.domains.retain(|_, domain| &domain.uuid != uuid),
+            Work::RemoveBridgePort { .. } => {}
+            Work::AwaitReady { guest, .. } => match world.domains.get_mut(guest) {
+                Some(domain) if domain.active => domain.agent = true,
+                _ => return refuse(format!("guest {guest} does not run")),
+            },
+            Work::RunScript { guest, script, .. } => match world.domains.get_mut(guest) {
+                Some(domain) if domain.agent => {
+                    domain.scripts.insert(script.digest.clone());
+                }
+                _ => return refuse(format!("guest {guest} has no agent")),
+            },
+        }
+        Ok(())
+    }
+}
+
+impl Host for FakeHost {
+    fn observe(&self, _: &DeploymentName, wanted: Option<&Blueprint>) -> Result<Observed, Problem> {
+        self.dead()?;
+        let world = self.world.lock();
+        let rows = world.rows.values().map(|row| ObservedRow {
+            uuid: Uuid::nil(),
+            key: row.key.clone(),
+            table: row.table,
+            columns: row.columns.clone(),
+            parent: row.parent.clone().map(|(key, _)| key),
+        });
+        Ok(Observed {
+            rows: rows.collect(),
+            domains: world.domains.values().cloned().collect(),
+            files: world.files.clone(),
+            bridge_ports: Vec::new(),
+            strangers: if wanted.is_some() { self.strangers.lock().clone() } else { Vec::new() },
+            missing_bases: self.missing.lock().clone(),
+        })
+    }
+
+    fn leases(&self, _: &DeploymentName) -> Result<Leases, Problem> {
+        Ok(leases(&self.world.lock()))
+    }
+
+    fn apply(&self, work: &Work, context: &Context<'_>) -> Result<(), Problem> {
+        self.dead()?;
+        let fault = self.fault.lock().clone().filter(|(at, _)| at == work).map(|(_, fault)| fault);
+        match fault {
+            None => {
+                if matches!(work, Work::AwaitReady { .. }) {
+                    context.cancel.check()?;
+                }
+                self.done(work)
+            }
+            Some(Fault::Before) => Err(Problem::internal("injected before")),
+            Some(Fault::After) => self.done(work).and(Err(Problem::internal("injected after"))),
+            Some(Fault::Panic) => panic!("injected panic"),
+            Some(Fault::DieBefore) => {
+                *self.dead.lock() = true;
+                Err(Problem::internal("died before"))
+            }
+            Some(Fault::DieAfter) => {
+                self.done(work)?;
+                *self.dead.lock() = true;
+                Err(Problem::internal("died after"))
+            }
+            Some(Fault::Cancel) => {
+                context.cancel.cancel();
+                context.cancel.check()
+            }
+        }
+    }
+
+    fn sweep(&self, _: &DeploymentName) -> Result<(), Problem> {
+        self.dead()
+    }
+}
+
+fn leases(world: &World) -> Leases {
+    let mut leases = Leases::new();
+    for row in world.rows.values() {
+        let parts: Vec<&str> = row.key.0.split('/').collect();
+        if let (["port", guest, nic], Some(plan::blueprint::Column::Set(addresses))) = (parts.as_slice(), row.columns.get("addresses")) {
+            let address: IpAddr = addresses[0].split(' ').nth(1).expect("an address").parse().expect("valid");
+            leases.insert((guest.parse().expect("valid"), nic.parse().expect("a number")), address);
+        }
+    }
+    leases
+}
+
+/// Events, kept.
+#[derive(Default)]
+pub struct Events(pub Mutex<Vec<EventKind>>);
+
+impl Sink for Events {
+    fn emit(&self, event: EventKind) -> Result<(), Problem> {
+        self.0.lock().push(event);
+        Ok(())
+    }
+}
+
+pub fn installation() -> InstallationId {
+    InstallationId(Uuid::from_u128(7))
+}
+
+pub fn deployment() -> DeploymentName {
+    DeploymentName::new("lab").expect("valid")
+}
+
+pub fn site() -> Site {
+    Site {
+        installation: installation(),
+        host: HostName::master(),
+        deployments: PathBuf::from("/data/deployments"),
+        accelerator: Accelerator::Tcg { reason: "a test".to_string() },
+        emulator: PathBuf::from("/usr/bin/qemu-system-x86_64"),
+        micro: Some(MicroImage {
+            digest: "d".repeat(64),
+            kernel: PathBuf::from("/images/vmlinux"),
+            initramfs: PathBuf::from("/images/initramfs"),
+        }),
+        bridge: "br-int".to_string(),
+        mtu: 1442,
+        free_memory_mb: 65536,
+    }
+}
+
+/// The blueprint of a file, with the addresses that the world's guests have.
+pub fn blueprint(text: &str, world: &World) -> Blueprint {
+    let loaded =
+        topology::load("kvm-compose.yaml", text, &deployment(), &leases(world)).unwrap_or_else(|problem| panic!("{problem:?}\n{text}"));
+    let mut files = ProjectFiles::default();
+    for guest in &loaded.topology.guests {
+        for script in [&guest.setup_script, &guest.run_script].into_iter().flatten() {
+            files.scripts.insert(script.path.clone(), format!("#!/bin/sh\necho {}\n", script.path));
+        }
+        if let topology::GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {
+            let file = DiskFile { path: PathBuf::from("/images").join(&disk.path), format: *format, version: "1".to_string() };
+            files.disks.insert(disk.path.clone(), file);
+        }
+    }
+    plan::lower(&loaded.topology, &site(), &files).expect("it can be lowered")
+}
+
+pub fn up(host: &FakeHost, blueprint: &Blueprint, options: &UpOptions) -> Result<(), Problem> {
+    let (cancel, events) = (Cancel::new(), Events::default());
+    orchestrate::up(host, blueprint, options, &Operation { uuid: Uuid::from_u128(1), cancel: &cancel, sink: &events })
+}
+
+pub fn down(host: &FakeHost) -> Result<(), Problem> {
+    let (cancel, events) = (Cancel::new(), Events::default());
+    orchestrate::down(host, installation(), &deployment(), &Operation { uuid: Uuid::from_u128(2), cancel: &cancel, sink: &events })
+}
+
+/// The steps that `up` would take.
+pub fn steps(host: &FakeHost, wanted: &Blueprint) -> Vec<plan::step::Step> {
+    let observed = host.observe(&deployment(), Some(wanted)).expect("it answers");
+    plan::diff(wanted, &observed, &plan::Taints::default(), None, &HostName::master()).steps
+}

@@ -1,0 +1,234 @@
+//! The language: what loads, and how every fault of a file is reported.
+
+use kvm_compose::{
+    diagnostic::{Diagnostic, Severity},
+    error::Code,
+    names::DeploymentName,
+    spec,
+    topology::{self, Assignment, Leases, Loaded},
+};
+use proptest::prelude::*;
+
+fn load(text: &str) -> Result<Loaded, kvm_compose::error::Problem> {
+    topology::load("kvm-compose.yaml", text, &DeploymentName::new("lab").expect("valid"), &Leases::new())
+}
+
+fn faults(text: &str) -> Vec<Diagnostic> {
+    load(text).expect_err("the file has faults").diagnostics
+}
+
+/// (line, column, code) of each error.
+fn places(text: &str) -> Vec<(u32, u32, String)> {
+    faults(text).into_iter().filter(|d| d.severity == Severity::Error).map(|d| (d.at.line, d.at.column, d.code)).collect()
+}
+
+const NETWORK: &str = "network: {ovn: {switches: {lan: {subnet: 10.0.0.0/24}}}}\n";
+
+#[test]
+fn eight_different_faults_are_reported_at_once_with_their_places_and_hints() {
+    let text = "\
+machines:
+  - name: bad/name
+    micro: {}
+    network: [{switch: lan, ip: 10.0.0.300}]
+  - name: one
+    micro: {memory: 128}
+    network: [{swich: lan}]
+  - name: two
+    micro: {cpus: 0}
+    network: [{switch: wan, ip: 10.0.0.7}]
+  - name: two
+    micro: {}
+    network: [{switch: lan, ip: 10.9.0.7, mac: '01:00:00:00:00:01'}]
+network:
+  ovn:
+    switches:
+      lan: {subnet: 10.0.0.0/24}
+";
+    let expected = [
+        (2, 11, "E010"),
+        (4, 33, "E030"),
+        (6, 13, "E003"),
+        (7, 15, "E004"),
+        (7, 16, "E003"),
+        (9, 19, "E006"),
+        (10, 24, "E020"),
+        (11, 11, "E011"),
+        (13, 33, "E031"),
+        (13, 48, "E034"),
+    ];
+    let expected: Vec<_> = expected.into_iter().map(|(line, column, code)| (line, column, code.to_string())).collect();
+    assert_eq!(places(text), expected);
+    let problem = load(text).expect_err("faults");
+    assert_eq!((problem.code, problem.code.exit_status()), (Code::InvalidFile, 2));
+    assert!(problem.diagnostics.iter().all(|d| d.hint.is_some()), "{:#?}", problem.diagnostics);
+    let rendered: String = problem.diagnostics.iter().map(Diagnostic::render).collect();
+    assert!(rendered.contains("did you mean `switch`?") && rendered.contains("did you mean `memory_mb`?"), "{rendered}");
+    assert!(rendered.contains("7 |     network: [{swich: lan}]\n  |                ^^^^^"), "{rendered}");
+}
+
+#[test]
+fn what_is_not_yaml_is_said_with_its_place() {
+    for (text, line) in [
+        ("machines: [\n", 2),
+        ("a: b: c\n", 1),
+        ("machines:\n\t- x\n", 2),
+        ("a\0b", 1),
+        ("x: 'open\n", 1),
+        ("--- 1\n--- 2\n", 2),
+        ("&a [*a]", 1),
+    ] {
+        let places = places(text);
+        assert_eq!(places.len(), 1, "{text:?} {places:?}");
+        assert_eq!((places[0].0, places[0].2.as_str()), (line, "E001"), "{text:?}");
+    }
+    assert_eq!(places("")[0].2, "E008");
+    assert_eq!(places("a: 1\na: 2\n").iter().filter(|p| p.2 == "E002").count(), 1);
+}
+
+#[test]
+fn an_alias_bomb_and_deep_nesting_are_refused_quickly() {
+    let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_string();
+    for level in 1..12 {
+        bomb.push_str(&format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 10].join(", ")));
+    }
+    assert!(faults(&bomb)[0].message.contains("aliases"));
+    for opener in ["[", "{a: ", "- "] {
+        let faults = faults(&opener.repeat(100_000));
+        assert_eq!(faults[0].code, "E001", "{faults:?}");
+    }
+    assert!(faults(&format!("{}{}", "[".repeat(40), "]".repeat(40)))[0].message.contains("nest deeper"));
+}
+
+#[test]
+fn keys_of_the_language_that_cannot_act_yet_are_refused_by_name() {
+    let text = format!("machines:\n  - name: a\n    docker: {{image: x}}\n{NETWORK}");
+    let problem = load(&text).expect_err("refused");
+    assert_eq!(problem.code, Code::Unsupported);
+    assert!(problem.diagnostics.iter().all(|d| d.code == "E090" && d.message.contains("`docker`")), "{problem:?}");
+    for key in ["scaling: {count: 2}", "depends_on: [b]", "labels: {a: b}"] {
+        let text = format!("machines:\n  - name: a\n    micro: {{}}\n    {key}\n{NETWORK}");
+        assert_eq!(faults(&text)[0].code, "E090", "{key}");
+    }
+}
+
+#[test]
+fn hostile_names_are_refused_in_every_place() {
+    for name in ["../x", "a;b", "<x/>", "'\"'", "😀", "$(id)", "a b", "-rf", ".."] {
+        let quoted = serde_json::to_string(name).expect("a string");
+        for text in [
+            format!("machines: [{{name: {quoted}, micro: {{}}}}]\n{NETWORK}"),
+            format!("machines: []\nnetwork: {{ovn: {{switches: {{{quoted}: {{subnet: 10.0.0.0/24}}}}}}}}"),
+            format!("machines: []\nnetwork: {{ovn: {{switches: {{}}, routers: {{{quoted}: {{ports: []}}}}}}}}"),
+        ] {
+            assert!(places(&text).iter().any(|place| place.2 == "E010"), "{text}");
+        }
+    }
+    let long = "a".repeat(10_000);
+    let shown = &faults(&format!("machines: [{{name: {long}, micro: {{}}}}]\n{NETWORK}"))[0];
+    assert!(shown.message.len() < 200 && shown.render().len() < 1000);
+}
+
+#[test]
+fn impossible_networks_are_refused() {
+    let router = |ports: &str, rest: &str| {
+        format!(
+            "machines: []\nnetwork:\n  ovn:\n    switches: {{a: {{subnet: 10.0.0.0/24}}, b: {{subnet: 10.0.0.128/25}}, c: {{subnet: 10.1.0.0/24}}}}\n    routers: {{r: {{ports: [{ports}]{rest}}}}}\n"
+        )
+    };
+    let port = |name: &str, ip: &str, switch: &str| format!("{{name: {name}, gateway_ip: {ip}, switch: {switch}}}");
+    let p = port("p", "10.0.0.1/24", "a");
+    for (code, text) in [
+        ("E031", router(&port("p", "10.9.0.1/24", "a"), "")),
+        ("E031", router(&port("p", "10.0.0.1/16", "a"), "")),
+        ("E032", router(&port("p", "10.0.0.255/24", "a"), "")),
+        ("E033", router(&format!("{p}, {}", port("q", "10.0.0.1/24", "a")), "")),
+        ("E038", router(&format!("{p}, {}", port("q", "10.0.0.129/25", "b")), "")),
+        ("E011", router(&format!("{p}, {}", port("p", "10.1.0.1/24", "c")), "")),
+        ("E037", router(&p, ", static_routes: [{prefix: 0.0.0.0/0, nexthop: 192.168.0.1}]")),
+        ("E037", router(&p, ", static_routes: [{prefix: 0.0.0.0/0, nexthop: 10.0.0.1}]")),
+        ("E021", router(&p, ", dhcp: [{switch: c}]")),
+        ("E020", router(&p, ", dhcp: [{switch: d}]")),
+        ("E011", router(&p, ", dhcp: [{switch: a}, {switch: a}]")),
+        ("E039", router(&p, ", dhcp: [{switch: a, exclude_ips: {from: 10.0.0.9, to: 10.0.0.5}}]")),
+        ("E031", router(&p, ", dhcp: [{switch: a, exclude_ips: {from: 10.2.0.1, to: 10.2.0.2}}]")),
+    ] {
+        assert!(places(&text).iter().any(|place| place.2 == code), "{code}: {text}: {:?}", places(&text));
+    }
+}
+
+#[test]
+fn dynamic_addresses_avoid_what_is_taken_and_stay_where_they_are() {
+    let text = "\
+machines:
+  - {name: a, micro: {}, network: [{switch: lan}]}
+  - {name: b, micro: {}, network: [{switch: lan, ip: 10.0.0.2}]}
+  - {name: c, micro: {}, network: [{switch: lan, ip: dynamic}]}
+network:
+  ovn:
+    switches: {lan: {subnet: 10.0.0.0/24}}
+    routers: {r: {ports: [{name: p, gateway_ip: 10.0.0.1/24, switch: lan}], dhcp: [{switch: lan, exclude_ips: {from: 10.0.0.4, to: 10.0.0.9}}]}}
+";
+    let loaded = load(text).expect("valid");
+    let addresses: Vec<String> = loaded.topology.guests.iter().map(|guest| guest.nics[0].address.addr().to_string()).collect();
+    assert_eq!(addresses, ["10.0.0.3", "10.0.0.2", "10.0.0.10"]);
+    let leases = Leases::from([(("c".parse().expect("valid"), 0), "10.0.0.77".parse().expect("valid"))]);
+    let again = topology::load("f", text, &DeploymentName::new("lab").expect("valid"), &leases).expect("valid");
+    let nic = &again.topology.guests[2].nics[0];
+    assert_eq!((nic.address.to_string(), nic.assignment), ("10.0.0.77/24".to_string(), Assignment::Dhcp));
+}
+
+#[test]
+fn the_resolved_file_means_the_same_and_resolves_to_itself() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+    for entry in std::fs::read_dir(folder).expect("examples/") {
+        let path = entry.expect("an entry").path().join("kvm-compose.yaml");
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let first = load(&text).unwrap_or_else(|problem| panic!("{}: {problem:?}", path.display()));
+        let again = load(&first.resolved.to_string()).expect("the resolved file is valid");
+        assert_eq!(first.resolved, again.resolved);
+        assert_eq!(first.topology.switches, again.topology.switches);
+        assert_eq!(
+            first.topology.guests.iter().map(|g| &g.nics).collect::<Vec<_>>(),
+            again.topology.guests.iter().map(|g| &g.nics).collect::<Vec<_>>()
+        );
+    }
+}
+
+#[test]
+fn the_schema_knows_the_keys() {
+    let schema = spec::schema();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    assert_eq!(schema["additionalProperties"], false);
+    for key in ["machines", "network", "version"] {
+        assert!(schema["properties"].get(key).is_some(), "{key}");
+    }
+    assert_eq!(schema["required"], serde_json::json!(["machines", "network"]));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// No text panics, and every error has a place in the file.
+    #[test]
+    fn no_text_panics(text in "[a-z0-9:{}\\[\\], \n\"'&*#|>~./-]{0,200}") {
+        if let Err(problem) = load(&text) {
+            for fault in &problem.diagnostics {
+                prop_assert!(fault.at.line >= 1 && fault.at.column >= 1);
+            }
+        }
+    }
+
+    /// Nor does a valid file with a piece cut out or doubled.
+    #[test]
+    fn no_mangled_file_panics(from in 0usize..1900, length in 0usize..60, double in any::<bool>()) {
+        let text = include_str!("../../examples/quickstart/kvm-compose.yaml");
+        let (from, to) = (from.min(text.len()), (from + length).min(text.len()));
+        if let (Some(head), Some(piece), Some(tail)) = (text.get(..from), text.get(from..to), text.get(to..)) {
+            let mangled = if double { format!("{head}{piece}{piece}{tail}") } else { format!("{head}{tail}") };
+            if let Err(problem) = load(&mangled) {
+                prop_assert!(!problem.diagnostics.is_empty());
+            }
+        }
+    }
+}
