@@ -126,7 +126,8 @@ ethernets:
     guest.run("sh", &["-c", "echo mine >/srv/www/index.html; . /etc/testbedos/lib.sh; page"]);
     assert!(guest.http_get("/", Duration::from_secs(10)).ends_with("mine\n"), "the page of someone else was overwritten");
     assert_eq!(guest.run("sh", &["-c", "echo hello | nc -w 2 127.0.0.1 7"]), "hello\n");
-    assert_eq!(guest.run("cat", &["/root/ran"]), "it ran\n");
+    guest.run("sh", &["-c", "for i in 1 2 3 4 5 6 7 8 9; do [ -e /run/testbedos/user-data.status ] && exit; sleep 1; done; exit 1"]);
+    assert_eq!(guest.run("cat", &["/root/ran", "/run/testbedos/user-data.status"]), "it ran\n0\n");
     guest.run("sh", &["-c", "for i in 1 2 3 4 5 6 7 8 9 10; do pidof dropbear && exit; sleep 1; done; exit 1"]);
 
     // An agent that dies comes back; orphans are reaped.

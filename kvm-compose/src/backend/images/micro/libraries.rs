@@ -1,6 +1,6 @@
 //! Finds the shared libraries of a program, as the dynamic loader would (ld.so(8)), without running it.
 //!
-//! Knows the ELF format and the loader's standard folders below a root.
+//! Knows the ELF format and the loader's standard folders below some roots.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,15 +17,15 @@ const FOLDERS: &[&str] = &["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu", "
 /// Programs' libraries: path in the guest → content.
 #[derive(Debug)]
 pub struct Libraries {
-    root: PathBuf,
+    roots: Vec<PathBuf>,
     found: BTreeMap<String, Vec<u8>>,
     names: BTreeSet<String>,
 }
 
 impl Libraries {
-    /// Libraries are looked for below `root`.
-    pub fn new(root: &Path) -> Self {
-        Libraries { root: root.to_owned(), found: BTreeMap::new(), names: BTreeSet::new() }
+    /// Libraries are looked for below each root in turn.
+    pub fn new<'a>(roots: impl IntoIterator<Item = &'a Path>) -> Self {
+        Libraries { roots: roots.into_iter().map(Path::to_owned).collect(), found: BTreeMap::new(), names: BTreeSet::new() }
     }
 
     /// Adds all that a program needs, its loader included.
@@ -35,12 +35,13 @@ impl Libraries {
                 .cause(error)
                 .hint("install its package again with `./setup.sh`")
         })?;
-        if let Some(loader) = elf.interpreter {
-            let path = self.root.join(loader.trim_start_matches('/'));
-            let loader_content = std::fs::read(&path)
-                .map_err(|error| Problem::io(format!("reading the loader of {program}, {}", path.display()), &error))?;
-            self.names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
-            self.found.insert(loader.trim_start_matches('/').to_owned(), loader_content);
+        if let Some(loader) = elf.interpreter.map(|path| path.trim_start_matches('/')) {
+            let paths = self.roots.iter().map(|root| root.join(loader));
+            let found = paths.clone().find(|path| path.is_file()).or_else(|| paths.clone().next()).unwrap_or_default();
+            let content = std::fs::read(&found)
+                .map_err(|error| Problem::io(format!("reading the loader of {program}, {}", found.display()), &error))?;
+            self.names.extend(found.file_name().map(|name| name.to_string_lossy().into_owned()));
+            self.found.insert(loader.to_owned(), content);
         }
         for name in &elf.libraries {
             if !self.add(name)? {
@@ -59,8 +60,9 @@ impl Libraries {
         if name.contains('/') {
             return Ok(false);
         }
-        for folder in FOLDERS {
-            let path = self.root.join(folder).join(name);
+        let paths: Vec<_> =
+            self.roots.iter().flat_map(|root| FOLDERS.iter().map(move |folder| (*folder, root.join(folder).join(name)))).collect();
+        for (folder, path) in paths {
             let content = match std::fs::read(&path) {
                 Ok(content) => content,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
@@ -91,7 +93,7 @@ mod tests {
     #[test]
     fn micro_libraries_of_this_test_are_found() {
         let program = std::env::current_exe().expect("a path");
-        let mut libraries = Libraries::new(Path::new("/"));
+        let mut libraries = Libraries::new([Path::new("/")]);
         libraries.add_needs_of("this test", &std::fs::read(program).expect("a program")).expect("its libraries");
         let found = libraries.found();
         assert!(found.keys().any(|path| path.ends_with("/libc.so.6")), "{:?}", found.keys());
@@ -102,9 +104,9 @@ mod tests {
     fn micro_libraries_missing_ones_are_told() {
         let program = std::fs::read(std::env::current_exe().expect("a path")).expect("a program");
         let root = tempfile::tempdir().expect("a temporary folder");
-        assert!(Libraries::new(root.path()).add_needs_of("this test", &program).is_err());
-        assert!(Libraries::new(root.path()).add_needs_of("text", b"#!/bin/sh").is_err_and(|problem| problem.hint.is_some()));
-        assert_eq!(Libraries::new(Path::new("/")).add("libnone.so.77"), Ok(false));
-        assert_eq!(Libraries::new(Path::new("/")).add("../etc/passwd"), Ok(false));
+        assert!(Libraries::new([root.path()]).add_needs_of("this test", &program).is_err());
+        assert!(Libraries::new([root.path()]).add_needs_of("text", b"#!/bin/sh").is_err_and(|problem| problem.hint.is_some()));
+        assert_eq!(Libraries::new([Path::new("/")]).add("libnone.so.77"), Ok(false));
+        assert_eq!(Libraries::new([Path::new("/")]).add("../etc/passwd"), Ok(false));
     }
 }

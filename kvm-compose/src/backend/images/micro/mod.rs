@@ -31,7 +31,7 @@ pub const PACKAGES_FOLDER: &str = "/var/cache/testbedos/micro-packages";
 pub struct MicroSources {
     /// Holds `boot/vmlinuz-*` and `lib/modules/<version>` (or `usr/lib/modules/<version>`).
     pub kernel_root: PathBuf,
-    /// Holds busybox, dropbear and the guest agent with their libraries: `/`.
+    /// Holds busybox, dropbear and the guest agent with their libraries, as far as `kernel_root` does not: `/`.
     pub tools_root: PathBuf,
 }
 
@@ -39,6 +39,11 @@ impl MicroSources {
     /// Looks for a kernel in `$TESTBEDOS_MICRO_PACKAGES`, else where `./setup.sh` unpacks one, else on this machine.
     pub fn find() -> Result<Self, Problem> {
         Self::find_in(std::env::var_os(PACKAGES_VARIABLE), Path::new(PACKAGES_FOLDER), Path::new("/"))
+    }
+
+    /// Where programs are looked for: what was unpacked beside the kernel goes before what is installed.
+    fn roots(&self) -> [&Path; 2] {
+        [&self.kernel_root, &self.tools_root]
     }
 
     fn find_in(asked: Option<OsString>, unpacked: &Path, machine: &Path) -> Result<Self, Problem> {
@@ -55,8 +60,9 @@ impl MicroSources {
                 }
             },
         };
-        root::check_programs(machine)?;
-        Ok(MicroSources { kernel_root, tools_root: machine.to_owned() })
+        let sources = MicroSources { kernel_root, tools_root: machine.to_owned() };
+        root::check_programs(&sources.roots())?;
+        Ok(sources)
     }
 }
 
@@ -77,7 +83,7 @@ pub fn build_micro(images_dir: &Path, sources: &MicroSources, cancel: &Cancel, s
     };
     cancel.check()?;
     say("collecting programs and modules");
-    let initramfs = compress(&root::tree(&chosen, &sources.tools_root, cancel)?.archive())?;
+    let initramfs = compress(&root::tree(&chosen, &sources.roots(), cancel)?.archive())?;
     let digest = store::digest(&kernel, &initramfs);
     if store.holds(&digest) {
         store.make_current(&lock, &digest)?;

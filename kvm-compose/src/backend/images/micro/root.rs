@@ -64,27 +64,24 @@ const FILES: &[(&str, u32, &str)] = &[
     ("etc/os-release", 0o644, "NAME=\"TestbedOS micro guest\"\nID=testbedos-micro\nPRETTY_NAME=\"TestbedOS micro guest\"\n"),
 ];
 
-/// Where busybox is below a root, or what is missing and what to do.
-pub fn busybox(tools: &Path) -> Result<PathBuf, Problem> {
-    program(tools, BUSYBOX)
+/// Fails when a program of the guest is missing below both roots.
+pub fn check_programs(roots: &[&Path]) -> Result<(), Problem> {
+    std::iter::once(&BUSYBOX).chain(PROGRAMS).try_for_each(|places| program(roots, places).map(|_| ()))
 }
 
-/// Fails when a program of the guest is missing below `tools`.
-pub fn check_programs(tools: &Path) -> Result<(), Problem> {
-    busybox(tools)?;
-    PROGRAMS.iter().try_for_each(|places| program(tools, places).map(|_| ()))
-}
-
-fn program(tools: &Path, places: &[&str]) -> Result<PathBuf, Problem> {
-    places.iter().map(|place| tools.join(place)).find(|path| path.is_file()).ok_or_else(|| {
-        let names: Vec<String> = places.iter().map(|place| tools.join(place).display().to_string()).collect();
+/// Where a program is, below the first root that has it.
+fn program(roots: &[&Path], places: &[&str]) -> Result<PathBuf, Problem> {
+    let paths: Vec<PathBuf> = roots.iter().flat_map(|root| places.iter().map(|place| root.join(place))).collect();
+    paths.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
+        let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
         Problem::new(Code::ImageMissing, format!("a program for the micro guest is missing: {}", names.join(" or ")))
             .hint("run `./setup.sh`, which installs busybox-static, dropbear-bin and qemu-guest-agent")
     })
 }
 
-/// The guest's file tree.
-pub fn tree(kernel: &Kernel, tools: &Path, cancel: &Cancel) -> Result<Tree, Problem> {
+/// The guest's file tree, of programs below the first of `roots` that has them. Libraries are searched from the last root
+/// on, this machine's own.
+pub fn tree(kernel: &Kernel, roots: &[&Path], cancel: &Cancel) -> Result<Tree, Problem> {
     let mut tree = Tree::new();
     for (path, mode) in
         [("root", 0o700), ("tmp", 0o1777), ("proc", 0o555), ("sys", 0o555), ("root/.ssh", 0o700), ("srv", 0o755), ("etc/dropbear", 0o700)]
@@ -102,17 +99,17 @@ pub fn tree(kernel: &Kernel, tools: &Path, cancel: &Cancel) -> Result<Tree, Prob
     for (path, mode, content) in FILES {
         tree.put(path, Node::File(*mode, content.as_bytes().to_vec()));
     }
-    put_programs(&mut tree, tools)?;
+    put_programs(&mut tree, roots)?;
     cancel.check()?;
-    put_modules(&mut tree, kernel, &busybox(tools)?)?;
+    put_modules(&mut tree, kernel, &program(roots, BUSYBOX)?)?;
     cancel.check()?;
     Ok(tree)
 }
 
-fn put_programs(tree: &mut Tree, tools: &Path) -> Result<(), Problem> {
-    let mut libraries = Libraries::new(tools);
-    for places in [BUSYBOX].iter().chain(PROGRAMS) {
-        let path = program(tools, places)?;
+fn put_programs(tree: &mut Tree, roots: &[&Path]) -> Result<(), Problem> {
+    let mut libraries = Libraries::new(roots.iter().rev().copied());
+    for places in std::iter::once(&BUSYBOX).chain(PROGRAMS) {
+        let path = program(roots, places)?;
         let content = std::fs::read(&path).map_err(|error| Problem::io(format!("reading {}", path.display()), &error))?;
         libraries.add_needs_of(&path.display().to_string(), &content)?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -124,7 +121,7 @@ fn put_programs(tree: &mut Tree, tools: &Path) -> Result<(), Problem> {
     for (path, content) in libraries.found() {
         tree.put(&path, Node::File(0o755, content));
     }
-    let applets = applets(&busybox(tools)?)?;
+    let applets = applets(&program(roots, BUSYBOX)?)?;
     for applet in &applets {
         let path = format!("bin/{applet}");
         if !tree.has(&path) {

@@ -2,6 +2,7 @@
 
 leases=$run/leases
 asked=0
+aside=0
 
 # link_of MAC : the interface with this address, in $link; empty when there is none.
 link_of() {
@@ -19,7 +20,7 @@ link_rename() {
     only '0-9a-f:' "$1" && is_link "$rename_to" || { say "network-config: not an interface: $1 $2"; return 0; }
     link_of "$1" || { say "network-config: no interface has the address $1"; return 0; }
     [ "$link" = "$rename_to" ] && return 0
-    [ -e "/sys/class/net/$rename_to" ] && ip link set dev "$rename_to" name "aside-${1##*:}"
+    [ -e "/sys/class/net/$rename_to" ] && aside=$((aside + 1)) && ip link set dev "$rename_to" name "aside$aside"
     ip link set dev "$link" name "$rename_to"
 }
 
