@@ -26,32 +26,50 @@ const WRAPPER: &str = "set -a; [ -f /etc/testbedos/environment ] && . /etc/testb
 /// How long a small command beside the script may take.
 const BESIDE: Duration = Duration::from_secs(60);
 
+/// A guest to work in.
+#[derive(Clone, Copy)]
+pub struct Guest<'a> {
+    /// Who passes commands on.
+    pub hypervisor: &'a dyn Hypervisor,
+    /// Its name, for messages.
+    pub guest: &'a str,
+    /// Its domain.
+    pub domain: Uuid,
+    /// Asks to stop.
+    pub cancel: &'a Cancel,
+}
+
+/// When a script is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Only when its mark is missing.
+    Unmarked,
+    /// In any case.
+    Always,
+}
+
 /// Digests of the scripts that have run in a guest.
-pub fn marks(hypervisor: &dyn Hypervisor, guest: &str, domain: Uuid, cancel: &Cancel) -> Result<BTreeSet<String>, Problem> {
-    let ended = Guest { hypervisor, guest, domain, cancel }.run(&["ls", "-1", MARKS], BESIDE)?;
+pub fn marks(inside: &Guest<'_>) -> Result<BTreeSet<String>, Problem> {
+    let ended = inside.run(&["ls", "-1", MARKS], BESIDE)?;
     // Without the folder nothing has run.
     let is_digest = |line: &&str| line.len() == 64 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
     Ok(String::from_utf8_lossy(&ended.stdout).lines().filter(is_digest).map(str::to_string).collect())
 }
 
 /// Runs a script to success and marks it as done. Its output goes to `say` when it ends.
-pub fn run(
-    hypervisor: &dyn Hypervisor,
-    guest: &str,
-    domain: Uuid,
-    script: &Script,
-    cancel: &Cancel,
-    say: &(dyn Fn(&str) + Send + Sync),
-) -> Result<(), Problem> {
-    let inside = Guest { hypervisor, guest, domain, cancel };
+pub fn run(inside: &Guest<'_>, script: &Script, when: When, say: &(dyn Fn(&str) + Send + Sync)) -> Result<(), Problem> {
     let digest = &script.digest;
     if digest.is_empty() || !digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(Problem::internal(format!("script `{}` has no digest", script.name)));
     }
     let path = format!("{PLACE}/{}.sh", &digest[..digest.len().min(16)]);
     let mark = format!("{MARKS}/{digest}");
+    if when == When::Unmarked && marks(inside)?.contains(digest) {
+        return Ok(());
+    }
     inside.must(&["mkdir", "-p", PLACE, MARKS])?;
-    Agent::new(hypervisor, domain, 20).write_file(&path, script.content.as_bytes()).map_err(|fault| fault.problem(guest))?;
+    let guest = inside.guest;
+    Agent::new(inside.hypervisor, inside.domain, 20).write_file(&path, script.content.as_bytes()).map_err(|fault| fault.problem(guest))?;
     let mut argv = vec!["sh", "-c", WRAPPER, "sh"];
     argv.extend(interpreter(&script.content));
     argv.push(&path);
@@ -90,13 +108,6 @@ fn failed(guest: &str, script: &Script, ended: &Ended) -> Problem {
         None => problem,
     };
     problem.hint("its whole output is in the action's log; run the command again once the script is mended")
-}
-
-struct Guest<'a> {
-    hypervisor: &'a dyn Hypervisor,
-    guest: &'a str,
-    domain: Uuid,
-    cancel: &'a Cancel,
 }
 
 impl Guest<'_> {

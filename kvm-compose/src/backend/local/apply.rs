@@ -39,8 +39,10 @@ impl LocalHost {
             Work::AwaitReady { guest, uuid, ready, console_log, .. } => {
                 ready::wait(&self.libvirt, guest.as_str(), *uuid, ready, console_log, context.cancel)
             }
-            Work::RunScript { guest, uuid, script } => {
-                script::run(&self.libvirt, guest.as_str(), *uuid, script, context.cancel, context.say)
+            Work::RunScript { guest, uuid, script, rerun } => {
+                let inside = script::Guest { hypervisor: &self.libvirt, guest: guest.as_str(), domain: *uuid, cancel: context.cancel };
+                let when = if *rerun { script::When::Always } else { script::When::Unmarked };
+                script::run(&inside, script, when, context.say)
             }
         }
     }

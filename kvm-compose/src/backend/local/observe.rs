@@ -90,7 +90,8 @@ impl LocalHost {
                 let scripts = if guest.scripts.is_empty() {
                     Ok(BTreeSet::new())
                 } else {
-                    script::marks(&self.libvirt, guest.name.as_str(), *uuid, &Cancel::new())
+                    let cancel = Cancel::new();
+                    script::marks(&script::Guest { hypervisor: &self.libvirt, guest: guest.name.as_str(), domain: *uuid, cancel: &cancel })
                 };
                 match scripts {
                     Ok(scripts) => drop(answers.lock().insert(*uuid, scripts)),

@@ -24,33 +24,34 @@ use crate::{
 /// The operations, each with a label for messages.
 pub fn operations(owner: &Owner, operation: Uuid, change: &NetworkChange, seen: &[Seen]) -> Result<Vec<(String, Value)>, Problem> {
     let builder = Builder::new(owner, operation, change, seen);
-    let mut operations = Vec::new();
+    let mut operations: Vec<(String, Value)> = builder.gone.iter().flat_map(|seen| builder.delete(seen)).collect();
     for row in &change.insert {
         match builder.there.get(&row.key) {
             Some(seen) => operations.extend(builder.align(row, seen)?),
             None => operations.push(builder.insert(row)?),
         }
     }
-    operations.extend(builder.list_new_rows(change)?);
+    operations.extend(builder.list_new_rows()?);
     for update in &change.update {
-        let Some(seen) = builder.there.get(&update.key) else {
-            return Err(Problem::new(Code::Ovn, format!("the network row `{}` is gone", update.key))
-                .hint("something else changed the network; run the command again"));
-        };
+        let Some(seen) = builder.there.get(&update.key) else { return Err(vanished(&update.key)) };
         operations.push(builder.set(&update.key, update.table, &update.to, seen)?);
     }
-    for delete in &change.delete {
-        if let Some(seen) = builder.there.get(&delete.key) {
-            operations.extend(builder.delete(&delete.key, delete.table, seen));
-        }
-    }
     Ok(operations)
+}
+
+fn vanished(key: &RowKey) -> Problem {
+    Problem::new(Code::Ovn, format!("the network row `{key}` is not there"))
+        .hint("something else changed the network; run the command again")
 }
 
 struct Builder<'a> {
     owner: &'a Owner,
     operation: Uuid,
+    seen: &'a [Seen],
+    /// Rows that are there and stay.
     there: BTreeMap<&'a RowKey, &'a Seen>,
+    /// Rows that are there and go.
+    gone: Vec<&'a Seen>,
     /// Rows that this transaction makes, with the names it knows them by.
     new: BTreeMap<&'a RowKey, String>,
     /// (parent, column) → parts that this transaction makes.
@@ -59,16 +60,27 @@ struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     fn new(owner: &'a Owner, operation: Uuid, change: &'a NetworkChange, seen: &'a [Seen]) -> Self {
-        let there: BTreeMap<&RowKey, &Seen> = seen.iter().map(|seen| (&seen.row.key, seen)).collect();
-        let made: BTreeSet<&RowKey> = change.insert.iter().map(|row| &row.key).filter(|key| !there.contains_key(key)).collect();
-        let new: BTreeMap<&RowKey, String> = made.iter().enumerate().map(|(n, key)| (*key, format!("row{n}"))).collect();
+        let wanted: BTreeMap<&RowKey, &Row> = change.insert.iter().map(|row| (&row.key, row)).collect();
+        let deleted: BTreeSet<&RowKey> = change.delete.iter().map(|row| &row.key).collect();
+        // A row that is to be made again in another place may stand there already, when the change is repeated.
+        let mut in_place: BTreeMap<&RowKey, Vec<Uuid>> = BTreeMap::new();
+        for row in seen.iter().filter(|row| wanted.get(&row.row.key).is_some_and(|wanted| is_in_place(row, wanted))) {
+            in_place.entry(&row.row.key).or_default().push(row.row.uuid);
+        }
+        let stays = |row: &&Seen| {
+            !deleted.contains(&row.row.key) || in_place.get(&row.row.key).and_then(|rows| rows.first()) == Some(&row.row.uuid)
+        };
+        let (kept, gone): (Vec<&Seen>, Vec<&Seen>) = seen.iter().partition(stays);
+        let there: BTreeMap<&RowKey, &Seen> = kept.into_iter().map(|seen| (&seen.row.key, seen)).collect();
+        let made = wanted.keys().filter(|key| !there.contains_key(*key));
+        let new: BTreeMap<&RowKey, String> = made.enumerate().map(|(n, key)| (*key, format!("row{n}"))).collect();
         let mut parts: BTreeMap<(&RowKey, &str), Vec<&RowKey>> = BTreeMap::new();
         for row in change.insert.iter().filter(|row| new.contains_key(&row.key)) {
             if let Some((parent, column)) = &row.parent {
                 parts.entry((parent, column)).or_default().push(&row.key);
             }
         }
-        Builder { owner, operation, there, new, parts }
+        Builder { owner, operation, seen, there, gone, new, parts }
     }
 
     fn reference(&self, key: &RowKey) -> Result<Value, Problem> {
@@ -80,8 +92,7 @@ impl<'a> Builder<'a> {
         }
         match key.0.strip_prefix('?').and_then(|text| Uuid::parse_str(text).ok()) {
             Some(uuid) => Ok(json!(["uuid", uuid.to_string()])),
-            None => Err(Problem::new(Code::Ovn, format!("the network row `{key}` is not there"))
-                .hint("something else changed the network; run the command again")),
+            None => Err(vanished(key)),
         }
     }
 
@@ -102,9 +113,8 @@ impl<'a> Builder<'a> {
         let mut columns = value::write_columns(row.table, &row.columns, &|key| self.reference(key))?;
         columns.insert(EXTERNAL_IDS.to_string(), self.external_ids(&row.key, row.columns.get(EXTERNAL_IDS)));
         // Parts of a row that this transaction makes too are listed from the start.
-        for ((parent, column), parts) in self.parts.iter().filter(|((parent, _), _)| **parent == row.key) {
+        for ((_, column), parts) in self.parts.iter().filter(|((parent, _), _)| **parent == row.key) {
             let parts: Result<Vec<Value>, Problem> = parts.iter().map(|part| self.reference(part)).collect();
-            debug_assert_eq!(**parent, row.key);
             columns.insert((*column).to_string(), json!(["set", parts?]));
         }
         let name = &self.new[&row.key];
@@ -112,20 +122,13 @@ impl<'a> Builder<'a> {
     }
 
     /// Lists new rows in parents that are there already.
-    fn list_new_rows(&self, change: &NetworkChange) -> Result<Vec<(String, Value)>, Problem> {
+    fn list_new_rows(&self) -> Result<Vec<(String, Value)>, Problem> {
         let mut operations = Vec::new();
-        for ((parent, column), parts) in &self.parts {
-            if self.new.contains_key(*parent) {
-                continue;
-            }
-            let Some(seen) = self.there.get(*parent) else {
-                return Err(Problem::new(Code::Ovn, format!("the network row `{parent}` is not there"))
-                    .hint("something else changed the network; run the command again"));
-            };
+        for ((parent, column), parts) in self.parts.iter().filter(|((parent, _), _)| !self.new.contains_key(*parent)) {
+            let seen = self.there.get(*parent).ok_or_else(|| vanished(parent))?;
             let parts: Result<Vec<Value>, Problem> = parts.iter().map(|part| self.reference(part)).collect();
             operations.push((format!("parts of `{parent}`"), mutate(seen.row.table, seen.row.uuid, column, "insert", &parts?)));
         }
-        debug_assert!(change.insert.iter().all(|row| self.there.contains_key(&row.key) || self.new.contains_key(&row.key)));
         Ok(operations)
     }
 
@@ -159,17 +162,23 @@ impl<'a> Builder<'a> {
     }
 
     /// Takes a row out of the row that lists it, then away; OVN removes an unlisted part by itself, a root row not.
-    fn delete(&self, key: &RowKey, table: Table, seen: &Seen) -> Vec<(String, Value)> {
+    fn delete(&self, gone: &Seen) -> Vec<(String, Value)> {
+        let row = &gone.row;
         let mut operations = Vec::new();
-        if let Some((parent, column)) = seen.listed_in
-            && let Some(parent) = self.there.values().find(|row| row.row.uuid == parent)
+        if let Some((parent, column)) = gone.listed_in
+            && let Some(parent) = self.seen.iter().map(|seen| &seen.row).find(|row| row.uuid == parent)
         {
-            let part = [json!(["uuid", seen.row.uuid.to_string()])];
-            operations.push((format!("parts of `{}`", parent.row.key), mutate(parent.row.table, parent.row.uuid, column, "delete", &part)));
+            let part = [json!(["uuid", row.uuid.to_string()])];
+            operations.push((format!("parts of `{}`", parent.key), mutate(parent.table, parent.uuid, column, "delete", &part)));
         }
-        operations.push((format!("delete `{key}`"), json!({"op": "delete", "table": table.name(), "where": is(seen.row.uuid)})));
+        operations.push((format!("delete `{}`", row.key), json!({"op": "delete", "table": row.table.name(), "where": is(row.uuid)})));
         operations
     }
+}
+
+/// Is a row that is there of the wanted kind and under the wanted parent?
+fn is_in_place(seen: &Seen, wanted: &Row) -> bool {
+    seen.row.table == wanted.table && seen.row.parent.as_ref() == wanted.parent.as_ref().map(|(parent, _)| parent)
 }
 
 fn is(uuid: Uuid) -> Value {
@@ -250,6 +259,23 @@ mod tests {
         assert!(shape(&change, &[]).is_empty());
         let rows = [seen("s", Table::LogicalSwitch, 9, None), seen("p", Table::LogicalSwitchPort, 7, Some((9, "ports")))];
         assert_eq!(shape(&change, &rows), ["mutate parts of `s`", "delete delete `p`"]);
+    }
+
+    #[test]
+    fn a_row_that_moves_or_stands_twice_is_made_again_once() {
+        let delete = vec![RowDelete { key: RowKey("p".into()), table: Table::LogicalSwitchPort, parent: None }];
+        let change = NetworkChange { insert: vec![port("p", "s")], delete, ..Default::default() };
+        let (s, t) = (seen("s", Table::LogicalSwitch, 9, None), seen("t", Table::LogicalSwitch, 8, None));
+        let under = |parent: &str, uuid, listed_in| {
+            let mut port = seen("p", Table::LogicalSwitchPort, uuid, Some((listed_in, "ports")));
+            port.row.parent = Some(RowKey(parent.into()));
+            port
+        };
+        let anew = ["mutate parts of `t`", "delete delete `p`", "insert insert `p`", "mutate parts of `s`"];
+        assert_eq!(shape(&change, &[s.clone(), t.clone(), under("t", 7, 8)]), anew);
+        assert_eq!(shape(&change, &[s.clone(), under("s", 7, 9)]), ["update update `p`"], "repeated after it was done");
+        let twice = [s, under("s", 7, 9), under("s", 6, 9)];
+        assert_eq!(shape(&change, &twice), ["mutate parts of `s`", "delete delete `p`", "update update `p`"]);
     }
 
     #[test]
