@@ -1,0 +1,161 @@
+//! What handlers take: names checked at the door, and JSON bodies whose names are checked before anything else.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request},
+    http::{StatusCode, header, request::Parts},
+    response::IntoResponse as _,
+};
+use kvm_compose::{
+    api::{ActionRequest, BuildImage, CreateDeployment},
+    error::{Code, Problem},
+    names::{DeploymentName, GuestName, HostName},
+};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{
+    config::host::HostConfig,
+    error::{Failure, bad_request, problem_of_status},
+};
+
+/// The `{name}` of the path.
+pub struct Name(pub DeploymentName);
+
+/// The `{uuid}` of the path.
+pub struct ActionId(pub Uuid);
+
+/// A path's parameter, decoded. What does not decode is as bad a name as any.
+async fn parameter<S: Send + Sync>(parts: &mut Parts, state: &S, key: &str) -> Result<String, Failure> {
+    let found = RawPathParams::from_request_parts(parts, state).await;
+    let found = found.map_err(|_| Problem::new(Code::InvalidName, "the path holds a name that is not UTF-8 text"))?;
+    let value = found.iter().find(|(name, _)| *name == key).map(|(_, value)| value.to_string());
+    Ok(value.unwrap_or_default())
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        Ok(Name(DeploymentName::new(&parameter(parts, state, "name").await?)?))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ActionId {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let text = parameter(parts, state, "uuid").await?;
+        // Only the usual form: others (braces, URNs) would be second names of one thing.
+        let parsed = Uuid::try_parse(&text).ok().filter(|uuid| uuid.to_string() == text.to_ascii_lowercase());
+        let refused = || {
+            Problem::new(Code::InvalidName, format!("`{}` is not an action's uuid", kvm_compose::names::printable(&text)))
+                .hint("the uuids of a deployment's actions are the keys of GET /api/deployments/NAME/logs")
+        };
+        Ok(ActionId(parsed.ok_or_else(refused)?))
+    }
+}
+
+/// The query as pairs; a key that a handler does not ask for is ignored, as in most APIs.
+pub struct Words(BTreeMap<String, String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Words {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let parsed = Query::<BTreeMap<String, String>>::from_request_parts(parts, state).await;
+        parsed.map(|Query(words)| Words(words)).map_err(|error| bad_request(error.body_text()))
+    }
+}
+
+impl Words {
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).map(String::as_str)
+    }
+
+    /// True for `?key`, `?key=1` and `?key=true`.
+    pub fn flag(&self, key: &str) -> Result<bool, Failure> {
+        match self.get(key) {
+            None | Some("0" | "false") => Ok(false),
+            Some("" | "1" | "true") => Ok(true),
+            Some(_) => Err(bad_request(format!("`{key}` is a flag: leave its value out, or use `true` or `false`"))),
+        }
+    }
+
+    /// A number, 0 when it is left out.
+    pub fn number(&self, key: &str) -> Result<u64, Failure> {
+        let parsed = self.get(key).map_or(Ok(0), str::parse);
+        parsed.map_err(|_| bad_request(format!("`{key}` must be a number of bytes")))
+    }
+
+    /// A deployment's name.
+    pub fn deployment(&self, key: &str) -> Result<Option<DeploymentName>, Failure> {
+        Ok(self.get(key).map(DeploymentName::new).transpose()?)
+    }
+}
+
+/// A body that names things. Names are checked first, so that a bad one is refused as such and not as malformed JSON.
+pub trait Names {
+    /// Checks every name in the document.
+    fn check_names(_document: &Value) -> Result<(), Problem> {
+        Ok(())
+    }
+}
+
+fn check<T>(value: &Value, new: fn(&str) -> Result<T, Problem>) -> Result<(), Problem> {
+    value.as_str().map_or(Ok(()), |text| new(text).map(|_| ()))
+}
+
+impl Names for CreateDeployment {
+    fn check_names(document: &Value) -> Result<(), Problem> {
+        check(&document["name"], DeploymentName::new)
+    }
+}
+
+impl Names for HostConfig {
+    fn check_names(document: &Value) -> Result<(), Problem> {
+        check(&document["hostname"], HostName::new)
+    }
+}
+
+impl Names for ActionRequest {
+    fn check_names(document: &Value) -> Result<(), Problem> {
+        check(&document["guest"], GuestName::new)?;
+        document["guests"].as_array().into_iter().flatten().try_for_each(|guest| check(guest, GuestName::new))
+    }
+}
+
+impl Names for BuildImage {}
+
+/// A JSON body.
+pub struct Json<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Names> FromRequest<S> for Json<T> {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+        let kind = request.headers().get(header::CONTENT_TYPE).map(|kind| kind.as_bytes().to_vec()).unwrap_or_default();
+        if !kind.starts_with(b"application/json") {
+            return Err(bad_request("the body must be JSON, sent with `Content-Type: application/json`"));
+        }
+        let body = body(request, state).await?;
+        let malformed =
+            |error: serde_json::Error| Failure(Problem::new(Code::BadRequest, "the body is not what this path takes").cause(error));
+        let document: Value = serde_json::from_slice(&body).map_err(malformed)?;
+        T::check_names(&document)?;
+        Ok(Json(serde_json::from_value(document).map_err(malformed)?))
+    }
+}
+
+/// A whole body within the limit.
+pub async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Failure> {
+    Bytes::from_request(request, state).await.map_err(|rejection| {
+        let response = rejection.into_response();
+        let status = if response.status() == StatusCode::PAYLOAD_TOO_LARGE { response.status() } else { StatusCode::BAD_REQUEST };
+        Failure(problem_of_status(status, "the body could not be read"))
+    })
+}

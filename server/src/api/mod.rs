@@ -1,0 +1,12 @@
+//! The handlers below `/api`: each reads what was asked, asks `operations`, and answers.
+//!
+//! Must not know libvirt, OVN or files of records.
+
+pub mod actions;
+pub mod config;
+pub mod deployments;
+pub mod extract;
+pub mod images;
+pub mod logs;
+pub mod server;
+pub mod upload;

@@ -1,0 +1,158 @@
+//! The check of every request, before any handler sees it.
+
+use std::net::IpAddr;
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, Uri, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use kvm_compose::error::{Code, Problem};
+use subtle::ConstantTimeEq as _;
+
+use super::Door;
+use crate::{app::App, error::Failure};
+
+/// Paths that show no data and change nothing: open to whoever reaches the door.
+const OPEN: &[&str] = &["/", "/gui", "/assets/plain.css", "/api/health", "/api/docs", "/api/openapi.json"];
+
+/// What a request is checked against.
+pub struct Guard {
+    token: String,
+}
+
+impl Guard {
+    /// A guard that knows the token.
+    pub fn new(token: String) -> Self {
+        Guard { token }
+    }
+
+    /// Refuses a request that comes from a foreign page or without the token.
+    pub fn check(&self, door: Door, uri: &Uri, headers: &HeaderMap) -> Result<(), Problem> {
+        let host = host(uri, headers)?;
+        if door == Door::Tcp && !host.is_some_and(is_local) {
+            return Err(Problem::new(Code::Forbidden, "the `Host` of the request is not this machine")
+                .hint("use http://127.0.0.1 or http://localhost with the server's port"));
+        }
+        if let Some(origin) = headers.get(header::ORIGIN)
+            && !is_own_origin(origin, host, door)
+        {
+            return Err(Problem::new(Code::Forbidden, "the request comes from a page of another site"));
+        }
+        if door == Door::Tcp && !OPEN.contains(&uri.path()) {
+            self.check_token(headers)?;
+        }
+        Ok(())
+    }
+
+    fn check_token(&self, headers: &HeaderMap) -> Result<(), Problem> {
+        let shown = headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+        let scheme = shown.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
+        // Compared in constant time; that its length is told apart tells nothing, since it is public.
+        if scheme && bool::from(shown[7..].ct_eq(self.token.as_bytes())) {
+            return Ok(());
+        }
+        let message = if shown.is_empty() { "no token was shown" } else { "the token is wrong" };
+        Err(Problem::new(Code::Unauthorized, message)
+            .hint("send `Authorization: Bearer …` with what is in keys/api-token below the server's data folder, or use the Unix socket"))
+    }
+}
+
+/// The authority that the client believes to talk to. Two different ones in one request are refused.
+fn host<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Option<&'a str>, Problem> {
+    let refused = || Problem::new(Code::BadRequest, "the request's `Host` is not one host");
+    let mut named = headers.get_all(header::HOST).iter();
+    let in_header = named.next().map(|value| value.to_str().map_err(|_| refused())).transpose()?;
+    let in_uri = uri.authority().map(|authority| authority.as_str());
+    if named.next().is_some() || in_uri.is_some_and(|uri| in_header.is_some_and(|header| header != uri)) {
+        return Err(refused());
+    }
+    Ok(in_uri.or(in_header))
+}
+
+/// The host of `host[:port]`, without the brackets of an IPv6 address.
+fn without_port(authority: &str) -> Option<&str> {
+    let (host, rest) = match authority.strip_prefix('[') {
+        Some(rest) => rest.split_once(']')?,
+        None => authority.find(':').map_or((authority, ""), |colon| authority.split_at(colon)),
+    };
+    let port = rest.strip_prefix(':').unwrap_or("0");
+    let port_is_fine = rest.is_empty() || port.parse::<u16>().is_ok();
+    port_is_fine.then_some(host)
+}
+
+fn is_local(authority: &str) -> bool {
+    without_port(authority)
+        .is_some_and(|host| host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback()))
+}
+
+/// True for a page that this server itself served to this client.
+fn is_own_origin(origin: &HeaderValue, host: Option<&str>, door: Door) -> bool {
+    let authority = origin.to_str().ok().and_then(|text| text.strip_prefix("http://").or_else(|| text.strip_prefix("https://")));
+    let Some(authority) = authority else { return false };
+    let same = host.is_some_and(|host| host.eq_ignore_ascii_case(authority));
+    same && (door == Door::Unix || is_local(authority))
+}
+
+/// The guard as a layer.
+pub async fn layer(State(app): State<App>, request: Request, next: Next) -> Response {
+    // A request without a door was made in-process, which only tests do: it is treated as the strict one.
+    let door = request.extensions().get::<Door>().copied().unwrap_or(Door::Tcp);
+    match app.guard.check(door, request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => {
+            let unauthorized = problem.code == Code::Unauthorized;
+            let mut response = Failure(problem).into_response();
+            if unauthorized {
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"testbedos\""));
+            }
+            response
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(pairs: &[(&str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            let name = header::HeaderName::from_bytes(name.as_bytes()).expect("a header's name");
+            headers.append(name, HeaderValue::from_str(value).expect("a header's value"));
+        }
+        headers
+    }
+
+    #[test]
+    fn tcp_needs_the_token_a_local_host_and_no_foreign_origin() {
+        let guard = Guard::new("tbed_secret".to_string());
+        let uri = Uri::from_static("/api/version");
+        let token = ("authorization", "Bearer tbed_secret");
+        for (pairs, expected) in [
+            (vec![("host", "127.0.0.1:3355"), token], None),
+            (vec![("host", "localhost"), token], None),
+            (vec![("host", "[::1]:80"), token], None),
+            (vec![("host", "127.0.0.1:3355"), token, ("origin", "http://127.0.0.1:3355")], None),
+            (vec![("host", "127.0.0.1:3355")], Some(Code::Unauthorized)),
+            (vec![("host", "127.0.0.1:3355"), ("authorization", "Bearer wrong")], Some(Code::Unauthorized)),
+            (vec![("host", "127.0.0.1:3355"), ("authorization", "Bearer ")], Some(Code::Unauthorized)),
+            (vec![("host", "127.0.0.1:3355"), ("authorization", "tbed_secret")], Some(Code::Unauthorized)),
+            (vec![("host", "evil.example:3355"), token], Some(Code::Forbidden)),
+            (vec![("host", "127.0.0.1.evil.example"), token], Some(Code::Forbidden)),
+            (vec![("host", "localhost:3355@evil.example"), token], Some(Code::Forbidden)),
+            (vec![token], Some(Code::Forbidden)),
+            (vec![("host", "127.0.0.1"), ("host", "evil.example"), token], Some(Code::BadRequest)),
+            (vec![("host", "127.0.0.1:3355"), token, ("origin", "http://evil.example")], Some(Code::Forbidden)),
+            (vec![("host", "127.0.0.1:3355"), token, ("origin", "null")], Some(Code::Forbidden)),
+            (vec![("host", "127.0.0.1:3355"), token, ("origin", "http://localhost:9999")], Some(Code::Forbidden)),
+        ] {
+            let found = guard.check(Door::Tcp, &uri, &request(&pairs)).err().map(|problem| problem.code);
+            assert_eq!(found, expected, "{pairs:?}");
+        }
+        assert!(guard.check(Door::Unix, &uri, &request(&[("host", "anything")])).is_ok());
+        let foreign = request(&[("host", "localhost"), ("origin", "http://evil.example")]);
+        assert!(guard.check(Door::Unix, &uri, &foreign).is_err());
+    }
+}

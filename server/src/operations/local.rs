@@ -1,0 +1,226 @@
+//! The driver over the real parts of this machine.
+//!
+//! Translates between the server's questions and the library's answers; decides nothing about the work itself.
+
+use std::{collections::BTreeSet, os::unix::fs::MetadataExt as _};
+
+use chrono::{DateTime, Utc};
+use kvm_compose::{
+    api::{CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, UpOptions},
+    backend::local::{ExecCall, ExecResult, LocalConfig, LocalHost, Prepared},
+    error::Problem,
+    names::{DeploymentName, HostName, InstallationId, domain_name},
+    orchestrate::{
+        self, Operation,
+        event::EventKind,
+        host::{Cancel, Host as _},
+    },
+    plan::{blueprint::ReadyCondition, observed::Observed},
+    topology::Assignment,
+};
+
+use super::driver::{Driver, Project, View};
+
+/// How long a command in a guest may take when the request does not say.
+const EXEC_TIMEOUT_S: u64 = 3600;
+
+/// The real local host as the server's driver.
+pub struct LocalDriver {
+    host: LocalHost,
+    installation: InstallationId,
+    host_name: HostName,
+}
+
+impl LocalDriver {
+    /// A driver over this machine. Connects on first use.
+    pub fn new(config: LocalConfig) -> Self {
+        let (installation, host_name) = (config.installation, config.host.clone());
+        LocalDriver { host: LocalHost::new(config), installation, host_name }
+    }
+
+    fn prepare(&self, project: &Project) -> Result<Prepared, Problem> {
+        self.host.prepare(&project.deployment, &project.file, &project.text, &project.folder)
+    }
+
+    fn prepare_aloud(&self, project: &Project, operation: &Operation<'_>) -> Result<Prepared, Problem> {
+        let prepared = self.prepare(project)?;
+        for text in warnings(&prepared) {
+            operation.sink.emit(EventKind::Warning { text })?;
+        }
+        Ok(prepared)
+    }
+}
+
+fn warnings(prepared: &Prepared) -> Vec<String> {
+    let of_file = prepared.loaded.warnings.iter().map(|fault| format!("{}: {}", fault.at, fault.message));
+    of_file.chain(prepared.warnings.iter().cloned()).collect()
+}
+
+impl Driver for LocalDriver {
+    fn up(&self, project: &Project, options: &UpOptions, operation: &Operation<'_>) -> Result<(), Problem> {
+        let prepared = self.prepare_aloud(project, operation)?;
+        orchestrate::up(&self.host, &prepared.blueprint, options, operation)
+    }
+
+    fn down(&self, deployment: &DeploymentName, operation: &Operation<'_>) -> Result<(), Problem> {
+        orchestrate::down(&self.host, self.installation, deployment, operation)
+    }
+
+    fn plan(&self, project: &Project, options: &UpOptions, operation: &Operation<'_>) -> Result<PlanDocument, Problem> {
+        let prepared = self.prepare_aloud(project, operation)?;
+        orchestrate::plan(&self.host, &prepared.blueprint, options)
+    }
+
+    fn exec(&self, deployment: &DeploymentName, request: &ExecRequest, stdin: &[u8], cancel: &Cancel) -> Result<ExecResult, Problem> {
+        let call = ExecCall {
+            guest: &request.guest,
+            argv: &request.argv,
+            environment: &request.environment,
+            stdin,
+            timeout_s: request.timeout_s.unwrap_or(EXEC_TIMEOUT_S),
+        };
+        self.host.exec(deployment, &call, cancel)
+    }
+
+    fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View {
+        let prepared = project.and_then(|project| self.prepare(&project));
+        let observed = self.host.observe(deployment, prepared.as_ref().ok().map(|prepared| &prepared.blueprint));
+        view(deployment, self.installation, &self.host_name, prepared, observed)
+    }
+
+    fn checks(&self) -> Vec<CheckResult> {
+        self.host.checks()
+    }
+
+    fn images(&self) -> Result<Vec<ImageInfo>, Problem> {
+        let Some(micro) = self.host.site()?.micro else { return Ok(Vec::new()) };
+        let (mut size_bytes, mut created) = (0, DateTime::<Utc>::UNIX_EPOCH);
+        for file in [&micro.kernel, &micro.initramfs] {
+            let found = std::fs::metadata(file).map_err(|error| Problem::io(format_args!("cannot read {}", file.display()), &error))?;
+            size_bytes += found.len();
+            created = created.max(DateTime::from_timestamp(found.mtime(), 0).unwrap_or(DateTime::<Utc>::UNIX_EPOCH));
+        }
+        let files = [micro.kernel, micro.initramfs].map(|path| path.display().to_string()).to_vec();
+        Ok(vec![ImageInfo { name: "micro".to_string(), digest: micro.digest, files, size_bytes, created }])
+    }
+
+    fn build_micro(&self, cancel: &Cancel, say: &dyn Fn(&str)) -> Result<String, Problem> {
+        self.host.build_micro(cancel, say).map(|image| image.digest)
+    }
+}
+
+/// Lays what is wanted beside what is there.
+fn view(
+    deployment: &DeploymentName,
+    installation: InstallationId,
+    host: &HostName,
+    prepared: Result<Prepared, Problem>,
+    observed: Result<Observed, Problem>,
+) -> View {
+    let mut notes = Vec::new();
+    let prepared = match prepared {
+        Ok(prepared) => {
+            notes.extend(warnings(&prepared));
+            Some(prepared)
+        }
+        Err(problem) => {
+            notes.push(with_causes("the testbed file cannot be used: ", &problem));
+            None
+        }
+    };
+    let observed = observed.map_err(|problem| notes.push(with_causes("cannot be observed: ", &problem))).ok();
+    let mut guests = match &prepared {
+        Some(prepared) => wanted_guests(deployment, installation, prepared, observed.as_ref()),
+        None => Vec::new(),
+    };
+    if let Some(observed) = &observed {
+        let known: BTreeSet<_> = guests.iter().map(|guest| guest.name.clone()).collect();
+        guests.extend(observed.domains.iter().filter(|domain| !known.contains(&domain.guest)).map(|domain| GuestState {
+            name: domain.guest.clone(),
+            kind: "libvirt".to_string(),
+            wanted: prepared.is_none(),
+            state: domain.state.clone(),
+            ready: false,
+            host: host.to_string(),
+            domain: domain.name.clone(),
+            uuid: domain.uuid,
+            cpus: 0,
+            memory_mb: 0,
+            nics: Vec::new(),
+            console_log: None,
+        }));
+    }
+    guests.sort_by(|one, other| one.name.cmp(&other.name));
+    View {
+        phase: phase(prepared.as_ref(), observed.as_ref()),
+        guests,
+        rows_wanted: prepared.as_ref().map_or(0, |prepared| prepared.blueprint.rows.len()),
+        rows_observed: observed.as_ref().map_or(0, |observed| observed.rows.len()),
+        warnings: notes,
+    }
+}
+
+fn with_causes(doing: &str, problem: &Problem) -> String {
+    problem.causes.iter().fold(format!("{doing}{problem}"), |text, cause| format!("{text}: {cause}"))
+}
+
+fn wanted_guests(
+    deployment: &DeploymentName,
+    installation: InstallationId,
+    prepared: &Prepared,
+    observed: Option<&Observed>,
+) -> Vec<GuestState> {
+    let decided = prepared.blueprint.guests.iter();
+    let mut guests = Vec::new();
+    for blueprint in decided {
+        let Some(guest) = prepared.loaded.topology.guests.iter().find(|guest| guest.name == blueprint.name) else { continue };
+        let there = observed.and_then(|observed| observed.domains.iter().find(|domain| domain.guest == guest.name));
+        let nics = guest.nics.iter().enumerate().map(|(index, nic)| NicState {
+            name: nic.name.clone(),
+            switch: nic.switch.to_string(),
+            address: Some(nic.address.addr()),
+            assignment: match nic.assignment {
+                Assignment::Static => "static",
+                Assignment::Dhcp => "dhcp",
+                Assignment::Assigned => "assigned",
+            }
+            .to_string(),
+            mac: nic.mac.to_string(),
+            port: installation.port_uuid(deployment, &guest.name, index),
+        });
+        let unseen = if observed.is_some() { "absent" } else { "unknown" };
+        guests.push(GuestState {
+            name: guest.name.clone(),
+            kind: guest.kind.word().to_string(),
+            wanted: true,
+            state: there.map_or(unseen, |domain| domain.state.as_str()).to_string(),
+            ready: there.is_some_and(|domain| match blueprint.ready.condition {
+                ReadyCondition::Running => domain.active,
+                ReadyCondition::Agent => domain.active && domain.agent,
+            }),
+            host: blueprint.host.to_string(),
+            domain: domain_name(deployment, &guest.name),
+            uuid: installation.domain_uuid(deployment, &guest.name),
+            cpus: guest.cpus,
+            memory_mb: guest.memory_mb,
+            nics: nics.collect(),
+            console_log: Some(blueprint.domain.console_log.display().to_string()),
+        });
+    }
+    guests
+}
+
+/// How much of a deployment is there.
+fn phase(prepared: Option<&Prepared>, observed: Option<&Observed>) -> Phase {
+    let Some(observed) = observed else { return Phase::Unknown };
+    if observed.rows.is_empty() && observed.domains.is_empty() && observed.files.is_empty() && observed.bridge_ports.is_empty() {
+        return Phase::Down;
+    }
+    // Without a usable file nobody can say that *all* of it is there.
+    let Some(blueprint) = prepared.map(|prepared| &prepared.blueprint) else { return Phase::Partial };
+    let rows: BTreeSet<_> = observed.rows.iter().map(|row| &row.key).collect();
+    let running: BTreeSet<_> = observed.domains.iter().filter(|domain| domain.active).map(|domain| &domain.guest).collect();
+    let all_rows = blueprint.rows.iter().all(|row| rows.contains(&row.key)) && rows.len() == blueprint.rows.len();
+    let all_guests = blueprint.guests.iter().all(|guest| running.contains(&guest.name)) && observed.domains.len() == blueprint.guests.len();
+    if all_rows && all_guests { Phase::Up } else { Phase::Partial }
+}

@@ -1,0 +1,217 @@
+//! What an action's thread does: ask the driver, write down what came of it, let the next one in.
+//!
+//! Whatever happens in the driver, panics included, the action ends and its outcome is on record.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use chrono::Utc;
+use kvm_compose::{
+    api::{ActionRequest, ActionState, Command, ExecRequest, LogEntry, action::ExecOutput},
+    backend::local::ExecResult,
+    error::{Code, Problem},
+    orchestrate::{Operation, Sink as _, event::EventKind},
+};
+
+use super::{
+    Operations,
+    journal::{End, millis},
+    table::Running,
+};
+use crate::store::{self, records};
+
+/// A command in a guest may take a week at most.
+const LONGEST_EXEC_S: u64 = 7 * 24 * 3600;
+
+/// A longer line of output is shortened in the log; the entry's `result` has it whole.
+const LONGEST_OUTPUT_LINE: usize = 64 * 1024;
+
+/// What a thread is to do.
+pub enum Job {
+    /// An action on a deployment.
+    Action(ActionRequest),
+    /// Making the micro image.
+    BuildMicro,
+}
+
+/// What came of it.
+pub struct Outcome {
+    problem: Option<Problem>,
+    exit_status: Option<i32>,
+    result: Option<serde_json::Value>,
+}
+
+impl Outcome {
+    /// It did not succeed.
+    pub fn failed(problem: Problem) -> Self {
+        Outcome { problem: Some(problem), exit_status: None, result: None }
+    }
+
+    fn succeeded() -> Self {
+        Outcome { problem: None, exit_status: None, result: None }
+    }
+}
+
+/// Refuses requests that cannot be carried out, before anything is claimed.
+pub fn check(request: &ActionRequest) -> Result<(), Problem> {
+    let ActionRequest::Exec(exec) = request else { return Ok(()) };
+    let refused = |message: &str| Err(Problem::new(Code::BadRequest, message));
+    if exec.argv.first().is_none_or(String::is_empty) {
+        return refused("`argv` must hold at least the program's name");
+    }
+    if exec.argv.iter().any(|word| word.contains('\0')) || exec.environment.iter().any(|(key, value)| bad_variable(key, value)) {
+        return refused("`argv` and `environment` may not contain NUL, nor a variable's name `=`");
+    }
+    if exec.timeout_s.is_some_and(|limit| limit == 0 || limit > LONGEST_EXEC_S) {
+        return refused("`timeout_s` must be between 1 and 604800");
+    }
+    stdin(exec).map(|_| ())
+}
+
+fn bad_variable(key: &str, value: &str) -> bool {
+    key.is_empty() || key.contains(['\0', '=']) || value.contains('\0')
+}
+
+fn stdin(exec: &ExecRequest) -> Result<Vec<u8>, Problem> {
+    match &exec.stdin_base64 {
+        None => Ok(Vec::new()),
+        Some(text) => STANDARD.decode(text).map_err(|error| Problem::new(Code::BadRequest, "`stdin_base64` is not base64").cause(error)),
+    }
+}
+
+impl Operations {
+    pub(super) fn perform(&self, running: &Running, job: &Job) {
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.ask_driver(running, job))).unwrap_or_else(|panic| {
+            let said = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+            Err(Problem::internal("the action panicked")
+                .cause(said.unwrap_or("no message"))
+                .hint("please report it, with the server's log"))
+        });
+        self.finish(running, outcome.unwrap_or_else(Outcome::failed));
+    }
+
+    fn ask_driver(&self, running: &Running, job: &Job) -> Result<Outcome, Problem> {
+        let sink = &running.journal;
+        sink.emit(EventKind::Started { command: running.command.to_string() })?;
+        let operation = Operation { uuid: running.uuid, cancel: &running.cancel, sink };
+        let (driver, name) = (self.driver(), &running.deployment);
+        match job {
+            Job::Action(ActionRequest::Up(options)) => {
+                driver.up(&self.project(name)?, options, &operation)?;
+                Ok(Outcome::succeeded())
+            }
+            Job::Action(ActionRequest::Down {}) => {
+                driver.down(name, &operation)?;
+                Ok(Outcome::succeeded())
+            }
+            Job::Action(ActionRequest::Plan(options)) => {
+                let document = driver.plan(&self.project(name)?, options, &operation)?;
+                sink.emit(EventKind::Planned { steps: document.steps.clone() })?;
+                let result = serde_json::to_value(document).map_err(|error| Problem::internal("a plan is not JSON").cause(error))?;
+                Ok(Outcome { result: Some(result), ..Outcome::succeeded() })
+            }
+            Job::Action(ActionRequest::Exec(exec)) => {
+                let answer = driver.exec(name, exec, &stdin(exec)?, &running.cancel)?;
+                say_output(running, exec, &answer)?;
+                exec_outcome(exec, &answer)
+            }
+            Job::BuildMicro => {
+                let say = |text: &str| {
+                    if let Err(problem) = sink.emit(EventKind::Line { guest: None, text: text.to_string() }) {
+                        tracing::warn!(%problem, "a line of the image build was not logged");
+                    }
+                };
+                let digest = driver.build_micro(&running.cancel, &say)?;
+                Ok(Outcome { result: Some(serde_json::json!({ "name": "micro", "digest": digest })), ..Outcome::succeeded() })
+            }
+        }
+    }
+
+    /// Puts the outcome on record, lets the next action in, and tells followers, in this order: whoever saw the end of
+    /// the log finds the record up to date and the deployment free.
+    pub(super) fn finish(&self, running: &Running, outcome: Outcome) {
+        let (name, uuid) = (&running.deployment, running.uuid);
+        let ended = Utc::now();
+        let state = match &outcome.problem {
+            None => ActionState::Succeeded,
+            Some(problem) if problem.code == Code::Cancelled => ActionState::Cancelled,
+            Some(_) => ActionState::Failed,
+        };
+        let error_code = outcome.problem.as_ref().map_or(0, |problem| problem.code.number());
+        let phase = matches!(running.command, Command::Up | Command::Down).then(|| self.phase_now(running)).flatten();
+        let paths = running.journal.paths();
+        let entry = LogEntry {
+            log_path: paths.log.display().to_string(),
+            events_path: paths.events.display().to_string(),
+            error_code: Some(error_code),
+            command: running.command,
+            started: running.started,
+            ended: Some(ended),
+            state,
+            problem: outcome.problem.clone(),
+            exit_status: outcome.exit_status,
+            result: outcome.result,
+        };
+        let millis = millis(running.started, ended);
+        let last = EventKind::Finished { state: state.to_string(), error_code, problem: outcome.problem.clone(), millis };
+        if let Err(problem) = running.journal.emit(last) {
+            tracing::error!(deployment = %name, action = %uuid, %problem, "the end of an action is missing in its log");
+        }
+        let summary = records::summary(uuid, &entry);
+        let keep = self.limits.read().log_entries;
+        if let Err(problem) = self.put_entry(running.command, name, uuid, entry.clone(), keep) {
+            tracing::error!(deployment = %name, action = %uuid, %problem, "an outcome cannot be written; it is kept in memory");
+            self.keep_unsaved(name, uuid, entry);
+        }
+        if running.command != Command::BuildImage {
+            let noted = store::update(&*self.store.deployments, name, |record| {
+                record.note(summary.clone());
+                record.phase = phase.unwrap_or(record.phase);
+            });
+            if let Err(problem) = noted {
+                tracing::error!(deployment = %name, action = %uuid, %problem, "the deployment's record cannot be written");
+            }
+        }
+        self.metrics.action_ended(running.command, state);
+        let why = outcome.problem.map(|problem| problem.message);
+        tracing::info!(deployment = %name, action = %uuid, command = %running.command, %state, error_code, millis, why, "action ended");
+        self.table.release(running);
+        running.journal.end(End { state, error_code });
+    }
+
+    fn phase_now(&self, running: &Running) -> Option<kvm_compose::api::Phase> {
+        let name = &running.deployment;
+        let seen = catch_unwind(AssertUnwindSafe(|| self.driver().observe(name, self.project(name)).phase));
+        seen.inspect_err(|_| tracing::error!(deployment = %name, "the observation after an action panicked")).ok()
+    }
+}
+
+fn exec_outcome(exec: &ExecRequest, answer: &ExecResult) -> Result<Outcome, Problem> {
+    let output = ExecOutput {
+        stdout_base64: STANDARD.encode(&answer.stdout),
+        stderr_base64: STANDARD.encode(&answer.stderr),
+        truncated: answer.truncated,
+    };
+    let result = serde_json::to_value(output).map_err(|error| Problem::internal("an output is not JSON").cause(error))?;
+    let program = kvm_compose::names::printable(exec.argv.first().map_or("", String::as_str));
+    let problem = (answer.status != 0)
+        .then(|| Problem::new(Code::CommandFailed, format!("`{program}` in guest `{}` ended with status {}", exec.guest, answer.status)));
+    Ok(Outcome { problem, exit_status: Some(answer.status), result: Some(result) })
+}
+
+fn say_output(running: &Running, exec: &ExecRequest, answer: &ExecResult) -> Result<(), Problem> {
+    for stream in [&answer.stdout, &answer.stderr] {
+        let mut lines: Vec<_> = stream.split(|&byte| byte == b'\n').collect();
+        if lines.last().is_some_and(|last| last.is_empty()) {
+            lines.pop();
+        }
+        for line in lines {
+            let mut text = String::from_utf8_lossy(&line[..line.len().min(LONGEST_OUTPUT_LINE)]).into_owned();
+            if line.len() > LONGEST_OUTPUT_LINE {
+                text.push('…');
+            }
+            running.journal.emit(EventKind::Line { guest: Some(exec.guest.clone()), text })?;
+        }
+    }
+    Ok(())
+}

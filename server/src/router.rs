@@ -1,0 +1,157 @@
+//! Every path of the server, on one screen. The OpenAPI document is made from the same table, so it leaves nothing out.
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    middleware,
+    response::{IntoResponse as _, Response},
+    routing::MethodRouter,
+};
+use kvm_compose::{
+    api::{self as wire, action::LogRecord},
+    error::{Code, Problem},
+    names::{DeploymentName, printable},
+};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::{
+    api::{actions, config, deployments, images, logs, server},
+    app::App,
+    auth,
+    config::host::{ClusterConfig, HostConfig},
+    error::Failure,
+    http::trace,
+    openapi::{Endpoint, delete, get, post, put},
+    pages,
+    ws::{events, follow},
+};
+
+/// JSON bodies and testbed files may be this large; project archives have a limit of their own.
+const BODY_LIMIT: usize = 2 * 1024 * 1024;
+
+/// All endpoints.
+pub fn endpoints() -> Vec<Endpoint> {
+    const ONE: &str = "/api/deployments/{name}";
+    let below = |rest: &str| format!("{ONE}/{rest}");
+    vec![
+        get("/api/version", "Version of the server and of the API", server::version).answers::<wire::Version>(200),
+        get("/api/health", "The process answers", server::health).answers::<wire::Health>(200),
+        get("/api/ready", "Each real part: 200 when all that is required is ready, else 503 with the same body", server::ready)
+            .answers::<wire::Ready>(200),
+        get("/api/config/host", "config/host.json", config::host).answers::<HostConfig>(200),
+        post("/api/config/host", "Replaces config/host.json; used from the next start on", config::put_host)
+            .takes::<HostConfig>()
+            .answers::<HostConfig>(200),
+        get("/api/config/cluster", "config/kvm-compose-config.json", config::cluster).answers::<ClusterConfig>(200),
+        get("/api/deployments", "All deployments", deployments::list).answers::<Vec<wire::DeploymentSummary>>(200),
+        post(
+            "/api/deployments",
+            "Creates a deployment; with `Content-Type: application/x-tar` and ?name=, from a project",
+            deployments::create,
+        )
+        .query("name", "the deployment's name, for an archive")
+        .takes::<wire::CreateDeployment>()
+        .takes_bytes("application/x-tar")
+        .answers::<wire::DeploymentSummary>(201),
+        get(ONE, "One deployment", deployments::show).answers::<wire::DeploymentInfo>(200),
+        put(ONE, "Changes where the project is, or replaces the project (application/x-tar)", deployments::change)
+            .takes::<wire::CreateDeployment>()
+            .takes_bytes("application/x-tar")
+            .answers::<wire::DeploymentSummary>(200),
+        delete(ONE, "Forgets a deployment of which nothing is left", deployments::remove)
+            .query("force", "run `down` first, and wait for it")
+            .answers_nothing(204),
+        get(&below("yaml"), "The testbed file, byte for byte", deployments::yaml).answers_bytes(200, "application/yaml"),
+        put(&below("yaml"), "Replaces the testbed file, byte for byte", deployments::put_yaml)
+            .takes_bytes("application/yaml")
+            .answers_nothing(204),
+        get(&below("state"), "Desired and observed, asked just now", deployments::state).answers::<wire::DeploymentState>(200),
+        post(&below("action"), "Starts an action", actions::start).takes::<wire::ActionRequest>().answers::<wire::ActionAccepted>(202),
+        delete(&below("action/{uuid}"), "Asks an action to stop", actions::cancel).answers::<wire::ActionAccepted>(202),
+        get(&below("logs"), "All actions: uuid → entry", logs::index).answers::<wire::LogIndex>(200),
+        get(&below("logs/{uuid}"), "One action; with ?text or `Accept: text/plain` its log, ranges supported", logs::entry)
+            .query("text", "the log instead of the entry")
+            .query("format", "`text` or `events`: which file, instead of the entry")
+            .answers::<LogRecord>(200)
+            .answers_bytes(200, "text/plain"),
+        get(&below("logs/{uuid}/stream"), "Websocket: a text frame a line, until the action's end", follow::stream)
+            .query("from", "bytes of the file to skip")
+            .query("format", "`text` (the log) or `events` (the journal)")
+            .answers_nothing(101),
+        get("/api/events", "Websocket: every event as it happens", events::events)
+            .query("deployment", "only this deployment's")
+            .answers_nothing(101),
+        get("/api/images", "Base images", images::list).answers::<Vec<wire::ImageInfo>>(200),
+        post("/api/images", "Has a base image made", images::build).takes::<wire::BuildImage>().answers::<wire::ActionAccepted>(202),
+        get("/api/images/logs", "All actions on images: uuid → entry", images::index).answers::<wire::LogIndex>(200),
+        get("/api/images/logs/{uuid}", "One action on images, as for deployments", images::entry)
+            .query("text", "the log instead of the entry")
+            .query("format", "`text` or `events`: which file, instead of the entry")
+            .answers::<LogRecord>(200)
+            .answers_bytes(200, "text/plain"),
+        get("/api/images/logs/{uuid}/stream", "Websocket: as for deployments", follow::stream_image)
+            .query("from", "bytes of the file to skip")
+            .query("format", "`text` (the log) or `events` (the journal)")
+            .answers_nothing(101),
+        get("/api/openapi.json", "This document", pages::openapi).answers_bytes(200, "application/json"),
+        get("/api/docs", "This document as a page", pages::docs).answers_bytes(200, "text/html"),
+        get("/metrics", "Counts as Prometheus text", server::metrics).answers_bytes(200, "text/plain"),
+        get("/", "What this is", pages::front).answers_bytes(200, "text/html"),
+        get("/gui", "What this is", pages::front).answers_bytes(200, "text/html"),
+        get("/assets/plain.css", "How the pages look", pages::style).answers_bytes(200, "text/css"),
+    ]
+}
+
+/// The whole service.
+pub fn router(app: App) -> Router {
+    let mut router = Router::new();
+    for endpoint in endpoints() {
+        let handler: MethodRouter<App> = endpoint.handler;
+        router = router.route(&endpoint.path, handler);
+    }
+    // The last layer is the outermost: a request meets the trace, then the guard, then the limit.
+    router
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(CatchPanicLayer::custom(trace::panicked))
+        .layer(middleware::from_fn_with_state(app.clone(), auth::guard::layer))
+        .layer(middleware::from_fn_with_state(app.clone(), trace::layer))
+        .with_state(app)
+}
+
+/// A path that is none. A hostile name with a `/` in it lands here and is told what is wrong with it.
+async fn unknown(request: Request) -> Response {
+    Failure(refuse_name(&request).err().unwrap_or_else(|| {
+        Problem::new(Code::NotFound, format!("there is no {} here", printable(request.uri().path()))).hint("GET /api/docs lists every path")
+    }))
+    .into_response()
+}
+
+async fn wrong_method(request: Request) -> Response {
+    let problem = Problem::new(Code::BadRequest, format!("{} does not take {}", printable(request.uri().path()), request.method()));
+    let mut response = Failure(refuse_name(&request).err().unwrap_or(problem)).into_response();
+    if !response.extensions().get::<Failure>().is_some_and(|failure| failure.0.code == Code::InvalidName) {
+        *response.status_mut() = axum::http::StatusCode::METHOD_NOT_ALLOWED;
+    }
+    response
+}
+
+/// Checks the name in a path below `/api/deployments/` that no endpoint took.
+fn refuse_name(request: &Request) -> Result<(), Problem> {
+    let Some(rest) = request.uri().path().strip_prefix("/api/deployments/") else { return Ok(()) };
+    let name = rest.split('/').next().unwrap_or_default();
+    DeploymentName::new(&percent_decoded(name)).map(|_| ())
+}
+
+/// A path's segment, decoded for a message; what does not decode stays as it is.
+fn percent_decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let (mut decoded, mut at) = (Vec::with_capacity(bytes.len()), 0);
+    while at < bytes.len() {
+        let hex = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%').and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        decoded.push(hex.unwrap_or(bytes[at]));
+        at += if hex.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
