@@ -5,13 +5,12 @@
 //! Must not know domains.
 
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
-
-use serde::{Deserialize, Serialize};
 
 use super::files::process::{Call, Watched};
 use crate::{
@@ -32,12 +31,8 @@ pub fn emulator() -> PathBuf {
     PathBuf::from(EMULATORS.iter().find(|path| Path::new(path).is_file()).unwrap_or(&EMULATORS[0]))
 }
 
-/// An answer on disk.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Kept {
-    key: String,
-    accelerator: Accelerator,
-}
+/// Answers on disk, by what each depends on: two servers may use two images.
+type Kept = BTreeMap<String, Accelerator>;
 
 /// Finds out, or reads what was found out before. `folder` keeps the answer where `/run` cannot.
 pub fn probe(emulator: &Path, micro: Option<&MicroImage>, folder: &Path) -> Accelerator {
@@ -49,8 +44,8 @@ pub fn probe(emulator: &Path, micro: Option<&MicroImage>, folder: &Path) -> Acce
         return tcg("KVM is untested: there is no micro image to boot with it yet".to_string());
     };
     let key = key(emulator, micro);
-    if let Some(kept) = read(folder).filter(|kept| kept.key == key) {
-        return kept.accelerator;
+    if let Some(known) = places(folder).iter().find_map(|place| read(place).remove(&key)) {
+        return known;
     }
     let accelerator = match boot(emulator, micro) {
         Ok(Watched::Seen) => Accelerator::Kvm,
@@ -63,7 +58,7 @@ pub fn probe(emulator: &Path, micro: Option<&MicroImage>, folder: &Path) -> Acce
         // Not an answer about KVM, so it is not kept.
         Err(problem) => return tcg(format!("KVM cannot be tested: {problem}")),
     };
-    keep(folder, &Kept { key, accelerator: accelerator.clone() });
+    keep(folder, &key, &accelerator);
     accelerator
 }
 
@@ -113,18 +108,21 @@ fn places(folder: &Path) -> [PathBuf; 2] {
     [PathBuf::from("/run/testbedos/kvm-probe.json"), folder.join("kvm-probe.json")]
 }
 
-fn read(folder: &Path) -> Option<Kept> {
-    places(folder).iter().find_map(|place| serde_json::from_slice(&fs::read(place).ok()?).ok())
+fn read(place: &Path) -> Kept {
+    fs::read(place).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
 }
 
 /// Keeps the answer where it can be kept; without it the next probe costs some seconds, nothing more.
-fn keep(folder: &Path, kept: &Kept) {
-    let Ok(text) = serde_json::to_vec(kept) else { return };
+fn keep(folder: &Path, key: &str, accelerator: &Accelerator) {
+    let this_boot = key.split(' ').next().unwrap_or_default();
     for place in places(folder) {
-        let Some(parent) = place.parent() else { continue };
+        let mut kept = read(&place);
+        kept.retain(|other, _| other.starts_with(this_boot));
+        kept.insert(key.to_string(), accelerator.clone());
+        let (Some(parent), Ok(text)) = (place.parent(), serde_json::to_vec(&kept)) else { continue };
         let part = super::files::folder::part_of(&place);
-        let kept = fs::create_dir_all(parent).and_then(|()| fs::write(&part, &text)).and_then(|()| fs::rename(&part, &place));
-        match kept {
+        let written = fs::create_dir_all(parent).and_then(|()| fs::write(&part, &text)).and_then(|()| fs::rename(&part, &place));
+        match written {
             Ok(()) => return,
             Err(error) => tracing::debug!(%error, place = %place.display(), "the answer about KVM was not kept here"),
         }
