@@ -39,7 +39,7 @@ fn interrupted(lab: &mut Lab, args: &[&str], after: Duration) -> bool {
     assert_ne!(state, "running", "{info}");
     if state == "interrupted" {
         assert_eq!(info["state"], "failed", "{info}");
-        let ps = lab.json(&["-p", "kill-real", "ps"]);
+        let ps = lab.json(&["-p", "kill-real", "info"]);
         let truth = running("kill-real").len();
         let said = ps["guests"].as_array().expect("guests").iter().filter(|guest| guest["state"] == "running").count();
         assert_eq!(said, truth, "{ps}");

@@ -1,16 +1,17 @@
 //! Does KVM work here, or must QEMU translate (TCG)?
 //!
 //! Capabilities lie: some hosts open `/dev/kvm`, start a guest, and the guest goes nowhere. So KVM is trusted only after it
-//! booted the micro image to a sign of life; the answer is kept until the host boots again or QEMU or the image changes.
+//! booted the micro image to a sign of life; the answer is kept until the host boots again or QEMU changes.
 //! Must not know domains.
 
 use std::{
-    collections::BTreeMap,
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
+
+use serde::{Deserialize, Serialize};
 
 use super::files::process::{Call, Watched};
 use crate::{
@@ -31,8 +32,12 @@ pub fn emulator() -> PathBuf {
     PathBuf::from(EMULATORS.iter().find(|path| Path::new(path).is_file()).unwrap_or(&EMULATORS[0]))
 }
 
-/// Answers on disk, by what each depends on: two servers may use two images.
-type Kept = BTreeMap<String, Accelerator>;
+/// An answer on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Kept {
+    key: String,
+    accelerator: Accelerator,
+}
 
 /// Finds out, or reads what was found out before. `folder` keeps the answer where `/run` cannot.
 pub fn probe(emulator: &Path, micro: Option<&MicroImage>, folder: &Path) -> Accelerator {
@@ -43,9 +48,9 @@ pub fn probe(emulator: &Path, micro: Option<&MicroImage>, folder: &Path) -> Acce
     let Some(micro) = micro else {
         return tcg("KVM is untested: there is no micro image to boot with it yet".to_string());
     };
-    let key = key(emulator, micro);
-    if let Some(known) = places(folder).iter().find_map(|place| read(place).remove(&key)) {
-        return known;
+    let key = key(emulator);
+    if let Some(kept) = read(folder).filter(|kept| kept.key == key) {
+        return kept.accelerator;
     }
     let accelerator = match boot(emulator, micro) {
         Ok(Watched::Seen) => Accelerator::Kvm,
@@ -58,7 +63,7 @@ pub fn probe(emulator: &Path, micro: Option<&MicroImage>, folder: &Path) -> Acce
         // Not an answer about KVM, so it is not kept.
         Err(problem) => return tcg(format!("KVM cannot be tested: {problem}")),
     };
-    keep(folder, &key, &accelerator);
+    keep(folder, &Kept { key, accelerator: accelerator.clone() });
     accelerator
 }
 
@@ -98,31 +103,28 @@ fn hint() -> &'static str {
 }
 
 /// What the answer depends on.
-fn key(emulator: &Path, micro: &MicroImage) -> String {
+fn key(emulator: &Path) -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let version = fs::metadata(emulator).map(|found| format!("{}.{}", found.size(), found.mtime())).unwrap_or_default();
-    format!("{} {version} {}", boot.trim(), micro.digest)
+    format!("{} {version}", boot.trim())
 }
 
 fn places(folder: &Path) -> [PathBuf; 2] {
     [PathBuf::from("/run/testbedos/kvm-probe.json"), folder.join("kvm-probe.json")]
 }
 
-fn read(place: &Path) -> Kept {
-    fs::read(place).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+fn read(folder: &Path) -> Option<Kept> {
+    places(folder).iter().find_map(|place| serde_json::from_slice(&fs::read(place).ok()?).ok())
 }
 
 /// Keeps the answer where it can be kept; without it the next probe costs some seconds, nothing more.
-fn keep(folder: &Path, key: &str, accelerator: &Accelerator) {
-    let this_boot = key.split(' ').next().unwrap_or_default();
+fn keep(folder: &Path, kept: &Kept) {
+    let Ok(text) = serde_json::to_vec(kept) else { return };
     for place in places(folder) {
-        let mut kept = read(&place);
-        kept.retain(|other, _| other.starts_with(this_boot));
-        kept.insert(key.to_string(), accelerator.clone());
-        let (Some(parent), Ok(text)) = (place.parent(), serde_json::to_vec(&kept)) else { continue };
+        let Some(parent) = place.parent() else { continue };
         let part = super::files::folder::part_of(&place);
-        let written = fs::create_dir_all(parent).and_then(|()| fs::write(&part, &text)).and_then(|()| fs::rename(&part, &place));
-        match written {
+        let kept = fs::create_dir_all(parent).and_then(|()| fs::write(&part, &text)).and_then(|()| fs::rename(&part, &place));
+        match kept {
             Ok(()) => return,
             Err(error) => tracing::debug!(%error, place = %place.display(), "the answer about KVM was not kept here"),
         }
