@@ -96,18 +96,22 @@ impl Project<'_> {
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = self.server.command(args);
-        command.current_dir(&self.folder).stdout(Stdio::null());
+        command.arg("--quiet").current_dir(&self.folder).stdout(Stdio::null());
         command
     }
 
     /// Times `testbed up`.
     pub fn up(&self) -> Result<Up> {
         let connection = Connect::open(Some(plain::URI))?;
+        let before = plain::active(&connection)?;
         let began = Instant::now();
         let mut child = self.command(&["up"]).spawn()?;
         let mut running = None;
         loop {
-            if running.is_none() && plain::running(&connection, &self.name)? == self.guests {
+            if running.is_none()
+                && plain::active(&connection)? >= before + self.guests
+                && plain::all_run(&connection, &self.name, self.guests)?
+            {
                 running = Some(began.elapsed().as_secs_f64());
             }
             if let Some(status) = child.try_wait()? {
@@ -115,7 +119,7 @@ impl Project<'_> {
                 let ready = began.elapsed().as_secs_f64();
                 return Ok(Up { running: running.unwrap_or(ready), ready });
             }
-            std::thread::sleep(Duration::from_millis(if running.is_some() { 5 } else { 20 }));
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 
