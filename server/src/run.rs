@@ -118,8 +118,8 @@ pub fn open(settings: &Settings, driver: Arc<dyn Driver>, host: &HostConfig) -> 
         installation,
         metrics,
         closing: CancellationToken::new(),
+        tracker: TaskTracker::new(),
         observers: Semaphore::new(OBSERVERS),
-        images_dir: settings.images_dir.clone(),
         data,
     }))
 }
@@ -128,9 +128,8 @@ async fn serve(settings: &Settings, flags: &Flags, app: App, logging: Option<&Lo
     let mut signals = Signals::listen().map_err(|error| Problem::io("cannot listen to signals", &error))?;
     let listeners = listen::open(settings)?;
     announce(&app, &listeners)?;
-    let tracker = TaskTracker::new();
     let service: Router = router(app.clone());
-    serve::spawn(listeners, &service, &app.closing, &tracker).map_err(|error| Problem::io("cannot serve", &error))?;
+    serve::spawn(listeners, &service, &app.closing, &app.tracker).map_err(|error| Problem::io("cannot serve", &error))?;
     keep_house(&app);
     signals::feed_watchdog();
     signals::tell(&[NotifyState::Ready]);
@@ -140,7 +139,7 @@ async fn serve(settings: &Settings, flags: &Flags, app: App, logging: Option<&Lo
     signals::tell(&[NotifyState::Stopping]);
     app.operations.stop();
     tokio::select! {
-        () = wind_down(&app, &tracker, Duration::from_secs(settings.stop_timeout_s)) => tracing::info!("stopped"),
+        () = wind_down(&app, Duration::from_secs(settings.stop_timeout_s)) => tracing::info!("stopped"),
         () = signals.until_impatient() => tracing::warn!("stopped at once, as asked"),
     }
     Ok(())
@@ -166,14 +165,14 @@ fn announce(app: &App, listeners: &[Listener]) -> Result<(), Problem> {
 }
 
 /// Lets actions end, then connections.
-async fn wind_down(app: &App, tracker: &TaskTracker, limit: Duration) {
+async fn wind_down(app: &App, limit: Duration) {
     let mut count = app.operations.count();
     if tokio::time::timeout(limit, count.wait_for(|count| *count == 0)).await.is_err() {
         tracing::warn!("some actions did not end in time; the next start marks them as interrupted");
     }
     app.closing.cancel();
-    tracker.close();
-    if tokio::time::timeout(signals::CONNECTIONS_END, tracker.wait()).await.is_err() {
+    app.tracker.close();
+    if tokio::time::timeout(signals::CONNECTIONS_END, app.tracker.wait()).await.is_err() {
         tracing::debug!("some connections did not end in time");
     }
 }

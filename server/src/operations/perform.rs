@@ -23,9 +23,6 @@ use crate::store::{self, records};
 /// A command in a guest may take a week at most.
 const LONGEST_EXEC_S: u64 = 7 * 24 * 3600;
 
-/// A longer line of output is shortened in the log; the entry's `result` has it whole.
-const LONGEST_OUTPUT_LINE: usize = 64 * 1024;
-
 /// What a thread is to do.
 pub enum Job {
     /// An action on a deployment.
@@ -206,10 +203,7 @@ fn say_output(running: &Running, exec: &ExecRequest, answer: &ExecResult) -> Res
             lines.pop();
         }
         for line in lines {
-            let mut text = String::from_utf8_lossy(&line[..line.len().min(LONGEST_OUTPUT_LINE)]).into_owned();
-            if line.len() > LONGEST_OUTPUT_LINE {
-                text.push('…');
-            }
+            let text = String::from_utf8_lossy(line).into_owned();
             running.journal.emit(EventKind::Line { guest: Some(exec.guest.clone()), text })?;
         }
     }

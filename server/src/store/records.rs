@@ -25,6 +25,9 @@ pub struct DeploymentRecord {
     pub last_action: Option<OperationSummary>,
     /// The last `up` or `down` that ended.
     pub last_change: Option<OperationSummary>,
+    /// The `up` or `down` whose failure a reset made good.
+    #[serde(default)]
+    pub forgiven: Option<Uuid>,
 }
 
 impl DeploymentRecord {
