@@ -15,6 +15,12 @@ server_answers() {
     curl --silent --fail --max-time 5 --output /dev/null --unix-socket "$SERVER_SOCKET" http://localhost/api/version
 }
 
+server_answers_or_died() {
+    local pid
+    server_answers && return 0
+    pid=$(cut -d' ' -f1 "$SERVER_PID" 2>/dev/null) && [[ -n $pid ]] && ! start_time "$pid" >/dev/null
+}
+
 # With its installed units the service is systemd's; without systemd, or before installation, the server is ours.
 start_server() { # BINARY
     local binary=$1 pid
@@ -33,8 +39,11 @@ start_server() { # BINARY
     if dry_run; then echo "would start: $binary master, data in $DATA_DIR, socket $SERVER_SOCKET"; return 0; fi
     export TESTBEDOS_MICRO_PACKAGES=$MICRO_PACKAGES
     start_detached testbedos-server "$binary" master --data-dir "$DATA_DIR" --socket "$SERVER_SOCKET" --log-to-stdout
-    if ! wait_until 30 "the server answers on $SERVER_SOCKET (see $SERVER_LOG)" server_answers; then
+    if ! wait_until 30 "the server answers on $SERVER_SOCKET (see $SERVER_LOG)" server_answers_or_died \
+        || ! server_answers; then
+        printf 'error: the server did not start; %s ends with:\n' "$SERVER_LOG" >&2
         tail -n 15 "$SERVER_LOG" | sed 's/^/    | /' >&2
+        rm -f -- "$SERVER_PID"
         return 1
     fi
     remember_pid testbedos-server || die "the server died right after its start; see $SERVER_LOG"

@@ -105,7 +105,8 @@ start_daemon() {
     if optional "$daemon" && ! have "$daemon"; then warn "$daemon is not installed; going on without it"; return 0; fi
     rm -f -- "$SERVICES_DIR/$daemon.pid"
     if daemon_start "$daemon" 9>&- \
-        && wait_until "$limit" "$daemon answers (see $(daemon_log "$daemon"))" daemon_answers "$daemon"; then
+        && wait_until "$limit" "$daemon answers (see $(daemon_log "$daemon"))" answers_or_died "$daemon" \
+        && daemon_answers "$daemon"; then
         remember_pid "$daemon" || warn "$daemon: its process id is not known, so it will not be stopped"
         note "$daemon: started, pid $(cut -d' ' -f1 "$SERVICES_DIR/$daemon.pid")"
     else
@@ -115,8 +116,15 @@ start_daemon() {
     fi
 }
 
+answers_or_died() { # no need to wait for what is gone
+    local pid
+    daemon_answers "$1" && return 0
+    pid=$(cut -d' ' -f1 "$SERVICES_DIR/$1.pid" 2>/dev/null) && [[ -n $pid ]] && ! start_time "$pid" >/dev/null
+}
+
 give_up() { # says why, and leaves nothing half started
     local daemon=$1
+    printf 'error: %s did not start\n' "$daemon" >&2
     if [[ -f $(daemon_log "$daemon") ]]; then
         printf '%s ends with:\n' "$(daemon_log "$daemon")" >&2
         tail -n 5 "$(daemon_log "$daemon")" | sed 's/^/    | /' >&2

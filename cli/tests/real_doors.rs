@@ -27,7 +27,13 @@ network:
 ";
 
 fn offline(args: &[&str], folder: &std::path::Path) -> Ran {
-    let output = Command::new(lab::testbed_binary()).args(args).current_dir(folder).env("TESTBED_HOST", "unix:/nonexistent/testbedos.sock").stdin(Stdio::null()).output().expect("testbed runs");
+    let output = Command::new(lab::testbed_binary())
+        .args(args)
+        .current_dir(folder)
+        .env("TESTBED_HOST", "unix:/nonexistent/testbedos.sock")
+        .stdin(Stdio::null())
+        .output()
+        .expect("testbed runs");
     Ran::of(output)
 }
 
@@ -38,7 +44,16 @@ fn eight_faults_are_all_reported_with_and_without_a_server() {
     for args in [["validate"], ["up"], ["plan"]] {
         let ran = lab.run(&project.args(&args));
         assert_eq!(ran.status, 2, "{args:?} {}", ran.stderr);
-        for (place, code) in [(":2:11", "E010"), (":4:33", "E030"), (":6:13", "E003"), (":7:24", "E020"), (":9:19", "E006"), (":10:33", "E031"), (":11:11", "E011"), (":13:34", "E034")] {
+        for (place, code) in [
+            (":2:11", "E010"),
+            (":4:33", "E030"),
+            (":6:13", "E003"),
+            (":7:24", "E020"),
+            (":9:19", "E006"),
+            (":10:33", "E031"),
+            (":11:11", "E011"),
+            (":13:34", "E034"),
+        ] {
             assert!(ran.stderr.contains(place) && ran.stderr.contains(code), "{args:?}: no {code} at {place} in:\n{}", ran.stderr);
         }
         assert_eq!(ran.stderr.matches("hint:").count() >= 8, true, "{}", ran.stderr);
@@ -79,7 +94,10 @@ fn hostile_names_are_refused_at_every_door() {
         }
         let ran = lab.run(&["-p", "x", "exec", "--", name, "true"]);
         assert_eq!(ran.status, 2, "exec {name:.20}: {}", ran.stderr);
-        let yaml = format!("machines: [{{name: {}, micro: {{}}}}]\nnetwork: {{ovn: {{switches: {{}}}}}}\n", serde_json::to_string(name).expect("text"));
+        let yaml = format!(
+            "machines: [{{name: {}, micro: {{}}}}]\nnetwork: {{ovn: {{switches: {{}}}}}}\n",
+            serde_json::to_string(name).expect("text")
+        );
         let project = lab.project("hostile-real", &yaml);
         assert_eq!(lab.run(&project.args(&["validate"])).status, 2, "{name:.20}");
     }
@@ -87,7 +105,10 @@ fn hostile_names_are_refused_at_every_door() {
     let request = |method: &str, path: &str, body: &str| {
         use std::io::{Read, Write};
         let mut stream = std::os::unix::net::UnixStream::connect(&socket).expect("connected");
-        let head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
         stream.write_all(head.as_bytes()).expect("sent");
         stream.write_all(body.as_bytes()).expect("sent");
         let mut text = String::new();

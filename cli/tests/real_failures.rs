@@ -27,7 +27,9 @@ fn last_entry(lab: &Lab, name: &str) -> serde_json::Value {
 #[test]
 fn a_disk_that_does_not_exist() {
     let mut lab = Lab::start();
-    let yaml = format!("machines:\n  - {{name: ok, micro: {{}}, network: [{{switch: lan}}]}}\n  - name: ghost\n    libvirt: {{cpus: 1, memory_mb: 128, libvirt_type: {{existing_disk: {{path: no-such.img}}}}}}\n    network: [{{switch: lan}}]\n{NETWORK}");
+    let yaml = format!(
+        "machines:\n  - {{name: ok, micro: {{}}, network: [{{switch: lan}}]}}\n  - name: ghost\n    libvirt: {{cpus: 1, memory_mb: 128, libvirt_type: {{existing_disk: {{path: no-such.img}}}}}}\n    network: [{{switch: lan}}]\n{NETWORK}"
+    );
     let project = lab.project("fail-image", &yaml);
     let ran = lab.run(&project.args(&["up"]));
     assert_eq!(ran.status, 1, "{}", ran.stderr);
@@ -39,7 +41,9 @@ fn a_disk_that_does_not_exist() {
 #[test]
 fn a_guest_that_never_becomes_ready() {
     let mut lab = Lab::start();
-    let yaml = format!("machines:\n  - {{name: fine, micro: {{}}, network: [{{switch: lan}}]}}\n  - name: mute\n    libvirt: {{cpus: 1, memory_mb: 64, libvirt_type: {{existing_disk: {{path: blank.img}}}}}}\n    network: [{{switch: lan}}]\n    ready: {{agent: true, timeout_s: 12}}\n{NETWORK}");
+    let yaml = format!(
+        "machines:\n  - {{name: fine, micro: {{}}, network: [{{switch: lan}}]}}\n  - name: mute\n    libvirt: {{cpus: 1, memory_mb: 64, libvirt_type: {{existing_disk: {{path: blank.img}}}}}}\n    network: [{{switch: lan}}]\n    ready: {{agent: true, timeout_s: 12}}\n{NETWORK}"
+    );
     let project = lab.project("fail-ready", &yaml);
     blank_disk(&project.folder);
     let began = Instant::now();
@@ -81,15 +85,30 @@ fn a_full_disk() {
         .spawn()
         .expect("the server starts");
     lab::wait("the server answers", Duration::from_secs(20), || std::os::unix::net::UnixStream::connect(&socket).is_ok());
-    let yaml = format!("machines:\n  - name: big\n    libvirt: {{cpus: 1, memory_mb: 64, libvirt_type: {{existing_disk: {{path: blank.img, create_deep_copy: true}}}}}}\n    network: [{{switch: lan}}]\n{NETWORK}");
+    let yaml = format!(
+        "machines:\n  - name: big\n    libvirt: {{cpus: 1, memory_mb: 64, libvirt_type: {{existing_disk: {{path: blank.img, create_deep_copy: true}}}}}}\n    network: [{{switch: lan}}]\n{NETWORK}"
+    );
     let project = lab.project("fail-full", &yaml);
     // Random content: a copy of it needs its whole size.
-    let filled = Command::new("dd").args(["if=/dev/urandom", "bs=1M", "count=4", &format!("of={}", project.folder.join("blank.img").display())]).stderr(Stdio::null()).status().expect("dd");
+    let filled = Command::new("dd")
+        .args(["if=/dev/urandom", "bs=1M", "count=4", &format!("of={}", project.folder.join("blank.img").display())])
+        .stderr(Stdio::null())
+        .status()
+        .expect("dd");
     assert!(filled.success());
     let host = format!("unix:{}", socket.display());
-    let output = Command::new(lab::testbed_binary()).args(["--host", &host]).args(project.args(&["up"])).stdin(Stdio::null()).output().expect("testbed runs");
+    let output = Command::new(lab::testbed_binary())
+        .args(["--host", &host])
+        .args(project.args(&["up"]))
+        .stdin(Stdio::null())
+        .output()
+        .expect("testbed runs");
     let ran = lab::Ran::of(output);
-    let left: Vec<String> = lab::files_below(&data.join("deployments/fail-full")).into_iter().map(|file| file.display().to_string()).filter(|file| !file.contains("/project/")).collect();
+    let left: Vec<String> = lab::files_below(&data.join("deployments/fail-full"))
+        .into_iter()
+        .map(|file| file.display().to_string())
+        .filter(|file| !file.contains("/project/"))
+        .collect();
     let (domains, rows) = (lab::domains("fail-full"), lab::rows("fail-full"));
     server.kill().expect("it can be killed");
     server.wait().expect("it is gone");

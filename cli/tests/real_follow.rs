@@ -31,7 +31,15 @@ fn the_second_up_is_told_who_is_busy_and_a_killed_client_disturbs_nothing() {
     // The client dies; the work goes on; a late follower sees every line once, in order.
     first.kill().expect("killed");
     first.wait().expect("gone");
-    let followers: Vec<_> = (0..5).map(|_| lab.command(&["-p", "two-real", "logs", "-f", &uuid]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("testbed runs")).collect();
+    let followers: Vec<_> = (0..5)
+        .map(|_| {
+            lab.command(&["-p", "two-real", "logs", "-f", &uuid])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("testbed runs")
+        })
+        .collect();
     let texts: Vec<String> = followers
         .into_iter()
         .map(|mut child| {
@@ -41,7 +49,8 @@ fn the_second_up_is_told_who_is_busy_and_a_killed_client_disturbs_nothing() {
             text
         })
         .collect();
-    let index: serde_json::Value = serde_json::from_slice(&std::fs::read(lab.data().join("deployments/two-real-logs.json")).expect("the index")).expect("JSON");
+    let index: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(lab.data().join("deployments/two-real-logs.json")).expect("the index")).expect("JSON");
     let log = std::fs::read_to_string(index[&uuid]["log_path"].as_str().expect("a path")).expect("the log");
     for text in &texts {
         assert_eq!(text, &log);

@@ -84,7 +84,8 @@ fn the_quickstart_comes_up_works_changes_and_goes_down() {
     assert_eq!(lab.leftovers("qs-real"), Vec::<String>::new());
     assert!(domains("qs-real").is_empty());
     assert!(lab.data().join("deployments/qs-real.json").exists() && lab.data().join("deployments/qs-real-logs.json").exists());
-    let logs: serde_json::Value = serde_json::from_slice(&std::fs::read(lab.data().join("deployments/qs-real-logs.json")).expect("the index")).expect("JSON");
+    let logs: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(lab.data().join("deployments/qs-real-logs.json")).expect("the index")).expect("JSON");
     for entry in logs.as_object().expect("an object").values() {
         assert!(std::path::Path::new(entry["log_path"].as_str().expect("a path")).exists());
         assert!(entry["error_code"].is_number(), "{entry}");

@@ -60,7 +60,9 @@ fn every_fault_code_in_the_source_is_on_the_language_page() {
                 continue;
             }
             let source = std::fs::read_to_string(&path).unwrap_or_default();
-            for code in source.split('"').filter(|part| part.len() == 4 && (part.starts_with('E') || part.starts_with('W')) && part[1..].chars().all(|c| c.is_ascii_digit())) {
+            for code in source.split('"').filter(|part| {
+                part.len() == 4 && (part.starts_with('E') || part.starts_with('W')) && part[1..].chars().all(|c| c.is_ascii_digit())
+            }) {
                 found += 1;
                 assert!(page.contains(&format!("| {code} |")), "{code} of {} is not in docs/yaml.md", path.display());
             }

@@ -44,7 +44,9 @@ struct Round {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    println!("| guests | up, all running | plain, all running | ratio | up, all ready | no-op up | no-op / first | down | plain down | ratio |");
+    println!(
+        "| guests | up, all running | plain, all running | ratio | up, all ready | no-op up | no-op / first | down | plain down | ratio |"
+    );
     println!("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     let server = testbed::Server::start()?;
     for guests in args.guests {

@@ -38,7 +38,8 @@ impl Server {
     /// Starts the server and waits until it answers, at most 20 s.
     pub fn start() -> Result<Self> {
         let binaries = std::env::current_exe()?.parent().context("no folder")?.to_path_buf();
-        let folder = tempfile::Builder::new().prefix("bench-up").permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir()?;
+        let folder =
+            tempfile::Builder::new().prefix("bench-up").permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir()?;
         let socket = folder.path().join("testbedos.sock");
         let child = Command::new(binaries.join("testbedos-server"))
             .arg("master")
@@ -71,7 +72,8 @@ impl Server {
         let name = format!("bench-{guests}");
         let folder = self.folder.path().join(&name);
         std::fs::create_dir_all(&folder)?;
-        let machines: String = (0..guests).map(|n| format!("  - {{name: g{n}, micro: {{}}, network: [{{switch: lan, ip: 10.77.0.{}}}]}}\n", n + 10)).collect();
+        let machines: String =
+            (0..guests).map(|n| format!("  - {{name: g{n}, micro: {{}}, network: [{{switch: lan, ip: 10.77.0.{}}}]}}\n", n + 10)).collect();
         let text = format!("machines:\n{machines}network: {{ovn: {{switches: {{lan: {{subnet: 10.77.0.0/24}}}}}}}}\n");
         std::fs::write(folder.join("kvm-compose.yaml"), text)?;
         Ok(Project { server: self, name, folder, guests })

@@ -35,7 +35,8 @@ impl Lab {
     /// Starts a server with more arguments and waits until it answers.
     pub fn start_with(extra: &[&str]) -> Lab {
         // QEMU runs as another user: it must be able to walk into the data folder.
-        let folder = tempfile::Builder::new().prefix("tb-lab").permissions(std::fs::Permissions::from_mode(0o755)).tempdir().expect("a folder");
+        let folder =
+            tempfile::Builder::new().prefix("tb-lab").permissions(std::fs::Permissions::from_mode(0o755)).tempdir().expect("a folder");
         let mut lab = Lab { folder, child: None, extra: extra.iter().map(ToString::to_string).collect(), deployments: Vec::new() };
         lab.boot();
         lab
@@ -130,10 +131,20 @@ impl Lab {
     pub fn leftovers(&self, name: &str) -> Vec<String> {
         let mut left: Vec<String> = domains(name).into_iter().map(|domain| format!("domain {domain}")).collect();
         left.extend(rows(name).into_iter().map(|row| format!("row {row}")));
-        left.extend(bridge_ports().into_iter().filter(|(_, vm)| vm.is_empty() || !all_domain_uuids().contains(vm)).map(|(port, _)| format!("stale port {port}")));
+        left.extend(
+            bridge_ports()
+                .into_iter()
+                .filter(|(_, vm)| vm.is_empty() || !all_domain_uuids().contains(vm))
+                .map(|(port, _)| format!("stale port {port}")),
+        );
         let folder = self.data().join("deployments").join(name);
         if folder.exists() {
-            left.extend(files_below(&folder).into_iter().filter(|file| !file.starts_with(folder.join("project"))).map(|file| format!("file {}", file.display())));
+            left.extend(
+                files_below(&folder)
+                    .into_iter()
+                    .filter(|file| !file.starts_with(folder.join("project")))
+                    .map(|file| format!("file {}", file.display())),
+            );
         }
         left
     }
@@ -233,11 +244,14 @@ fn all_domain_uuids() -> Vec<String> {
 
 /// `table uuid` of a deployment's rows in the northbound database.
 pub fn rows(name: &str) -> Vec<String> {
-    let tables = ["Logical_Switch", "Logical_Switch_Port", "Logical_Router", "Logical_Router_Port", "Logical_Router_Static_Route", "DHCP_Options"];
+    let tables =
+        ["Logical_Switch", "Logical_Switch_Port", "Logical_Router", "Logical_Router_Port", "Logical_Router_Static_Route", "DHCP_Options"];
     let mark = format!("external_ids:testbedos-deployment={name}");
     tables
         .iter()
-        .flat_map(|table| lines("ovn-nbctl", &["--bare", "--columns=_uuid", "find", table, &mark]).into_iter().map(move |uuid| format!("{table} {uuid}")))
+        .flat_map(|table| {
+            lines("ovn-nbctl", &["--bare", "--columns=_uuid", "find", table, &mark]).into_iter().map(move |uuid| format!("{table} {uuid}"))
+        })
         .collect()
 }
 

@@ -1,20 +1,44 @@
 //! The local host: the real parts of this machine behind the engine's `Host` trait.
+//!
+//! Puts the parts together and decides nothing. Must not know the engine's order of steps.
 
-use std::path::{Path, PathBuf};
+mod apply;
+mod observe;
 
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+
+use super::{
+    Owner, accelerator, checks,
+    files::{Folder, folder},
+    hypervisor::{Hypervisor, Libvirt},
+    images,
+    network::{Northbound, Switch},
+    project,
+};
 use crate::{
     api::CheckResult,
-    error::Problem,
+    diagnostic::problem_of,
+    error::{Code, Problem},
+    guest::exec,
     names::{DeploymentName, GuestName, HostName, InstallationId},
     orchestrate::host::{Cancel, Context, Host},
     plan::{
+        self,
         blueprint::Blueprint,
         observed::Observed,
-        site::{MicroImage, Site},
+        site::{Accelerator, MicroImage, Site},
         step::Work,
     },
-    topology::{Leases, Loaded},
+    topology::{self, Leases, Loaded},
 };
+
+/// MTU of guests' interfaces: 1500 less what Geneve adds over IPv4 (RFC 8926).
+const MTU: u16 = 1442;
 
 /// How the local host is set up.
 #[derive(Debug, Clone)]
@@ -57,6 +81,13 @@ pub enum AcceleratorChoice {
 /// The local host.
 pub struct LocalHost {
     config: LocalConfig,
+    libvirt: Libvirt,
+    northbound: Northbound,
+    switch: Switch,
+    /// Held while KVM is probed, so that nobody probes it twice at once.
+    probing: Mutex<()>,
+    /// User and group that QEMU runs as, once libvirt said so.
+    qemu_ids: Mutex<Option<(u32, u32)>>,
 }
 
 /// A testbed file turned into a blueprint for this host.
@@ -100,57 +131,148 @@ pub struct ExecCall<'a> {
 impl LocalHost {
     /// A host over the real parts of this machine. Connects lazily: parts that are down are found out by use.
     pub fn new(config: LocalConfig) -> Self {
-        LocalHost { config }
+        LocalHost {
+            libvirt: Libvirt::new(&config.libvirt_uri),
+            northbound: Northbound::new(&config.ovn_nb),
+            switch: Switch::new(&config.ovs_db),
+            probing: Mutex::new(()),
+            qemu_ids: Mutex::new(None),
+            config,
+        }
     }
 
-    /// What planning must know of this host. Probes KVM on first use (see `backend::accelerator`).
+    /// What planning must know of this host. Probes KVM on first use (see [`accelerator`]).
     pub fn site(&self) -> Result<Site, Problem> {
-        todo!("{:?}", self.config)
+        let micro = images::find_micro(&self.config.images_dir)?;
+        Ok(Site {
+            installation: self.config.installation,
+            host: self.config.host.clone(),
+            deployments: self.deployments(),
+            accelerator: self.accelerator(micro.as_ref()),
+            emulator: accelerator::emulator(),
+            micro,
+            bridge: self.config.bridge.clone(),
+            mtu: MTU,
+            free_memory_mb: free_memory_mb()?,
+        })
     }
 
     /// Reads, resolves and lowers a testbed file.
     pub fn prepare(&self, deployment: &DeploymentName, file: &str, text: &str, project: &Path) -> Result<Prepared, Problem> {
-        todo!("{deployment} {file} {text} {project:?}")
+        let leases = self.leases(deployment)?;
+        let loaded = topology::load(file, text, deployment, &leases)?;
+        let mut allowed: Vec<&Path> = self.config.allowed_image_dirs.iter().map(PathBuf::as_path).collect();
+        allowed.push(&self.config.images_dir);
+        let files = project::read(&loaded.topology, &project::Places { project, allowed })
+            .map_err(|faults| problem_of(file, faults).unwrap_or_else(|| Problem::internal("a fault without a fault")))?;
+        let site = self.site()?;
+        let blueprint = plan::lower(&loaded.topology, &site, &files)?;
+        let warnings = match &site.accelerator {
+            Accelerator::Kvm => Vec::new(),
+            Accelerator::Tcg { reason } => vec![format!("guests run without KVM and are slower: {reason}")],
+        };
+        Ok(Prepared { loaded, blueprint, warnings })
     }
 
     /// Each real part: does it do what it is for, and what to do when not.
     pub fn checks(&self) -> Vec<CheckResult> {
-        todo!()
+        let micro = images::find_micro(&self.config.images_dir);
+        let accelerator = self.accelerator(micro.as_ref().ok().and_then(Option::as_ref));
+        vec![
+            checks::libvirt(&self.libvirt),
+            checks::kvm(&accelerator),
+            checks::ovn(&self.northbound),
+            checks::ovs(&self.switch, &self.config.bridge),
+            checks::docker(),
+            checks::disk(&self.config.data_dir),
+            checks::micro(micro),
+        ]
     }
 
     /// Runs a command in a guest through its agent.
     pub fn exec(&self, deployment: &DeploymentName, call: &ExecCall<'_>, cancel: &Cancel) -> Result<ExecResult, Problem> {
-        todo!("{deployment} {call:?} {}", cancel.is_cancelled())
+        let domain = self.config.installation.domain_uuid(deployment, call.guest);
+        if self.libvirt.state(domain)?.is_none() {
+            return Err(Problem::new(Code::NotFound, format!("deployment `{deployment}` has no guest `{}`", call.guest))
+                .hint("`testbed ps` lists its guests; `testbed up` starts them"));
+        }
+        let command = exec::Command {
+            guest: call.guest.as_str(),
+            domain,
+            argv: call.argv,
+            environment: call.environment,
+            stdin: call.stdin,
+            limit: Duration::from_secs(call.timeout_s),
+        };
+        let exec::Ended { status, stdout, stderr, truncated } = exec::run(&self.libvirt, &command, cancel)?;
+        Ok(ExecResult { status, stdout, stderr, truncated })
     }
 
     /// Makes the micro image from this machine's packages.
     pub fn build_micro(&self, cancel: &Cancel, say: &dyn Fn(&str)) -> Result<MicroImage, Problem> {
-        say("");
         cancel.check()?;
-        todo!()
+        images::build_micro(&self.config.images_dir, &images::MicroSources::find()?, cancel, say)
     }
 
     /// Names of everything that carries this installation's mark, with the deployment it belongs to: for
     /// `doctor --orphans`.
     pub fn marked(&self) -> Result<Vec<(String, DeploymentName)>, Problem> {
-        todo!()
+        let installation = self.config.installation.to_string();
+        let domains = self.libvirt.marked()?.into_iter().filter(|(_, mark)| mark.installation == installation);
+        let mut marked: Vec<(String, DeploymentName)> =
+            domains.filter_map(|(name, mark)| Some((format!("domain {name}"), DeploymentName::new(&mark.deployment).ok()?))).collect();
+        marked.extend(self.northbound.marked(&installation)?);
+        let folders = folder::deployments_with_files(&self.deployments())?;
+        marked.extend(folders.into_iter().map(|(path, name)| (format!("folder {}", path.display()), name)));
+        Ok(marked)
+    }
+
+    fn accelerator(&self, micro: Option<&MicroImage>) -> Accelerator {
+        match self.config.accelerator {
+            AcceleratorChoice::Kvm => Accelerator::Kvm,
+            AcceleratorChoice::Tcg => Accelerator::Tcg { reason: "the server's settings say so".to_string() },
+            AcceleratorChoice::Auto => {
+                let _one_at_a_time = self.probing.lock();
+                accelerator::probe(&accelerator::emulator(), micro, &self.config.data_dir)
+            }
+        }
+    }
+
+    fn deployments(&self) -> PathBuf {
+        self.config.data_dir.join("deployments")
+    }
+
+    fn folder(&self, deployment: &DeploymentName) -> Folder {
+        Folder::new(&self.deployments(), deployment)
+    }
+
+    fn owner(&self, deployment: &DeploymentName) -> Owner {
+        Owner { installation: self.config.installation, deployment: deployment.clone() }
     }
 }
 
 impl Host for LocalHost {
     fn observe(&self, deployment: &DeploymentName, wanted: Option<&Blueprint>) -> Result<Observed, Problem> {
-        todo!("{deployment} {wanted:?}")
+        self.look(deployment, wanted)
     }
 
     fn leases(&self, deployment: &DeploymentName) -> Result<Leases, Problem> {
-        todo!("{deployment}")
+        self.northbound.leases(&self.owner(deployment))
     }
 
     fn apply(&self, work: &Work, context: &Context<'_>) -> Result<(), Problem> {
-        todo!("{work:?} {}", context.operation)
+        self.carry_out(work, context)
     }
 
     fn sweep(&self, deployment: &DeploymentName) -> Result<(), Problem> {
-        todo!("{deployment}")
+        self.folder(deployment).sweep()
     }
+}
+
+/// Memory that guests could have without anything being pushed out, in MiB (proc_meminfo(5)).
+fn free_memory_mb() -> Result<u64, Problem> {
+    let text = std::fs::read_to_string("/proc/meminfo").map_err(|error| Problem::io("cannot read /proc/meminfo", &error))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kib.map(|kib| kib / 1024).ok_or_else(|| Problem::internal("/proc/meminfo has no `MemAvailable`"))
 }

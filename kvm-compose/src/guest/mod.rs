@@ -1,1 +1,10 @@
-//! Work inside and around a guest.
+//! Work inside a guest through its agent: waiting until it is ready, commands, scripts.
+//!
+//! Must not know libvirt (it speaks through [`Hypervisor`](crate::backend::hypervisor::Hypervisor)), OVN, or what a
+//! deployment wants. Everything a guest says is hostile: sizes are limited, JSON is checked, control characters are taken
+//! out before people see it.
+
+pub mod agent;
+pub mod exec;
+pub mod ready;
+pub mod script;

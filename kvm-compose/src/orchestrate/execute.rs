@@ -6,7 +6,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::mpsc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -19,6 +19,9 @@ use crate::{
     names::{DeploymentName, GuestName, HostName},
     plan::step::{Plan, Step, StepId, Work},
 };
+
+/// The pause between two tries to take a step back.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// What happens after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +37,12 @@ pub enum OnFailure {
 pub enum Direction {
     /// `StepStarted`, `StepDone`, `StepFailed`.
     Forward,
-    /// `UndoStarted`, `UndoDone`, `UndoFailed`; events that cannot be written do not stop it.
-    Back,
+    /// `UndoStarted`, `UndoDone`, `UndoFailed`; events that cannot be written do not stop it, and a part that is away
+    /// (libvirt restarting) is waited for until `until`.
+    Back {
+        /// When waiting ends; one moment for all steps, so that the whole is bounded.
+        until: Instant,
+    },
 }
 
 /// How a run of steps ended.
@@ -178,13 +185,13 @@ impl<'p> Run<'p> {
     }
 }
 
-/// One step, journalled before it starts. A panic in it is a failure of it, not of the server.
+/// One step, journalled before it starts.
 fn one(host: &dyn Host, step: &Step, deployment: &DeploymentName, operation: &Operation<'_>, direction: Direction) -> Result<(), Problem> {
     let began = Instant::now();
     let name = step.id.to_string();
     let announced = operation.sink.emit(match direction {
         Direction::Forward => EventKind::StepStarted { step: name.clone() },
-        Direction::Back => EventKind::UndoStarted { step: name.clone() },
+        Direction::Back { .. } => EventKind::UndoStarted { step: name.clone() },
     });
     if direction == Direction::Forward {
         announced?;
@@ -198,20 +205,37 @@ fn one(host: &dyn Host, step: &Step, deployment: &DeploymentName, operation: &Op
         let _lost = operation.sink.emit(EventKind::Line { guest: guest.clone(), text: text.to_string() });
     };
     let context = Context { deployment, operation: operation.uuid, cancel: operation.cancel, say: &say };
-    let result = catch_unwind(AssertUnwindSafe(|| host.apply(&step.work, &context))).unwrap_or_else(|panic| {
-        let text =
-            panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-        Err(Problem::internal(format!("step `{}` panicked", step.id)).cause(text))
-    });
+    let mut result = attempt(host, step, &context);
+    if let Direction::Back { until } = direction {
+        let away = |problem: &Problem| matches!(problem.code, Code::Libvirt | Code::Ovn);
+        if let Err(problem) = &result
+            && away(problem)
+        {
+            say(&format!("{}: {problem}; trying again, {} s at most", step.id, until.saturating_duration_since(Instant::now()).as_secs()));
+        }
+        while result.as_ref().is_err_and(away) && Instant::now() < until {
+            operation.cancel.wait(RETRY_PAUSE);
+            result = attempt(host, step, &context);
+        }
+    }
     let millis = began.elapsed().as_millis() as u64;
     let told = operation.sink.emit(match (&result, direction) {
         (Ok(()), Direction::Forward) => EventKind::StepDone { step: name, millis },
-        (Ok(()), Direction::Back) => EventKind::UndoDone { step: name },
+        (Ok(()), Direction::Back { .. }) => EventKind::UndoDone { step: name },
         (Err(problem), Direction::Forward) => EventKind::StepFailed { step: name, problem: problem.clone() },
-        (Err(problem), Direction::Back) => EventKind::UndoFailed { step: name, problem: problem.clone() },
+        (Err(problem), Direction::Back { .. }) => EventKind::UndoFailed { step: name, problem: problem.clone() },
     });
     match direction {
         Direction::Forward => result.and(told),
-        Direction::Back => result,
+        Direction::Back { .. } => result,
     }
+}
+
+/// One try. A panic in it is a failure of it, not of the server.
+fn attempt(host: &dyn Host, step: &Step, context: &Context<'_>) -> Result<(), Problem> {
+    catch_unwind(AssertUnwindSafe(|| host.apply(&step.work, context))).unwrap_or_else(|panic| {
+        let text =
+            panic.downcast_ref::<&str>().map(ToString::to_string).or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(Problem::internal(format!("step `{}` panicked", step.id)).cause(text))
+    })
 }

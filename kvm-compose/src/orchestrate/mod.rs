@@ -14,7 +14,10 @@ pub mod event;
 pub mod execute;
 pub mod host;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
 
 use uuid::Uuid;
 
@@ -33,6 +36,9 @@ use crate::{
 use event::EventKind;
 use execute::{Direction, OnFailure, Ran, execute};
 use host::{Cancel, Host};
+
+/// How long unwinding waits for a part that is away, such as a restarting libvirt.
+const UNWIND_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Takes the events of one operation. A `StepStarted` is on disk when `emit` returns.
 pub trait Sink: Send + Sync {
@@ -77,7 +83,8 @@ fn unwind(host: &dyn Host, plan: &Plan, ran: &Ran, blueprint: &Blueprint, operat
     // A request to stop has done its work; unwinding itself cannot be stopped.
     let going = Cancel::new();
     let operation = Operation { cancel: &going, ..*operation };
-    let undone = execute(host, &undo, &blueprint.deployment, &operation, OnFailure::CarryOn, Direction::Back);
+    let back = Direction::Back { until: Instant::now() + UNWIND_PATIENCE };
+    let undone = execute(host, &undo, &blueprint.deployment, &operation, OnFailure::CarryOn, back);
     if undone.failures.is_empty() {
         // Only a deployment of which nothing is left gives up its folder.
         if host.observe(&blueprint.deployment, None).is_ok_and(|left| is_nothing(&left)) {

@@ -1,0 +1,342 @@
+//! The command line: every command, every flag, and its help.
+//!
+//! Names are checked later, in `command/`, so that a wrong one is reported like every other problem.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Describe a network of machines in YAML; get real virtual machines.
+#[derive(Debug, Parser)]
+#[command(name = "testbed", version, propagate_version = true, arg_required_else_help = true, max_term_width = 110)]
+#[command(after_help = "Examples:
+  testbed up                     make the testbed of ./kvm-compose.yaml, wait for its guests
+  testbed ps                     show its guests and their addresses
+  testbed exec web -- ip addr    run a command in the guest `web`
+  testbed down                   remove all of it
+
+Exit status:
+  0 success · 1 the action failed · 2 wrong use or invalid file · 3 not found · 4 busy or conflict
+  5 server unreachable · 6 not allowed · 7 checks failed · 130 cancelled
+
+Environment: TESTBED_HOST, TESTBED_TOKEN, TESTBED_PROJECT, NO_COLOR")]
+pub struct Args {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Global {
+    /// The server: `unix:PATH` or `http://HOST:PORT`
+    #[arg(long, global = true, env = "TESTBED_HOST", default_value = "unix:/run/testbedos/testbedos.sock", value_name = "URL")]
+    #[arg(help_heading = "Global options")]
+    pub host: String,
+    /// A file that holds the token for a server reached over TCP (else TESTBED_TOKEN)
+    #[arg(long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub token_file: Option<PathBuf>,
+    /// The testbed file [default: kvm-compose.yaml or .yml, here or in a parent folder]
+    #[arg(short, long, global = true, value_name = "FILE", help_heading = "Global options")]
+    pub file: Option<PathBuf>,
+    /// The deployment's name [default: the name of the testbed file's folder]
+    #[arg(short, long, global = true, env = "TESTBED_PROJECT", value_name = "NAME", help_heading = "Global options")]
+    pub project_name: Option<String>,
+    /// What is printed: text for people, one JSON document, or one JSON document a line
+    #[arg(short, long, global = true, value_name = "FORMAT", default_value = "text", help_heading = "Global options")]
+    pub output: Format,
+    /// Print results and errors only; lists print names only
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Global options")]
+    pub quiet: bool,
+    /// Show every line of an action, what scripts print in guests included
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub verbose: bool,
+    /// No colours and no progress bars
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub no_color: bool,
+    /// How long the command may take, such as 30, 90s, 5m or 2h; an action still running then is cancelled
+    #[arg(long, global = true, value_name = "DURATION", value_parser = duration, help_heading = "Global options")]
+    pub timeout: Option<Duration>,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Tables and sentences
+    Text,
+    /// One JSON document
+    Json,
+    /// One JSON document a line
+    Ndjson,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make the world look like the testbed file, and wait until the guests are ready
+    #[command(after_help = "Examples:
+  testbed up                      everything in the file; what is there and right is left alone
+  testbed up web db               only these guests, and the network
+  testbed up --dry-run            say what would be done, and do nothing
+  testbed up --detach             return at once with the action's id; `testbed logs -f ID` follows it
+
+Ctrl-C asks the server to cancel and shows how what was made is removed again; a second Ctrl-C only stops watching.")]
+    Up(Up),
+    /// Remove all guests and networks of the deployment; run it again if it could not remove all
+    Down(Down),
+    /// Say what `up` would do, and why, and do nothing
+    #[command(after_help = "Examples:
+  testbed plan                    compared with what is there now
+  testbed plan --offline          as if nothing were there yet, without a server")]
+    Plan(Plan),
+    /// Check the testbed file; print every fault with its place (needs no server)
+    Validate,
+    /// Print the testbed file with every default filled in (needs no server)
+    Config,
+    /// Print the JSON Schema of the testbed file, for editors (needs no server)
+    Schema,
+    /// List the deployment's guests
+    Ps {
+        /// The guests of all deployments
+        #[arg(short, long)]
+        all: bool,
+    },
+    /// List deployments
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show a deployment: its state, its last action, its guests
+    Info {
+        /// The deployment [default: the project's]
+        name: Option<String>,
+    },
+    /// Print the log of an action
+    #[command(after_help = "Examples:
+  testbed logs                    the last action's log
+  testbed logs -f                 and what is still to come, until the action ends
+  testbed logs --list             all actions, with their ids and how they ended")]
+    Logs(Logs),
+    /// Print what happens on the server, as it happens
+    Events {
+        /// The events of all deployments
+        #[arg(short, long)]
+        all: bool,
+    },
+    /// Run a command in a guest; the exit status is the command's own
+    #[command(after_help = "Examples:
+  testbed exec web -- ip -br addr
+  testbed exec web -e LANG=C -- sh -c 'echo $LANG'
+  testbed exec web -i -- tar -xf - -C /srv < site.tar
+  testbed exec web --timeout 10 -- ping -c 3 10.0.0.2")]
+    Exec(Exec),
+    /// Create, list, show, reset and destroy deployments
+    #[command(subcommand)]
+    Deployment(Deployment),
+    /// List and build base images
+    #[command(subcommand)]
+    Image(Image),
+    /// Check each part that the server needs, and print how to fix what is missing
+    Doctor {
+        /// List what servers made and no deployment owns
+        #[arg(long)]
+        orphans: bool,
+    },
+    /// Print the version
+    Version {
+        /// Also the server's
+        #[arg(long)]
+        server: bool,
+    },
+    /// Print a completion script
+    #[command(after_help = "Examples:
+  testbed completion bash > /etc/bash_completion.d/testbed
+  testbed completion zsh > ~/.zfunc/_testbed
+  testbed completion fish > ~/.config/fish/completions/testbed.fish")]
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man {
+        /// Write the pages of all commands into this folder instead
+        #[arg(long, value_name = "FOLDER")]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// What `up` and `plan` have in common.
+#[derive(Debug, Default, clap::Args)]
+pub struct Converge {
+    /// Only these guests, and the network
+    #[arg(value_name = "GUEST")]
+    pub guests: Vec<String>,
+    /// Make every guest's disks and seed anew; what the guests' disks hold is lost
+    #[arg(long)]
+    pub provision: bool,
+    /// Run setup scripts again
+    #[arg(long)]
+    pub rerun_scripts: bool,
+    /// Write ACLs again even where they look right
+    #[arg(long)]
+    pub reapply_acl: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Up {
+    #[command(flatten)]
+    pub converge: Converge,
+    /// When a step fails, leave all as it is for a look; the next `up` goes on from there
+    #[arg(long)]
+    pub keep_on_failure: bool,
+    /// Return as soon as the server has accepted the action, and print its id
+    #[arg(short, long, conflicts_with = "dry_run")]
+    pub detach: bool,
+    /// Say what would be done, and do nothing (the same as `testbed plan`)
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Down {
+    /// Accepted as in Compose; guests' own disks are always removed, and there are no named volumes
+    #[arg(long)]
+    pub volumes: bool,
+    /// Return as soon as the server has accepted the action, and print its id
+    #[arg(short, long)]
+    pub detach: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Plan {
+    #[command(flatten)]
+    pub converge: Converge,
+    /// As if nothing were there yet, without a server; for the whole file
+    #[arg(long, conflicts_with_all = ["guests", "provision", "rerun_scripts", "reapply_acl"])]
+    pub offline: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Logs {
+    /// The action [default: the last one]
+    pub uuid: Option<String>,
+    /// Go on until the action ends; the exit status tells how it ended
+    #[arg(short, long)]
+    pub follow: bool,
+    /// The testbed file (here only in its long form, since `-f` follows)
+    // The same id as the global flag's: clap then does not add the global one, and hands this one's value to it.
+    #[arg(id = "file", long = "file", value_name = "FILE", help_heading = "Global options")]
+    file: Option<PathBuf>,
+    /// List the actions instead
+    #[arg(long, conflicts_with_all = ["uuid", "follow"])]
+    pub list: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Exec {
+    /// The guest
+    pub guest: String,
+    /// A variable for the command's environment; may be given again
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    pub env: Vec<String>,
+    /// Send this command's standard input to the guest's command
+    #[arg(short, long)]
+    pub interactive: bool,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
+    pub argv: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Deployment {
+    /// Create a deployment for a project folder; `up` does this by itself
+    Create {
+        /// Its name [default: the project's]
+        name: Option<String>,
+        /// The folder that holds the testbed file [default: the testbed file's folder]
+        #[arg(long, value_name = "FOLDER")]
+        project_location: Option<PathBuf>,
+    },
+    /// List deployments
+    #[command(visible_alias = "ls")]
+    List,
+    /// Show a deployment
+    Info {
+        /// The deployment [default: the project's]
+        name: Option<String>,
+    },
+    /// Forget a deployment and its logs; refused while guests or networks of it are there
+    Destroy {
+        /// The deployment [default: the project's]
+        name: Option<String>,
+        /// Also when something of it is still there or cannot be seen
+        #[arg(long)]
+        force: bool,
+    },
+    /// Forget that the last action failed, and look anew at what is there
+    Reset {
+        /// The deployment [default: the project's]
+        name: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Image {
+    /// List base images
+    #[command(visible_alias = "ls")]
+    List,
+    /// Build a base image on the server
+    Build {
+        /// The image
+        #[arg(value_parser = ["micro"])]
+        name: String,
+    },
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let seconds = match &text[digits.len()..] {
+        "" | "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3600),
+        _ => None,
+    };
+    let amount = digits.parse::<u64>().ok().zip(seconds).and_then(|(amount, unit)| amount.checked_mul(unit));
+    match amount {
+        Some(0) | None => Err("use a number of seconds above 0, or one with s, m or h, such as 90s or 5m".to_string()),
+        Some(seconds) => Ok(Duration::from_secs(seconds)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_and_command_is_documented() {
+        fn check(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "`{}` has no help", command.get_name());
+            for arg in command.get_arguments() {
+                assert!(arg.get_help().is_some(), "`{}` of `{}` has no help", arg.get_id(), command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Args::command());
+    }
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("30"), Ok(Duration::from_secs(30)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        for wrong in ["", "0", "-1", "5d", "m", "1.5h", "99999999999999999999", "9999999999999999999h", "5µ"] {
+            assert!(duration(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! The server's REST API: one method a request, and what its answers mean.
+//!
+//! Must not know commands or terminals.
+
+use std::{io, time::Duration};
+
+use kvm_compose::{
+    api::{
+        ActionAccepted, ActionRequest, BuildImage, CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, ErrorBody,
+        ImageInfo, LogIndex, Ready, Version, action::LogRecord,
+    },
+    error::{Code, Problem},
+    names::DeploymentName,
+};
+use reqwest::{
+    Method, RequestBuilder, Response, StatusCode,
+    header::{ACCEPT, CONTENT_TYPE},
+};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+use crate::host::{CONNECT_LIMIT, Host};
+
+/// How long the server may take to answer a request when `--timeout` says nothing.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// A client of one server.
+#[derive(Clone)]
+pub struct Client {
+    pub host: Host,
+    pub token: Option<String>,
+    http: reqwest::Client,
+    limit: Duration,
+}
+
+/// Whose action it is: the first part of its path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// A deployment's.
+    Deployment(DeploymentName),
+    /// The image store's.
+    Images,
+}
+
+impl Owner {
+    /// The path of something below it.
+    pub fn path(&self, rest: &[&str]) -> String {
+        let head: &[&str] = match self {
+            Owner::Deployment(name) => &["deployments", name.as_str()],
+            Owner::Images => &["images"],
+        };
+        path(&[head, rest].concat())
+    }
+}
+
+/// Something that a server made and no deployment owns: one line of GET `/api/orphans`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Orphan {
+    /// `domain`, `network`, `folder`, …
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// What is known of it.
+    #[serde(default)]
+    pub detail: String,
+    /// How to remove it.
+    #[serde(default)]
+    pub fix: Option<String>,
+}
+
+impl Client {
+    /// A client; connects when it is used.
+    pub fn new(host: &Host, token: Option<String>, limit: Option<Duration>) -> Result<Client, Problem> {
+        let limit = limit.unwrap_or(ANSWER_LIMIT);
+        // A proxy has no business between this command and its server.
+        let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_LIMIT).no_proxy();
+        if let Host::Unix(path) = host {
+            builder = builder.unix_socket(path.as_path());
+        }
+        let http = builder.build().map_err(|error| Problem::internal("the HTTP client cannot be made").cause(error))?;
+        Ok(Client { host: host.clone(), token, http, limit })
+    }
+
+    pub async fn version(&self) -> Result<Version, Problem> {
+        self.get(&path(&["version"])).await
+    }
+
+    /// Each part's state; 503 has the same body as 200.
+    pub async fn ready(&self) -> Result<Ready, Problem> {
+        let response = self.exchange(self.request(Method::GET, &path(&["ready"]))).await?;
+        match response.status() {
+            StatusCode::SERVICE_UNAVAILABLE => {
+                let body = response.bytes().await.map_err(|error| self.lost(&error))?;
+                serde_json::from_slice(&body).map_err(|_| refused(StatusCode::SERVICE_UNAVAILABLE, &body))
+            }
+            _ => self.json(success(response).await?).await,
+        }
+    }
+
+    pub async fn orphans(&self) -> Result<Vec<Orphan>, Problem> {
+        self.get(&path(&["orphans"])).await
+    }
+
+    pub async fn deployments(&self) -> Result<Vec<DeploymentSummary>, Problem> {
+        self.get(&path(&["deployments"])).await
+    }
+
+    pub async fn deployment(&self, name: &DeploymentName) -> Result<DeploymentInfo, Problem> {
+        self.get(&path(&["deployments", name.as_str()])).await
+    }
+
+    pub async fn state(&self, name: &DeploymentName) -> Result<DeploymentState, Problem> {
+        self.get(&path(&["deployments", name.as_str(), "state"])).await
+    }
+
+    pub async fn create(&self, deployment: &CreateDeployment) -> Result<DeploymentInfo, Problem> {
+        self.send(self.request(Method::POST, &path(&["deployments"])).json(deployment)).await
+    }
+
+    /// Changes where a deployment's project lies.
+    pub async fn relocate(&self, deployment: &CreateDeployment) -> Result<DeploymentInfo, Problem> {
+        self.send(self.request(Method::PUT, &path(&["deployments", deployment.name.as_str()])).json(deployment)).await
+    }
+
+    pub async fn destroy(&self, name: &DeploymentName, force: Force) -> Result<(), Problem> {
+        let query = if force == Force::Yes { "?force=true" } else { "" };
+        let path = path(&["deployments", name.as_str()]) + query;
+        success(self.exchange(self.request(Method::DELETE, &path)).await?).await.map(drop)
+    }
+
+    pub async fn reset(&self, name: &DeploymentName) -> Result<DeploymentInfo, Problem> {
+        self.send(self.request(Method::POST, &path(&["deployments", name.as_str(), "reset"]))).await
+    }
+
+    /// Hands the testbed file over, byte for byte.
+    pub async fn put_yaml(&self, name: &DeploymentName, yaml: String) -> Result<(), Problem> {
+        let request = self.request(Method::PUT, &path(&["deployments", name.as_str(), "yaml"]));
+        success(self.exchange(request.header(CONTENT_TYPE, "application/yaml").body(yaml)).await?).await.map(drop)
+    }
+
+    pub async fn act(&self, name: &DeploymentName, action: &ActionRequest) -> Result<ActionAccepted, Problem> {
+        self.send(self.request(Method::POST, &path(&["deployments", name.as_str(), "action"])).json(action)).await
+    }
+
+    pub async fn cancel(&self, owner: &Owner, uuid: Uuid) -> Result<(), Problem> {
+        let request = self.request(Method::DELETE, &owner.path(&["action", &uuid.to_string()]));
+        success(self.exchange(request).await?).await.map(drop)
+    }
+
+    pub async fn log_index(&self, name: &DeploymentName) -> Result<LogIndex, Problem> {
+        self.get(&path(&["deployments", name.as_str(), "logs"])).await
+    }
+
+    /// One action's entry.
+    pub async fn log_record(&self, owner: &Owner, uuid: Uuid) -> Result<LogRecord, Problem> {
+        self.get(&owner.path(&["logs", &uuid.to_string()])).await
+    }
+
+    /// One action's log as far as it goes now; read it with `chunk`.
+    pub async fn log_text(&self, owner: &Owner, uuid: Uuid) -> Result<Response, Problem> {
+        let request = self.request(Method::GET, &owner.path(&["logs", &uuid.to_string()])).header(ACCEPT, "text/plain");
+        success(self.exchange(request).await?).await
+    }
+
+    pub async fn images(&self) -> Result<Vec<ImageInfo>, Problem> {
+        self.get(&path(&["images"])).await
+    }
+
+    pub async fn build_image(&self, name: &str) -> Result<ActionAccepted, Problem> {
+        self.send(self.request(Method::POST, &path(&["images"])).json(&BuildImage { build: name.to_string() })).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("http://{}{path}", self.host.authority());
+        let request = self.http.request(method, url).timeout(self.limit);
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Problem> {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    async fn send<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, Problem> {
+        let response = self.exchange(request.header(ACCEPT, "application/json")).await?;
+        self.json(success(response).await?).await
+    }
+
+    async fn exchange(&self, request: RequestBuilder) -> Result<Response, Problem> {
+        request.send().await.map_err(|error| self.lost(&error))
+    }
+
+    async fn json<T: DeserializeOwned>(&self, response: Response) -> Result<T, Problem> {
+        let body = response.bytes().await.map_err(|error| self.lost(&error))?;
+        serde_json::from_slice(&body).map_err(|error| {
+            Problem::internal("the server's answer is not what this command expects")
+                .cause(error)
+                .hint("compare `testbed version --server`: command and server may be of different versions")
+        })
+    }
+
+    /// What it means that there is no whole answer.
+    pub fn lost(&self, error: &reqwest::Error) -> Problem {
+        if error.is_timeout() && !error.is_connect() {
+            return Problem::new(
+                Code::Unavailable,
+                format!("the server at `{}` did not answer within {} s", self.host, self.limit.as_secs()),
+            )
+            .hint("try again, or allow it more time with `--timeout`");
+        }
+        // The innermost cause says it best: those around it repeat the URL.
+        let mut innermost: &dyn std::error::Error = error;
+        while let Some(source) = innermost.source() {
+            innermost = source;
+        }
+        self.host.unreachable(innermost, innermost.downcast_ref::<io::Error>().map(io::Error::kind))
+    }
+}
+
+/// Whether a deployment is destroyed although something of it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    Yes,
+    No,
+}
+
+/// A path below `/api`, each segment percent-encoded (RFC 3986: all but the unreserved characters).
+pub fn path(segments: &[&str]) -> String {
+    let mut path = String::from("/api");
+    for segment in segments {
+        path.push('/');
+        for byte in segment.bytes() {
+            match byte {
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => path.push(char::from(byte)),
+                _ => path.push_str(&format!("%{byte:02X}")),
+            }
+        }
+    }
+    path
+}
+
+async fn success(response: Response) -> Result<Response, Problem> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(response);
+    }
+    Err(refused(status, &response.bytes().await.unwrap_or_default()))
+}
+
+/// The problem that a response with this status and body tells of.
+pub fn refused(status: StatusCode, body: &[u8]) -> Problem {
+    if let Ok(ErrorBody { mut problem, request_id }) = serde_json::from_slice::<ErrorBody>(body) {
+        if matches!(problem.code, Code::Internal | Code::Storage) && !request_id.is_empty() {
+            problem.causes.push(format!("request {request_id}; the server's log says more"));
+        }
+        return problem;
+    }
+    let code = match status.as_u16() {
+        401 => Code::Unauthorized,
+        403 => Code::Forbidden,
+        404 => Code::NotFound,
+        409 => Code::Conflict,
+        413 => Code::TooLarge,
+        429 => Code::RateLimited,
+        502..=504 => Code::Unavailable,
+        400..=499 => Code::BadRequest,
+        _ => Code::Internal,
+    };
+    let problem = Problem::new(code, format!("the server answered `{status}` and said nothing more"));
+    match code {
+        Code::Unauthorized => problem.hint("give the server's token with TESTBED_TOKEN or `--token-file`"),
+        Code::NotFound => problem.hint("is this address a testbedos-server of the same version? see `testbed version --server`"),
+        _ => problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_cannot_leave_their_place() {
+        assert_eq!(path(&["deployments", "a/../b?c#d é"]), "/api/deployments/a%2F..%2Fb%3Fc%23d%20%C3%A9");
+    }
+
+    #[test]
+    fn an_answer_that_is_not_ours_still_has_a_code() {
+        assert_eq!(refused(StatusCode::BAD_GATEWAY, b"<html>").code, Code::Unavailable);
+        assert_eq!(refused(StatusCode::UNAUTHORIZED, b"").code, Code::Unauthorized);
+        let body = br#"{"code":"busy","message":"m","hint":"h","causes":[],"request_id":"r"}"#;
+        assert_eq!(refused(StatusCode::CONFLICT, body), Problem::new(Code::Busy, "m").hint("h"));
+    }
+}

@@ -1,0 +1,131 @@
+//! `testbed plan`
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use kvm_compose::{
+    api::{ActionRequest, PlanDocument, UpOptions},
+    error::Problem,
+    names::{DeploymentName, HostName, InstallationId},
+    orchestrate,
+    plan::{
+        self,
+        blueprint::DiskFormat,
+        site::{Accelerator, DiskFile, MicroImage, ProjectFiles, Site},
+        step::Impact,
+    },
+    topology::{FileRef, GuestKind, Topology},
+};
+
+use super::{act, conclude, up};
+use crate::{
+    args::{Format, Plan},
+    client::Client,
+    exit::{Exit, Outcome},
+    output::{problem::print_warnings, table},
+    project::Project,
+    session::{Session, no_file},
+};
+
+pub async fn run(session: &Session, args: Plan) -> Outcome {
+    let options = up::options(&args.converge, false)?;
+    if args.offline {
+        return offline(session);
+    }
+    let client = session.client()?;
+    let name = up::prepare(session, &client).await?;
+    ask(session, &client, &name, options).await
+}
+
+/// Asks the server what `up` would do now.
+pub async fn ask(session: &Session, client: &Client, name: &DeploymentName, options: UpOptions) -> Outcome {
+    let Some(ended) = act(session, client, name, &ActionRequest::Plan(options)).await? else { return Ok(Exit::CANCELLED) };
+    let exit = if session.global.output == Format::Json { ended.outcome()? } else { conclude(session, &ended)? };
+    let Some(result) = &ended.record.entry.result else { return Ok(exit) };
+    let document: PlanDocument = serde_json::from_value(result.clone())
+        .map_err(|error| Problem::internal("the server's plan is not what this command expects").cause(error))?;
+    // The events went out as they came; a plan is no event.
+    session.out.result(&document, text);
+    Ok(exit)
+}
+
+fn offline(session: &Session) -> Outcome {
+    let project = session.project()?.ok_or_else(no_file)?;
+    let (_, loaded) = project.load(&session.name_of(&project)?)?;
+    print_warnings(&session.out, &loaded.warnings);
+    let blueprint = plan::lower(&loaded.topology, &anywhere()?, &files(&project, &loaded.topology))?;
+    session.out.result(&orchestrate::plan_from_nothing(&blueprint), text);
+    Ok(Exit::SUCCESS)
+}
+
+/// A place that has all that a testbed may need: what is planned offline is not tied to a machine.
+fn anywhere() -> Result<Site, Problem> {
+    Ok(Site {
+        installation: InstallationId(uuid::Uuid::nil()),
+        host: HostName::new("any")?,
+        deployments: PathBuf::from("/deployments"),
+        accelerator: Accelerator::Kvm,
+        emulator: PathBuf::from("/usr/bin/qemu-system-x86_64"),
+        micro: Some(MicroImage {
+            digest: "0".repeat(64),
+            kernel: PathBuf::from("/images/micro/kernel"),
+            initramfs: PathBuf::from("/images/micro/initramfs"),
+        }),
+        bridge: "br-int".to_string(),
+        mtu: 1442,
+        free_memory_mb: 1 << 40,
+    })
+}
+
+/// The project's scripts, and its disks taken to be what the testbed file says they are.
+fn files(project: &Project, topology: &Topology) -> ProjectFiles {
+    let place = |file: &FileRef| project.folder.join(Path::new(&file.path.replace("${PWD}", &project.folder.to_string_lossy())));
+    let mut files = ProjectFiles { scripts: BTreeMap::new(), disks: BTreeMap::new() };
+    for guest in &topology.guests {
+        for script in [&guest.setup_script, &guest.run_script].into_iter().flatten() {
+            // One that cannot be read here may be there on the server.
+            files.scripts.insert(script.path.clone(), fs::read_to_string(place(script)).unwrap_or_default());
+        }
+        if let GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {
+            files.disks.insert(disk.path.clone(), as_written(place(disk), *format));
+        }
+    }
+    files
+}
+
+fn as_written(path: PathBuf, format: DiskFormat) -> DiskFile {
+    DiskFile { path, format, version: String::new() }
+}
+
+fn text(plan: &PlanDocument) -> String {
+    if plan.steps.is_empty() {
+        return format!("nothing to do: `{}` is as its testbed file says", plan.deployment);
+    }
+    let rows = plan.steps.iter().map(|step| vec![step.id.clone(), step.what.clone(), step.reason.clone(), impact(step.impact).to_string()]);
+    let mut text = table::table(&["step", "what", "reason", "impact"], rows.collect(), "");
+    if !plan.network.is_empty() {
+        text.push_str(&format!("\n\nnetwork:\n  {}", plan.network.join("\n  ")));
+    }
+    if !plan.placement.is_empty() {
+        let lines: Vec<String> = plan.placement.iter().map(|place| format!("{} on {}: {}", place.guest, place.host, place.why)).collect();
+        text.push_str(&format!("\n\nplacement:\n  {}", lines.join("\n  ")));
+    }
+    let offline = if plan.offline { ", as if nothing were there yet" } else { "" };
+    let s = if plan.steps.len() == 1 { "" } else { "s" };
+    text.push_str(&format!("\n\n{} step{s}{offline}", plan.steps.len()));
+    text
+}
+
+fn impact(impact: Impact) -> &'static str {
+    match impact {
+        Impact::Create => "create",
+        Impact::InPlace => "in place",
+        Impact::Restart => "restart",
+        Impact::Recreate => "recreate",
+        Impact::Remove => "remove",
+        Impact::None => "-",
+    }
+}

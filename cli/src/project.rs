@@ -1,0 +1,92 @@
+//! The testbed file and the folder it lies in.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use kvm_compose::{
+    error::{Code, Problem},
+    names::DeploymentName,
+    topology::{self, Leases, Loaded},
+};
+
+/// Names of testbed files, the first found is used.
+const FILES: [&str; 2] = ["kvm-compose.yaml", "kvm-compose.yml"];
+/// A testbed file of 20 000 guests has 1.3 MB; what is much larger is something else.
+const LARGEST: u64 = 16 << 20;
+
+/// A testbed file that is there.
+#[derive(Debug, Clone)]
+pub struct Project {
+    /// The file as messages name it.
+    pub file: PathBuf,
+    /// The folder it lies in: absolute, without symbolic links.
+    pub folder: PathBuf,
+}
+
+impl Project {
+    /// The file that is named, or else the one in the current folder or the nearest parent that has one.
+    pub fn find(named: Option<&Path>) -> Result<Option<Project>, Problem> {
+        if let Some(file) = named {
+            return Project::at(file.to_path_buf()).map(Some);
+        }
+        let here = std::env::current_dir().map_err(|error| Problem::io("the current folder cannot be found", &error))?;
+        let found =
+            here.ancestors().flat_map(|folder| FILES.iter().map(move |file| (folder, folder.join(file)))).find(|(_, f)| f.is_file());
+        match found {
+            // A file right here is named as people name it.
+            Some((folder, file)) if folder == here => Project::at(file.file_name().map_or(file.clone(), PathBuf::from)).map(Some),
+            Some((_, file)) => Project::at(file).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn at(file: PathBuf) -> Result<Project, Problem> {
+        let unusable = |code, error: &dyn std::fmt::Display| {
+            Problem::new(code, format!("the testbed file `{}` cannot be used", file.display())).cause(error)
+        };
+        let missing = |error: std::io::Error| {
+            unusable(if error.kind() == std::io::ErrorKind::NotFound { Code::NotFound } else { Code::BadRequest }, &error)
+        };
+        let metadata = fs::metadata(&file).map_err(missing)?;
+        if !metadata.is_file() {
+            return Err(unusable(Code::BadRequest, &"it is not a regular file"));
+        }
+        // The folder is the one the path names, also when the file itself is a link to elsewhere.
+        let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = fs::canonicalize(parent).map_err(missing)?;
+        Ok(Project { file, folder })
+    }
+
+    /// The default name of its deployment.
+    pub fn name(&self) -> Result<DeploymentName, Problem> {
+        DeploymentName::from_folder(&self.folder.file_name().unwrap_or_default().to_string_lossy())
+    }
+
+    /// The folder as the server is told.
+    pub fn location(&self) -> Result<String, Problem> {
+        let text = self.folder.to_str().map(String::from);
+        text.ok_or_else(|| Problem::new(Code::BadRequest, format!("the folder `{}` has a name that is not UTF-8", self.folder.display())))
+    }
+
+    /// The file's bytes.
+    pub fn read(&self) -> Result<String, Problem> {
+        let unusable = |why: &dyn std::fmt::Display| {
+            Problem::new(Code::InvalidFile, format!("the testbed file `{}` cannot be read", self.file.display())).cause(why)
+        };
+        let length = fs::metadata(&self.file).map_err(|error| unusable(&error))?.len();
+        if length > LARGEST {
+            return Err(unusable(&format!("it has {length} bytes, the most is {LARGEST}")));
+        }
+        let bytes = fs::read(&self.file).map_err(|error| unusable(&error))?;
+        String::from_utf8(bytes).map_err(|error| unusable(&format!("it is not UTF-8 at byte {}", error.utf8_error().valid_up_to())))
+    }
+
+    /// Reads and resolves the file as the deployment `name`.
+    pub fn load(&self, name: &DeploymentName) -> Result<(String, Loaded), Problem> {
+        let text = self.read()?;
+        let loaded = topology::load(&self.file.display().to_string(), &text, name, &Leases::new())?;
+        Ok((text, loaded))
+    }
+}

@@ -1,0 +1,122 @@
+//! Does each real part do what it is for? For `testbed doctor` and `/api/ready`.
+//!
+//! Asks, never mends. Must not know deployments.
+
+use std::{
+    io::{Read, Write},
+    os::unix::net::UnixStream,
+    path::Path,
+    time::Duration,
+};
+
+use super::{
+    hypervisor::Libvirt,
+    network::{Northbound, Switch},
+};
+use crate::{api::CheckResult, error::Problem, plan::site::Accelerator, plan::site::MicroImage};
+
+/// Less is too little for a single guest's disk.
+const LEAST_FREE: u64 = 1 << 30;
+/// Docker's socket.
+const DOCKER: &str = "/var/run/docker.sock";
+const START: &str = "start it with `./setup.sh services start`";
+
+/// libvirt answers.
+pub fn libvirt(libvirt: &Libvirt) -> CheckResult {
+    let found = libvirt.versions().map(|(library, emulator)| format!("libvirt {library}, QEMU {emulator}"));
+    required("libvirt", found, START)
+}
+
+/// KVM works.
+pub fn kvm(accelerator: &Accelerator) -> CheckResult {
+    match accelerator {
+        Accelerator::Kvm => optional("kvm", Ok("guests run with KVM".to_string()), ""),
+        Accelerator::Tcg { reason } => optional(
+            "kvm",
+            Err(format!("guests run without KVM, some ten times slower: {reason}")),
+            "turn on virtualisation in the firmware (or nested virtualisation of the machine above), then load kvm_intel or kvm_amd",
+        ),
+    }
+}
+
+/// The northbound database answers.
+pub fn ovn(northbound: &Northbound) -> CheckResult {
+    required("ovn", northbound.check(), START)
+}
+
+/// Open vSwitch answers, is registered as a chassis and has the integration bridge.
+pub fn ovs(switch: &Switch, bridge: &str) -> CheckResult {
+    match switch.check(bridge) {
+        Ok((Some(id), true)) => required("ovs", Ok(format!("bridge `{bridge}`, system id `{id}`")), START),
+        Ok((None, _)) => {
+            let fault = Problem::new(crate::error::Code::Ovn, "Open vSwitch has no `external-ids:system-id`, so this host is no chassis");
+            required("ovs", Err(fault), "`./setup.sh services start` sets it")
+        }
+        Ok((Some(_), false)) => {
+            let fault = Problem::new(crate::error::Code::Ovn, format!("there is no bridge `{bridge}`"));
+            required("ovs", Err(fault), "ovn-controller makes it: `./setup.sh services start`")
+        }
+        Err(problem) => required("ovs", Err(problem), START),
+    }
+}
+
+/// Docker answers. Only containers need it.
+pub fn docker() -> CheckResult {
+    let ping = || -> std::io::Result<String> {
+        let mut stream = UnixStream::connect(DOCKER)?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.set_write_timeout(Some(Duration::from_secs(2)))?;
+        stream.write_all(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")?;
+        let mut answer = [0; 512];
+        let mut length = 0;
+        while length < answer.len() && !answer[..length].ends_with(b"OK") {
+            match stream.read(&mut answer[length..])? {
+                0 => break,
+                count => length += count,
+            }
+        }
+        let first = String::from_utf8_lossy(&answer[..length]).lines().next().unwrap_or_default().to_string();
+        if first.contains(" 200 ") { Ok("Docker answers".to_string()) } else { Err(std::io::Error::other(format!("it says `{first}`"))) }
+    };
+    optional(
+        "docker",
+        ping().map_err(|error| format!("Docker does not answer at `{DOCKER}`: {error}")),
+        "`./setup.sh services start`; only containers need it",
+    )
+}
+
+/// The data folder has room.
+pub fn disk(data_dir: &Path) -> CheckResult {
+    let found = match rustix::fs::statvfs(data_dir) {
+        Ok(found) => {
+            let free = found.f_bavail.saturating_mul(found.f_frsize);
+            let text = format!("{:.1} GiB free in `{}`", free as f64 / (1u64 << 30) as f64, data_dir.display());
+            if free >= LEAST_FREE { Ok(text) } else { Err(Problem::new(crate::error::Code::DiskFull, text)) }
+        }
+        Err(error) => Err(Problem::io(format!("cannot look at `{}`", data_dir.display()), &std::io::Error::from(error))),
+    };
+    required("disk", found, "free at least 1 GiB, or move the data folder with `--data-dir`")
+}
+
+/// The micro image is there.
+pub fn micro(found: Result<Option<MicroImage>, Problem>) -> CheckResult {
+    let found = found.and_then(|image| match image {
+        Some(image) => Ok(format!("image {}", image.digest.chars().take(12).collect::<String>())),
+        None => Err(Problem::new(crate::error::Code::ImageMissing, "there is no micro image yet")),
+    });
+    required("micro", found, "make it with `testbed image build micro`")
+}
+
+fn required(part: &str, found: Result<String, Problem>, fix: &str) -> CheckResult {
+    let result = found.map_err(|problem| match problem.causes.first() {
+        Some(cause) => format!("{problem}: {cause}"),
+        None => problem.to_string(),
+    });
+    CheckResult { required: true, ..optional(part, result, fix) }
+}
+
+fn optional(part: &str, found: Result<String, String>, fix: &str) -> CheckResult {
+    let ok = found.is_ok();
+    let (Ok(detail) | Err(detail)) = found;
+    CheckResult { part: part.to_string(), ok, required: false, detail, fix: (!ok).then(|| fix.to_string()) }
+}

@@ -1,0 +1,341 @@
+//! The libvirt adapter.
+//!
+//! Every call looks at what is there first and touches only what carries the owner's mark, so all of it may be repeated.
+//! Must not know what a deployment wants.
+
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+use virt::{
+    connect::Connect,
+    domain::Domain as Handle,
+    error::{Error, ErrorNumber},
+    sys,
+};
+
+use super::{
+    AgentFault, DomainFact, DomainState, Hypervisor, Listing, Mark,
+    connections::{Fault, Room},
+    mark,
+};
+use crate::{
+    backend::Owner,
+    error::{Code, Problem},
+    orchestrate::host::Cancel,
+    plan::blueprint::{Domain, METADATA_NAMESPACE, OPERATION_MARK},
+};
+
+/// How long a domain may take from "destroy" to gone.
+const GONE_LIMIT: Duration = Duration::from_secs(10);
+/// How long states are given to settle.
+const SETTLE_LIMIT: Duration = Duration::from_secs(5);
+/// The largest agent reply we look at; libvirt passes on about 4 MiB.
+const LARGEST_REPLY: usize = 16 << 20;
+
+/// libvirt, over one room of connections for the life of domains and one for their agents: an agent that hangs never
+/// holds up a start.
+pub struct Libvirt {
+    lives: Room,
+    agents: Room,
+}
+
+impl Libvirt {
+    /// An adapter for libvirt at `uri`. Connects when first used.
+    pub fn new(uri: &str) -> Self {
+        Libvirt { lives: Room::new(uri, 2), agents: Room::new(uri, 4) }
+    }
+
+    /// libvirt's version, and the emulator driver's, as `11.3.0`.
+    pub fn versions(&self) -> Result<(String, String), Problem> {
+        let ask = |connect: &Connect| Ok((connect.get_lib_version()?, connect.get_hyp_version()?));
+        let (library, emulator) = self.lives.repeatable(ask).map_err(|fault| problem("cannot ask libvirt for its version", fault))?;
+        let dotted = |n: u32| format!("{}.{}.{}", n / 1_000_000, n / 1000 % 1000, n % 1000);
+        Ok((dotted(library), dotted(emulator)))
+    }
+
+    /// User and group that QEMU runs as, when libvirt says so.
+    pub fn qemu_ids(&self) -> Result<Option<(u32, u32)>, Problem> {
+        let ask = |connect: &Connect| Ok(connect.get_capabilities()?);
+        let xml = self.lives.repeatable(ask).map_err(|fault| problem("cannot ask libvirt for its capabilities", fault))?;
+        Ok(mark::qemu_ids(&xml))
+    }
+
+    /// Name and mark of every domain that carries one.
+    pub fn marked(&self) -> Result<Vec<(String, Mark)>, Problem> {
+        Ok(self.domains(&|_| true)?.ours.into_iter().map(|domain| (domain.name, domain.mark)).collect())
+    }
+
+    fn list(&self, ours: &dyn Fn(&Mark) -> bool) -> Result<Listing, Problem> {
+        let list = |connect: &Connect| {
+            let mut listing = Listing::default();
+            for handle in connect.list_all_domains(0)? {
+                let (name, uuid) = (handle.get_name()?, handle.get_uuid()?);
+                match present(fact(&handle, &name, uuid, ours))? {
+                    None => {}
+                    Some(Some(fact)) => listing.ours.push(fact),
+                    Some(None) => listing.others.push((name, uuid)),
+                }
+            }
+            listing.ours.sort_by(|a, b| a.name.cmp(&b.name));
+            listing.others.sort();
+            Ok(listing)
+        };
+        self.lives.repeatable(list).map_err(|fault| problem("cannot list libvirt's domains", fault))
+    }
+}
+
+impl Hypervisor for Libvirt {
+    fn domains(&self, ours: &dyn Fn(&Mark) -> bool) -> Result<Listing, Problem> {
+        let deadline = Instant::now() + SETTLE_LIMIT;
+        let pause = Cancel::new();
+        let mut listing = self.list(ours)?;
+        // While libvirtd takes up its running domains again, states lie; while a domain shuts down, they are about to change.
+        while Instant::now() < deadline {
+            let restarted = self.lives.broke_lately();
+            if !restarted && !listing.ours.iter().any(|domain| domain.state.is_passing()) {
+                break;
+            }
+            pause.wait(Duration::from_millis(150));
+            let again = self.list(ours)?;
+            let settled = again == listing && !again.ours.iter().any(|domain| domain.state.is_passing());
+            listing = again;
+            if settled {
+                break;
+            }
+        }
+        Ok(listing)
+    }
+
+    fn state(&self, uuid: Uuid) -> Result<Option<DomainState>, Problem> {
+        let ask = |connect: &Connect| match find(connect, uuid)? {
+            Some(handle) => present(state(&handle)),
+            None => Ok(None),
+        };
+        self.lives.repeatable(ask).map_err(|fault| problem(format!("cannot ask for the state of domain {uuid}"), fault))
+    }
+
+    fn start(&self, domain: &Domain, owner: &Owner, operation: Uuid) -> Result<(), Problem> {
+        let xml = domain.xml.replace(OPERATION_MARK, &operation.to_string());
+        if xml.contains('\0') {
+            return Err(Problem::internal(format!("the XML of domain `{}` holds a NUL", domain.name)));
+        }
+        let start = |connect: &Connect| {
+            let handle = match find(connect, domain.uuid)? {
+                Some(handle) => {
+                    let mark = owned(&handle, &domain.name, owner)?;
+                    if mark.digest != domain.digest {
+                        return Err(changed(&domain.name).into());
+                    }
+                    handle
+                }
+                None => {
+                    if is_name_taken(connect, &domain.name)? {
+                        return Err(stranger(&domain.name).into());
+                    }
+                    Handle::define_xml(connect, &xml)?
+                }
+            };
+            if state(&handle)?.is_active() {
+                return Ok(());
+            }
+            match handle.create() {
+                // Someone was faster, or libvirtd went away after it had started the domain.
+                Err(error) if error.code() == ErrorNumber::OperationInvalid && state(&handle)?.is_active() => Ok(()),
+                other => Ok(other.map(|_| ())?),
+            }
+        };
+        self.lives.repeatable(start).map_err(|fault| start_problem(&domain.name, fault))
+    }
+
+    fn stop(&self, name: &str, uuid: Uuid, owner: &Owner) -> Result<(), Problem> {
+        let stop = |connect: &Connect| match find(connect, uuid)? {
+            Some(handle) => {
+                owned(&handle, name, owner)?;
+                destroy(&handle, name)
+            }
+            None => Ok(()),
+        };
+        self.lives.repeatable(stop).map_err(|fault| problem(format!("cannot stop domain `{name}`"), fault))
+    }
+
+    fn remove(&self, name: &str, uuid: Uuid, owner: &Owner) -> Result<(), Problem> {
+        let flags = sys::VIR_DOMAIN_UNDEFINE_NVRAM | sys::VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | sys::VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA;
+        let remove = |connect: &Connect| {
+            let Some(handle) = find(connect, uuid)? else { return Ok(()) };
+            owned(&handle, name, owner)?;
+            destroy(&handle, name)?;
+            match handle.undefine_flags(flags) {
+                Ok(()) => {}
+                Err(error) if is_absent(&error) => {}
+                // A domain without a definition vanishes with its process.
+                Err(error) if error.code() == ErrorNumber::OperationInvalid && find(connect, uuid)?.is_none() => {}
+                Err(error) => return Err(error.into()),
+            }
+            wait_until(&format!("domain `{name}` is gone"), || Ok(find(connect, uuid)?.is_none().then_some(())))
+        };
+        self.lives.repeatable(remove).map_err(|fault| problem(format!("cannot remove domain `{name}`"), fault))
+    }
+
+    fn agent(&self, uuid: Uuid, command: &str, limit_s: u32) -> Result<String, AgentFault> {
+        if command.contains('\0') {
+            return Err(AgentFault::Refused("a NUL cannot be passed to a guest".to_string()));
+        }
+        let reply = self.agents.once(|connect| {
+            let handle = Handle::lookup_by_uuid(connect, uuid)?;
+            Ok(handle.qemu_agent_command(command, i32::try_from(limit_s).unwrap_or(i32::MAX), 0)?)
+        });
+        match reply {
+            Ok(reply) if reply.len() > LARGEST_REPLY => Err(AgentFault::TooLarge(format!("{} bytes", reply.len()))),
+            Ok(reply) => Ok(reply),
+            Err(Fault::Ours(problem)) => Err(AgentFault::Broken(problem)),
+            Err(Fault::Libvirt(error)) => Err(agent_fault(error)),
+        }
+    }
+}
+
+fn agent_fault(error: Error) -> AgentFault {
+    let text = error.message().to_string();
+    match error.code() {
+        ErrorNumber::NoDomain | ErrorNumber::OperationInvalid => AgentFault::Off(text),
+        ErrorNumber::AgentUnresponsive | ErrorNumber::AgentUnsynced | ErrorNumber::AgentCommandTimeout => AgentFault::Silent(text),
+        ErrorNumber::ConfigUnsupported | ErrorNumber::ArgumentUnsupported | ErrorNumber::OperationTimeout => AgentFault::Silent(text),
+        ErrorNumber::AgentCommandFailed => AgentFault::Refused(text),
+        // Versions before 7.1 report an agent's own error so.
+        ErrorNumber::InternalError if text.contains("agent command") => AgentFault::Refused(text),
+        ErrorNumber::Rpc if text.contains("too large") || text.contains("length") || text.contains("encode") => AgentFault::TooLarge(text),
+        _ => AgentFault::Broken(problem("libvirt could not pass a command to a guest agent", Fault::Libvirt(error))),
+    }
+}
+
+fn find(connect: &Connect, uuid: Uuid) -> Result<Option<Handle>, Fault> {
+    match Handle::lookup_by_uuid(connect, uuid) {
+        Ok(handle) => Ok(Some(handle)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_name_taken(connect: &Connect, name: &str) -> Result<bool, Fault> {
+    match Handle::lookup_by_name(connect, name) {
+        Ok(_) => Ok(true),
+        Err(error) if is_absent(&error) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn is_absent(error: &Error) -> bool {
+    error.code() == ErrorNumber::NoDomain
+}
+
+/// Nothing when the domain went away meanwhile.
+fn present<T>(result: Result<T, Fault>) -> Result<Option<T>, Fault> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(Fault::Libvirt(error)) if is_absent(&error) => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}
+
+fn state(handle: &Handle) -> Result<DomainState, Fault> {
+    Ok(DomainState::from_number(handle.get_state()?.0))
+}
+
+fn mark_of(handle: &Handle) -> Result<Option<Mark>, Fault> {
+    match handle.get_metadata(sys::VIR_DOMAIN_METADATA_ELEMENT as i32, Some(METADATA_NAMESPACE), 0) {
+        Ok(xml) => Ok(Mark::parse(&xml)),
+        Err(error) if error.code() == ErrorNumber::NoDomainMetadata => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn fact(handle: &Handle, name: &str, uuid: Uuid, ours: &dyn Fn(&Mark) -> bool) -> Result<Option<DomainFact>, Fault> {
+    let Some(mark) = mark_of(handle)?.filter(ours) else { return Ok(None) };
+    // The definition, not the live document: asking for that one waits for the monitor of a busy domain.
+    let xml = handle.get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
+    Ok(Some(DomainFact { name: name.to_string(), uuid, mark, state: state(handle)?, ports: mark::interface_ids(&xml) }))
+}
+
+fn owned(handle: &Handle, name: &str, owner: &Owner) -> Result<Mark, Fault> {
+    match mark_of(handle)? {
+        Some(mark) if mark.is_of(owner) => Ok(mark),
+        _ => Err(stranger(name).into()),
+    }
+}
+
+fn stranger(name: &str) -> Problem {
+    Problem::new(Code::Conflict, format!("the domain `{name}` is not ours"))
+        .hint(format!("it does not carry this deployment's mark; look at it with `virsh dumpxml {name}`"))
+}
+
+fn changed(name: &str) -> Problem {
+    Problem::new(Code::Conflict, format!("the domain `{name}` was made from another definition"))
+        .hint("something changed it after the plan was made; run the command again")
+}
+
+/// Ends the domain's process and waits until libvirt says so.
+fn destroy(handle: &Handle, name: &str) -> Result<(), Fault> {
+    let mut last = None;
+    let outcome = wait_until(&format!("domain `{name}` is shut off"), || {
+        match handle.destroy() {
+            Ok(()) => {}
+            Err(error) if is_absent(&error) => return Ok(Some(())),
+            // Shut off already, or libvirt still waits for the process to vanish: the state decides.
+            Err(error) if error.code() == ErrorNumber::OperationInvalid => {}
+            Err(error)
+                if matches!(error.code(), ErrorNumber::OperationFailed | ErrorNumber::SystemError | ErrorNumber::OperationTimeout) =>
+            {
+                last = Some(error);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let now = present(state(handle))?;
+        Ok((!now.is_some_and(|state| state.is_active())).then_some(()))
+    });
+    match (outcome, last) {
+        (Err(Fault::Ours(problem)), Some(error)) => Err(problem.cause(error.message()).into()),
+        (outcome, _) => outcome,
+    }
+}
+
+/// Waits for a fact about a domain. Not cancelled: a removal is the way to a clean end, and its limit is short.
+fn wait_until(fact: &str, mut seen: impl FnMut() -> Result<Option<()>, Fault>) -> Result<(), Fault> {
+    let deadline = Instant::now() + GONE_LIMIT;
+    let unhurried = Cancel::new();
+    let mut pause = Duration::from_millis(5);
+    loop {
+        if seen()?.is_some() {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            let limit = GONE_LIMIT.as_secs();
+            return Err(Problem::new(Code::Timeout, format!("{fact}: not seen within {limit} s")).into());
+        }
+        unhurried.wait(pause);
+        pause = (pause * 2).min(Duration::from_millis(200));
+    }
+}
+
+fn start_problem(name: &str, fault: Fault) -> Problem {
+    let found = problem(format!("cannot start domain `{name}`"), fault);
+    let cause = found.causes.first().cloned().unwrap_or_default();
+    if found.hint.is_some() || found.code != Code::Libvirt {
+        return found;
+    }
+    if cause.contains("No space left") {
+        return Problem { code: Code::DiskFull, ..found }.hint("free some space on the server's disk, then run the command again");
+    }
+    if cause.contains("Cannot allocate memory") || cause.contains("cannot set up guest memory") {
+        return Problem { code: Code::Capacity, ..found }.hint("lower `memory_mb`, or stop other guests");
+    }
+    if cause.contains("Permission denied") {
+        return found.hint("the user that QEMU runs as must be able to reach every file of the guest");
+    }
+    found
+}
+
+fn problem(doing: impl Into<String>, fault: Fault) -> Problem {
+    match fault {
+        Fault::Ours(problem) => problem,
+        Fault::Libvirt(error) => Problem::new(Code::Libvirt, doing).cause(error.message()),
+    }
+}

@@ -1,0 +1,116 @@
+# Applies the seed's network-config (version 2, in the one layout that the server writes). Without one: DHCP everywhere.
+
+leases=$run/leases
+asked=0
+aside=0
+
+# link_of MAC : the interface with this address, in $link; empty when there is none.
+link_of() {
+    link=
+    for link_path in /sys/class/net/*; do
+        read -r link_mac <"$link_path/address"
+        [ "$link_mac" = "$1" ] && link=${link_path##*/} && return 0
+    done
+    return 1
+}
+
+# link_rename MAC NAME : gives the interface its name; one that has it already steps aside and is renamed later by its own MAC.
+link_rename() {
+    rename_to=$2
+    only '0-9a-f:' "$1" && is_link "$rename_to" || { say "network-config: not an interface: $1 $2"; return 0; }
+    link_of "$1" || { say "network-config: no interface has the address $1"; return 0; }
+    [ "$link" = "$rename_to" ] && return 0
+    [ -e "/sys/class/net/$rename_to" ] && aside=$((aside + 1)) && ip link set dev "$rename_to" name "aside$aside"
+    ip link set dev "$link" name "$rename_to"
+}
+
+# dhcp LINK : asks for an address for ever, in the background.
+dhcp() {
+    asked=$((asked + 1))
+    ip link set dev "$1" up
+    (
+        while :; do
+            udhcpc -f -i "$1" -t 4 -T 1 -A 1 -s /etc/testbedos/dhcp -x "hostname:$host" -O mtu -O staticroutes
+            sleep 1
+        done </dev/null >/dev/null 2>&1
+    ) &
+}
+
+# network_names FILE : the interfaces' names.
+network_names() {
+    while IFS= read -r line || [ -n "$line" ]; do
+        case $line in
+        '      macaddress: '*) scalar "$line" && mac=$value ;;
+        '    set-name: '*) scalar "$line" && link_rename "$mac" "$value" ;;
+        esac
+    done <"$1"
+}
+
+# network_apply FILE : addresses, routes, MTU, resolvers, line by line.
+network_apply() {
+    link= section= servers=
+    while IFS= read -r line || [ -n "$line" ]; do
+        case $line in
+        '  '[!\ ]*) link= servers= ;;
+        '    set-name: '*)
+            scalar "$line"
+            is_link "$value" && [ -e "/sys/class/net/$value" ] && link=$value || continue
+            echo 0 >"/proc/sys/net/ipv6/conf/$link/accept_dad"
+            ip link set dev "$link" up
+            ;;
+        '    mtu: '*) scalar "$line" && only 0-9 "$value" && apply link set dev "$link" mtu "$value" ;;
+        '    dhcp4: true') [ -n "$link" ] && dhcp "$link" ;;
+        '    '[a-z]*:) section=${line#    } ;;
+        '      - to: '*) scalar "${line#*to}" && to=$value ;;
+        '        via: '*) scalar "$line" && is_address "$value" && route "$to" "$value" ;;
+        '      - '*) scalar "$line" && [ "$section" = addresses: ] && is_address "$value" && apply addr add "$value" dev "$link" ;;
+        '        - '*)
+            scalar "$line"
+            [ "$section" = nameservers: ] && [ -n "$link" ] && servers="$servers $value" && resolver "$link" $servers
+            ;;
+        esac
+    done <"$1"
+}
+
+# apply WORDS... : one `ip` command for $link; a failure is told, and the rest goes on.
+apply() {
+    [ -n "$link" ] || return 0
+    apply_error=$(ip "$@" 2>&1) || say "network-config: ip $*: $apply_error"
+}
+
+# route TO VIA : one route of $link.
+route() {
+    [ "$1" = default ] || is_address "$1" || return 0
+    case $2 in
+    *:*) apply -6 route add "$1" via "$2" dev "$link" ;;
+    *) apply route add "$1" via "$2" dev "$link" ;;
+    esac
+}
+
+# network_start FILE : applies what is static and starts to ask for the rest.
+network_start() {
+    mkfifo "$leases"
+    exec 3<>"$leases"
+    ip link set dev lo up
+    if [ -f "$1" ]; then
+        network_names "$1"
+        network_apply "$1"
+    else
+        for link_path in /sys/class/net/*; do
+            [ -e "$link_path/device" ] && dhcp "${link_path##*/}"
+        done
+    fi
+}
+
+# network_wait : waits for the first lease of each interface that asked for one, at most 5 s in all.
+network_wait() {
+    read -r up _ </proc/uptime
+    limit=$((${up%%.*} + 5))
+    while [ "$asked" -gt 0 ] && [ "$limit" -gt "${up%%.*}" ]; do
+        read -r -t $((limit - ${up%%.*})) _ <&3 && asked=$((asked - 1))
+        read -r up _ </proc/uptime
+    done
+    [ "$asked" = 0 ] || say "$asked interfaces have no lease yet and go on asking"
+    rm "$leases"
+    exec 3<&-
+}

@@ -1,0 +1,75 @@
+//! Carrying out one step. Each is safe to repeat and ends soon after the action is cancelled.
+//!
+//! Says nothing about order: that is the plan's.
+
+use super::LocalHost;
+use crate::{
+    backend::{
+        files::{iso9660, volume},
+        hypervisor::Hypervisor,
+    },
+    error::{Code, Problem},
+    guest::{ready, script},
+    orchestrate::host::Context,
+    plan::{
+        blueprint::{Domain, Seed},
+        observed::BridgePort,
+        step::Work,
+    },
+};
+
+/// The label by which cloud-init finds a seed (NoCloud).
+const SEED_LABEL: &str = "cidata";
+
+impl LocalHost {
+    /// Carries out one step.
+    pub(super) fn carry_out(&self, work: &Work, context: &Context<'_>) -> Result<(), Problem> {
+        context.cancel.check()?;
+        let owner = self.owner(context.deployment);
+        let folder = self.folder(context.deployment);
+        match work {
+            Work::Network { change } => self.northbound.apply(&owner, context.operation, change, context.cancel, context.say),
+            Work::CreateVolume { volume } => volume::create(&folder, volume, context.cancel),
+            Work::WriteSeed { seed } => self.write_seed(seed, context),
+            Work::RemoveFile { path } => folder.remove(path),
+            Work::StartDomain { domain } => self.start(domain, context),
+            Work::StopDomain { name, uuid } => self.libvirt.stop(name, *uuid, &owner),
+            Work::RemoveDomain { name, uuid } => self.libvirt.remove(name, *uuid, &owner),
+            Work::RemoveBridgePort { port } => self.unplug(port),
+            Work::AwaitReady { guest, uuid, ready, console_log, .. } => {
+                ready::wait(&self.libvirt, guest.as_str(), *uuid, ready, console_log, context.cancel)
+            }
+            Work::RunScript { guest, uuid, script, rerun } => {
+                let inside = script::Guest { hypervisor: &self.libvirt, guest: guest.as_str(), domain: *uuid, cancel: context.cancel };
+                let when = if *rerun { script::When::Always } else { script::When::Unmarked };
+                script::run(&inside, script, when, context.say)
+            }
+        }
+    }
+
+    fn write_seed(&self, seed: &Seed, context: &Context<'_>) -> Result<(), Problem> {
+        if std::fs::symlink_metadata(&seed.path).is_ok_and(|found| found.is_file()) {
+            return Ok(());
+        }
+        let image = iso9660::image(SEED_LABEL, &seed.files)?;
+        self.folder(context.deployment).write(&seed.path, &image)
+    }
+
+    fn start(&self, domain: &Domain, context: &Context<'_>) -> Result<(), Problem> {
+        // libvirt opens the console's log but does not make its folder.
+        self.folder(context.deployment).make_room_for(&domain.console_log)?;
+        self.libvirt.start(domain, &self.owner(context.deployment), context.operation)
+    }
+
+    /// Takes a port off the bridge that its guest left behind; never one whose domain has a process.
+    fn unplug(&self, port: &BridgePort) -> Result<(), Problem> {
+        if let Some(vm) = port.vm_id
+            && let Some(state) = self.libvirt.state(vm)?.filter(|state| state.is_active())
+        {
+            return Err(Problem::new(Code::Conflict, format!("port `{}` of `{}` is in use", port.name, port.bridge))
+                .cause(format!("domain {vm} is {state}"))
+                .hint("run the command again"));
+        }
+        self.switch.remove(port)
+    }
+}

@@ -1,0 +1,148 @@
+//! Looking at the world: domains, rows, files, bridge ports, agents.
+//!
+//! A part that does not answer is an error: an unknown world is never taken for an empty one. Changes nothing.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+use super::LocalHost;
+use crate::{
+    backend::{
+        files::bases,
+        hypervisor::{DomainFact, Hypervisor, Listing},
+    },
+    error::Problem,
+    guest::{agent::Agent, script},
+    names::{DeploymentName, GuestName},
+    orchestrate::host::Cancel,
+    plan::{
+        blueprint::{Blueprint, Column, GuestBlueprint, Table},
+        observed::{Observed, ObservedDomain, ObservedRow, Stranger},
+    },
+};
+
+/// How many agents are asked at once.
+const AGENTS_AT_ONCE: usize = 8;
+/// How long an agent may take to say that it is there.
+const PING_LIMIT_S: u32 = 2;
+
+impl LocalHost {
+    /// What is there of a deployment.
+    pub(super) fn look(&self, deployment: &DeploymentName, wanted: Option<&Blueprint>) -> Result<Observed, Problem> {
+        let owner = self.owner(deployment);
+        // libvirt and OVN know nothing of each other: ask both at once.
+        let (listing, network) = std::thread::scope(|scope| {
+            let network = scope.spawn(|| self.northbound.observe(&owner, wanted));
+            let listing = self.libvirt.domains(&|mark| mark.is_of(&owner));
+            (listing, network.join().unwrap_or_else(|_| Err(Problem::internal("looking at the network panicked"))))
+        });
+        let (listing, (rows, mut strangers)) = (listing?, network?);
+        strangers.extend(wanted.iter().flat_map(|wanted| strange_domains(wanted, &listing)));
+        let domains = self.domains(&listing.ours, wanted)?;
+        let bridge_ports = self.switch.ports(&iface_ids(&rows, &domains, wanted), &vm_ids(&domains, wanted))?;
+        let missing_bases = match wanted {
+            Some(wanted) => bases::missing(wanted.guests.iter().flat_map(|guest| &guest.bases), self.user_of_qemu()?),
+            None => BTreeMap::new(),
+        };
+        let files = self.folder(deployment).files()?;
+        Ok(Observed { rows, domains, files, bridge_ports, strangers, missing_bases })
+    }
+
+    /// libvirt's facts, and what the agents of wanted guests say.
+    fn domains(&self, facts: &[DomainFact], wanted: Option<&Blueprint>) -> Result<Vec<ObservedDomain>, Problem> {
+        let guests: BTreeMap<Uuid, &GuestBlueprint> =
+            wanted.iter().flat_map(|wanted| wanted.guests.iter().map(|guest| (guest.domain.uuid, guest))).collect();
+        let asked: Vec<(Uuid, &GuestBlueprint)> =
+            facts.iter().filter(|fact| fact.state.is_running()).filter_map(|fact| Some((fact.uuid, *guests.get(&fact.uuid)?))).collect();
+        let mut answers = self.ask_agents(&asked)?;
+        let observed = |fact: &DomainFact| {
+            let answer = answers.remove(&fact.uuid);
+            Some(ObservedDomain {
+                name: fact.name.clone(),
+                uuid: fact.uuid,
+                guest: GuestName::new(&fact.mark.guest).ok()?,
+                digest: fact.mark.digest.clone(),
+                active: fact.state.is_active(),
+                state: fact.state.to_string(),
+                agent: answer.is_some(),
+                scripts: answer.unwrap_or_default(),
+                ports: fact.ports.clone(),
+            })
+        };
+        Ok(facts.iter().filter_map(observed).collect())
+    }
+
+    /// Domains whose agent answers, with the scripts that have run in them.
+    fn ask_agents(&self, asked: &[(Uuid, &GuestBlueprint)]) -> Result<BTreeMap<Uuid, BTreeSet<String>>, Problem> {
+        let next = AtomicUsize::new(0);
+        let answers = Mutex::new(BTreeMap::new());
+        let failed = Mutex::new(None);
+        let work = || {
+            while let Some((uuid, guest)) = asked.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if Agent::new(&self.libvirt, *uuid, PING_LIMIT_S).ping().is_err() {
+                    continue;
+                }
+                let scripts = if guest.scripts.is_empty() {
+                    Ok(BTreeSet::new())
+                } else {
+                    let cancel = Cancel::new();
+                    script::marks(&script::Guest { hypervisor: &self.libvirt, guest: guest.name.as_str(), domain: *uuid, cancel: &cancel })
+                };
+                match scripts {
+                    Ok(scripts) => drop(answers.lock().insert(*uuid, scripts)),
+                    // It answered a moment ago, so what has run in it is unknown, not nothing.
+                    Err(problem) => drop(failed.lock().get_or_insert(problem)),
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..AGENTS_AT_ONCE.min(asked.len()) {
+                scope.spawn(work);
+            }
+        });
+        match failed.into_inner() {
+            Some(problem) => Err(problem),
+            None => Ok(answers.into_inner()),
+        }
+    }
+
+    /// Asked once: libvirt's settings do not change while it runs.
+    fn user_of_qemu(&self) -> Result<Option<(u32, u32)>, Problem> {
+        let mut known = self.qemu_ids.lock();
+        if known.is_none() {
+            *known = self.libvirt.qemu_ids()?;
+        }
+        Ok(*known)
+    }
+}
+
+fn strange_domains(wanted: &Blueprint, listing: &Listing) -> Vec<Stranger> {
+    let is_needed = |name: &String, uuid: &Uuid| wanted.guests.iter().any(|guest| guest.domain.name == *name || guest.domain.uuid == *uuid);
+    let stranger = |name: &String| Stranger {
+        kind: "domain".to_string(),
+        name: name.clone(),
+        hint: format!("it does not carry this deployment's mark; look at it with `virsh dumpxml {name}`"),
+    };
+    listing.others.iter().filter(|(name, uuid)| is_needed(name, uuid)).map(|(name, _)| stranger(name)).collect()
+}
+
+/// Names of the deployment's ports, which are the `iface-id`s of the plugs that belong to it.
+fn iface_ids(rows: &[ObservedRow], domains: &[ObservedDomain], wanted: Option<&Blueprint>) -> BTreeSet<String> {
+    let named = rows.iter().filter(|row| row.table == Table::LogicalSwitchPort).filter_map(|row| match row.columns.get("name") {
+        Some(Column::Text(name)) => Some(name.clone()),
+        _ => None,
+    });
+    let plugged = domains.iter().flat_map(|domain| &domain.ports);
+    let planned = wanted.iter().flat_map(|wanted| wanted.guests.iter().flat_map(|guest| &guest.domain.ports));
+    named.chain(plugged.chain(planned).map(Uuid::to_string)).collect()
+}
+
+fn vm_ids(domains: &[ObservedDomain], wanted: Option<&Blueprint>) -> BTreeSet<Uuid> {
+    let planned = wanted.iter().flat_map(|wanted| wanted.guests.iter().map(|guest| guest.domain.uuid));
+    domains.iter().map(|domain| domain.uuid).chain(planned).collect()
+}

@@ -1,0 +1,13 @@
+//! The logical network: OVN's northbound database, and what guests leave behind on the integration bridge.
+//!
+//! Must not know libvirt, files or what a deployment wants.
+
+pub mod change;
+pub mod ovn;
+pub mod ovs;
+pub mod ovsdb;
+pub mod settle;
+pub mod value;
+
+pub use ovn::Northbound;
+pub use ovs::Switch;

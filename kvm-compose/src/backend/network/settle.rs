@@ -1,0 +1,113 @@
+//! Waiting until OVN has carried a change to every chassis, by its sequence numbers (ovn-nb(5), `NB_Global`).
+//!
+//! Must not know rows or deployments.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use super::ovsdb::{Database, Session};
+use crate::{
+    error::{Code, Problem},
+    orchestrate::host::Cancel,
+};
+
+/// How long OVN may take.
+const LIMIT: Duration = Duration::from_secs(15);
+/// After this time, hosts are asked for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// OVN's sequence numbers: what was asked, what ovn-northd has done, what every chassis has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counters {
+    /// `nb_cfg`.
+    pub nb: i64,
+    /// `sb_cfg`.
+    pub sb: i64,
+    /// `hv_cfg`.
+    pub hv: i64,
+}
+
+/// Reads the sequence numbers.
+pub fn counters(session: &mut Session) -> Result<Counters, Problem> {
+    let columns = ["nb_cfg", "sb_cfg", "hv_cfg"];
+    let results = session.read(vec![json!({"op": "select", "table": "NB_Global", "where": [], "columns": columns})])?;
+    let row = &results[0]["rows"][0];
+    let number = |name: &str| row[name].as_i64();
+    match (number("nb_cfg"), number("sb_cfg"), number("hv_cfg")) {
+        (Some(nb), Some(sb), Some(hv)) => Ok(Counters { nb, sb, hv }),
+        _ => Err(Problem::new(Code::Ovn, "OVN's northbound database has no row in `NB_Global`").hint("`ovn-nbctl init` makes it")),
+    }
+}
+
+/// Each chassis with the sequence number it has reached.
+pub fn chassis(southbound: &Path) -> Result<Vec<(String, i64)>, Problem> {
+    let mut session = Database::southbound(southbound).open()?;
+    let select = json!({"op": "select", "table": "Chassis_Private", "where": [], "columns": ["name", "nb_cfg"]});
+    let results = session.read(vec![select])?;
+    let rows = results[0]["rows"].as_array().into_iter().flatten();
+    Ok(rows.filter_map(|row| Some((row["name"].as_str()?.to_string(), row["nb_cfg"].as_i64()?))).collect())
+}
+
+/// Waits until every chassis has reached `target`.
+pub fn wait(
+    session: &mut Session,
+    southbound: Option<&Path>,
+    target: i64,
+    cancel: &Cancel,
+    say: &(dyn Fn(&str) + Send + Sync),
+) -> Result<(), Problem> {
+    let begun = Instant::now();
+    let mut pause = Duration::from_millis(2);
+    let mut said = false;
+    loop {
+        let now = counters(session)?;
+        if now.hv >= target {
+            return Ok(());
+        }
+        if begun.elapsed() >= PATIENCE && now.sb >= target {
+            let hosts = southbound.map(chassis).and_then(Result::ok);
+            if hosts.as_ref().is_some_and(Vec::is_empty) {
+                // There is no chassis whose number could be waited for.
+                return Ok(());
+            }
+            if !said {
+                say(&format!("waiting for {} to take up the network", behind(hosts.as_deref(), target)));
+                said = true;
+            }
+        }
+        if begun.elapsed() >= LIMIT {
+            return Err(late(southbound, target, now));
+        }
+        if cancel.wait(pause) {
+            return cancel.check();
+        }
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+}
+
+fn late(southbound: Option<&Path>, target: i64, now: Counters) -> Problem {
+    let limit = LIMIT.as_secs();
+    if now.sb < target {
+        return Problem::new(Code::Ovn, format!("ovn-northd did not take up the network within {limit} s"))
+            .cause(format!("it is at {} of {target}", now.sb))
+            .hint("is ovn-northd running? See `testbed doctor`");
+    }
+    let hosts = southbound.map(chassis).and_then(Result::ok);
+    Problem::new(Code::Ovn, format!("{} did not take up the network within {limit} s", behind(hosts.as_deref(), target)))
+        .cause(format!("the slowest chassis is at {} of {target}", now.hv))
+        .hint("is ovn-controller running there? A chassis that is gone for good is removed with `ovn-sbctl chassis-del`")
+}
+
+fn behind(hosts: Option<&[(String, i64)]>, target: i64) -> String {
+    let late: Vec<String> = hosts
+        .unwrap_or_default()
+        .iter()
+        .filter(|(_, at)| *at < target)
+        .map(|(name, at)| format!("`{name}` (at {at} of {target})"))
+        .collect();
+    if late.is_empty() { "a chassis".to_string() } else { format!("chassis {}", late.join(", ")) }
+}

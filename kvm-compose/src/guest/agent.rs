@@ -1,0 +1,142 @@
+//! The guest agent's commands that we use (QEMU Guest Agent Protocol Reference), typed.
+//!
+//! Must not know what they are used for.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::backend::hypervisor::{AgentFault, Hypervisor};
+
+/// How much of a file travels in one message; 256 KiB at once hang the channel.
+const CHUNK: usize = 48 << 10;
+
+/// The agent of one guest.
+#[derive(Clone, Copy)]
+pub struct Agent<'a> {
+    hypervisor: &'a dyn Hypervisor,
+    domain: Uuid,
+    limit_s: u32,
+}
+
+/// A program for the agent to start.
+#[derive(Debug, Clone, Default)]
+pub struct Program<'a> {
+    /// Its path or name.
+    pub path: &'a str,
+    /// Its arguments.
+    pub arguments: Vec<&'a str>,
+    /// Its whole environment; the agent's own when empty.
+    pub environment: Vec<String>,
+    /// What it reads.
+    pub stdin: &'a [u8],
+}
+
+/// What the agent says of a program that it started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// It runs.
+    Running,
+    /// It ended.
+    Ended {
+        /// 0 to 255; 128 + n for a signal n.
+        status: i32,
+        /// What it wrote to its standard output.
+        stdout: Vec<u8>,
+        /// What it wrote to its standard error.
+        stderr: Vec<u8>,
+        /// The agent cut one of them.
+        truncated: bool,
+    },
+}
+
+impl<'a> Agent<'a> {
+    /// The agent of a domain; each command may take so many seconds.
+    pub fn new(hypervisor: &'a dyn Hypervisor, domain: Uuid, limit_s: u32) -> Self {
+        Agent { hypervisor, domain, limit_s }
+    }
+
+    /// Does it answer?
+    pub fn ping(&self) -> Result<(), AgentFault> {
+        self.call("guest-ping", &json!({})).map(|_| ())
+    }
+
+    /// Starts a program; returns its process id in the guest.
+    pub fn start(&self, program: &Program<'_>) -> Result<i64, AgentFault> {
+        let mut arguments = json!({"path": program.path, "arg": program.arguments, "capture-output": true});
+        if !program.environment.is_empty() {
+            arguments["env"] = json!(program.environment);
+        }
+        if !program.stdin.is_empty() {
+            arguments["input-data"] = json!(BASE64_STANDARD.encode(program.stdin));
+        }
+        let answer = self.call("guest-exec", &arguments)?;
+        answer["pid"].as_i64().ok_or_else(|| nonsense("guest-exec", &answer))
+    }
+
+    /// Asks for a program. After it said `Ended`, the agent has forgotten it.
+    pub fn status(&self, pid: i64) -> Result<Status, AgentFault> {
+        let answer = self.call("guest-exec-status", &json!({"pid": pid}))?;
+        if answer["exited"].as_bool() != Some(true) {
+            return Ok(Status::Running);
+        }
+        let number = |name: &str| answer[name].as_i64().and_then(|number| i32::try_from(number).ok());
+        let status = match (number("exitcode"), number("signal")) {
+            (_, Some(signal @ 1..=127)) => 128 + signal,
+            (Some(status), _) => status & 0xff,
+            _ => return Err(nonsense("guest-exec-status", &answer)),
+        };
+        let bytes = |name: &str| match &answer[name] {
+            Value::Null => Ok(Vec::new()),
+            Value::String(text) => BASE64_STANDARD.decode(text).map_err(|_| nonsense("guest-exec-status", &answer)),
+            _ => Err(nonsense("guest-exec-status", &answer)),
+        };
+        let cut = |name: &str| answer[name].as_bool() == Some(true);
+        let truncated = cut("out-truncated") || cut("err-truncated");
+        Ok(Status::Ended { status, stdout: bytes("out-data")?, stderr: bytes("err-data")?, truncated })
+    }
+
+    /// Writes a file in the guest, whole.
+    pub fn write_file(&self, path: &str, content: &[u8]) -> Result<(), AgentFault> {
+        let opened = self.call("guest-file-open", &json!({"path": path, "mode": "w"}))?;
+        let handle = opened.as_i64().ok_or_else(|| nonsense("guest-file-open", &opened))?;
+        let written = content.chunks(CHUNK).try_for_each(|chunk| {
+            let mut rest = chunk;
+            while !rest.is_empty() {
+                let answer = self.call("guest-file-write", &json!({"handle": handle, "buf-b64": BASE64_STANDARD.encode(rest)}))?;
+                let count = answer["count"].as_u64().and_then(|count| usize::try_from(count).ok());
+                rest = match count {
+                    Some(count @ 1..) if count <= rest.len() => &rest[count..],
+                    _ => return Err(nonsense("guest-file-write", &answer)),
+                };
+            }
+            Ok(())
+        });
+        let closed = self.call("guest-file-close", &json!({"handle": handle}));
+        written.and(closed.map(|_| ()))
+    }
+
+    fn call(&self, command: &str, arguments: &Value) -> Result<Value, AgentFault> {
+        let request = if arguments.as_object().is_some_and(serde_json::Map::is_empty) {
+            json!({"execute": command})
+        } else {
+            json!({"execute": command, "arguments": arguments})
+        };
+        let reply = self.hypervisor.agent(self.domain, &request.to_string(), self.limit_s)?;
+        let mut reply: Value =
+            serde_json::from_str(&reply).map_err(|error| AgentFault::Refused(format!("its answer is not JSON: {error}")))?;
+        if let Some(error) = reply.get("error") {
+            let words = error["desc"].as_str().unwrap_or("it gave no reason");
+            return Err(AgentFault::Refused(words.chars().take(300).collect()));
+        }
+        match reply.get_mut("return") {
+            Some(answer) => Ok(answer.take()),
+            None => Err(nonsense(command, &reply)),
+        }
+    }
+}
+
+fn nonsense(command: &str, answer: &Value) -> AgentFault {
+    let shown: String = answer.to_string().chars().take(200).collect();
+    AgentFault::Refused(format!("its answer to `{command}` makes no sense: {shown}"))
+}
