@@ -130,11 +130,12 @@ async fn unknown(request: Request) -> Response {
 }
 
 async fn wrong_method(request: Request) -> Response {
-    let problem = Problem::new(Code::BadRequest, format!("{} does not take {}", printable(request.uri().path()), request.method()));
-    let mut response = Failure(refuse_name(&request).err().unwrap_or(problem)).into_response();
-    if !response.extensions().get::<Failure>().is_some_and(|failure| failure.0.code == Code::InvalidName) {
-        *response.status_mut() = axum::http::StatusCode::METHOD_NOT_ALLOWED;
+    if let Err(problem) = refuse_name(&request) {
+        return Failure(problem).into_response();
     }
+    let problem = Problem::new(Code::BadRequest, format!("{} does not take {}", printable(request.uri().path()), request.method()));
+    let mut response = Failure(problem).into_response();
+    *response.status_mut() = axum::http::StatusCode::METHOD_NOT_ALLOWED;
     response
 }
 

@@ -88,13 +88,13 @@ fn the_second_up_is_told_who_is_busy_and_exec_runs_beside() {
     assert_eq!(lab.client().delete("/api/deployments/lab").expect(409).code(), "busy");
     let beside: Vec<_> = (0..4).map(|_| lab.act("lab", &exec(&["true"]))).collect();
     for other in beside {
-        let (_, why) = lab.client().follow(&format!("/api/deployments/lab/logs/{other}/stream")).to_end();
+        let (_, why) = lab.client().follow(&format!("/api/deployments/lab/logs/{other}/stream")).until_end();
         assert_eq!(why, "state=succeeded error_code=0");
     }
     assert_eq!(lab.show("lab")["last_action"]["uuid"], uuid.as_str(), "the owner comes before those beside it");
     let follower = lab.client().follow(&format!("/api/deployments/lab/logs/{uuid}/stream"));
     std::fs::write(gate, b"").expect("opened");
-    assert_eq!(follower.to_end().1, "state=succeeded error_code=0");
+    assert_eq!(follower.until_end().1, "state=succeeded error_code=0");
     assert_eq!(lab.finish("lab", DOWN).1["error_code"], 0, "who saw the end finds the deployment free");
 }
 
@@ -105,7 +105,7 @@ fn an_action_can_be_cancelled_once_and_only_while_it_runs() {
     let uuid = lab.act("lab", UP);
     let path = format!("/api/deployments/lab/action/{uuid}");
     lab.client().delete(&path).expect(202);
-    let (_, why) = lab.client().follow(&format!("/api/deployments/lab/logs/{uuid}/stream")).to_end();
+    let (_, why) = lab.client().follow(&format!("/api/deployments/lab/logs/{uuid}/stream")).until_end();
     assert_eq!(why, "state=cancelled error_code=80");
     assert_eq!(lab.client().delete(&path).expect(409).code(), "conflict");
     assert_eq!(lab.entry("lab", &uuid)["state"], "cancelled");
@@ -160,7 +160,7 @@ fn a_large_answer_is_kept_beside_the_log() {
 fn images_are_built_as_actions_of_their_own() {
     let lab = Lab::start();
     let uuid = lab.client().post("/api/images", r#"{"build":"micro"}"#).expect(202).json()["uuid"].as_str().expect("text").to_string();
-    let (lines, why) = lab.client().follow(&format!("/api/images/logs/{uuid}/stream")).to_end();
+    let (lines, why) = lab.client().follow(&format!("/api/images/logs/{uuid}/stream")).until_end();
     assert_eq!(why, "state=succeeded error_code=0");
     assert!(lines.iter().any(|line| line.ends_with(" building")), "{lines:?}");
     assert_eq!(lab.get(&format!("/api/images/logs/{uuid}")).expect(200).json()["entry"]["result"]["name"], "micro");
@@ -177,5 +177,5 @@ fn a_stopping_server_takes_no_new_actions() {
     let follower = lab.client().follow(&format!("/api/deployments/lab/logs/{uuid}/stream"));
     lab.app.operations.stop();
     assert_eq!(lab.client().post("/api/deployments/lab/action", UP).expect(503).code(), "unavailable");
-    assert_eq!(follower.to_end().1, "state=cancelled error_code=80");
+    assert_eq!(follower.until_end().1, "state=cancelled error_code=80");
 }

@@ -186,7 +186,7 @@ impl Follower {
     }
 
     /// All lines, and why it ended.
-    pub fn to_end(mut self) -> (Vec<String>, String) {
+    pub fn until_end(mut self) -> (Vec<String>, String) {
         let mut lines = Vec::new();
         loop {
             match self.line() {

@@ -154,7 +154,7 @@ fn over_tcp_every_path_but_the_open_ones_needs_the_token() {
     assert_eq!(right.get("/api/version").expect(200).json()["mode"], "master");
     lab.deployment("lab", "steps 1");
     let uuid = lab.act("lab", DOWN);
-    assert_eq!(right.follow(&format!("/api/deployments/lab/logs/{uuid}/stream")).to_end().1, "state=succeeded error_code=0");
+    assert_eq!(right.follow(&format!("/api/deployments/lab/logs/{uuid}/stream")).until_end().1, "state=succeeded error_code=0");
 }
 
 #[test]

@@ -32,19 +32,19 @@ fn a_late_follower_sees_every_line_once_in_order_and_an_offset_resumes() {
     let inside = lab.client().follow(&format!("{stream}?from={}", offset + 5));
     let beyond = lab.client().follow(&format!("{stream}?from=100000000"));
     std::fs::write(gate, b"").expect("opened");
-    let (rest, why) = early.to_end();
+    let (rest, why) = early.until_end();
     assert_eq!(why, "state=failed error_code=70");
     seen.extend(rest);
 
     let log = lab.get(&format!("/api/deployments/lab/logs/{uuid}?text")).expect(200).text();
     assert_eq!(seen.join("\n") + "\n", log);
-    assert_eq!(late.to_end(), (seen.clone(), why.clone()));
-    assert_eq!(resumed.to_end().0, seen[101..]);
-    let (lines, _) = inside.to_end();
+    assert_eq!(late.until_end(), (seen.clone(), why.clone()));
+    assert_eq!(resumed.until_end().0, seen[101..]);
+    let (lines, _) = inside.until_end();
     assert_eq!((lines[0].as_str(), &lines[1..]), (&seen[101][5..], &seen[102..]), "the rest of the line, then whole lines");
-    assert_eq!(beyond.to_end(), (Vec::new(), why.clone()));
-    assert_eq!(lab.client().follow(&stream).to_end(), (seen.clone(), why.clone()), "and after the end as well");
-    let (events, _) = lab.client().follow(&format!("{stream}?format=events")).to_end();
+    assert_eq!(beyond.until_end(), (Vec::new(), why.clone()));
+    assert_eq!(lab.client().follow(&stream).until_end(), (seen.clone(), why.clone()), "and after the end as well");
+    let (events, _) = lab.client().follow(&format!("{stream}?format=events")).until_end();
     assert_eq!(events.len(), seen.len());
     assert!(events.iter().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
 
@@ -88,13 +88,13 @@ fn a_damaged_log_is_followed_as_far_as_it_goes() {
     let path = entry["log_path"].as_str().expect("a path");
     let stream = format!("/api/deployments/lab/logs/{uuid}/stream");
     std::fs::write(path, b"caf\xe9\nno line break").expect("written");
-    assert_eq!(lab.client().follow(&stream).to_end().0, ["caf\u{fffd}", "no line break"]);
+    assert_eq!(lab.client().follow(&stream).until_end().0, ["caf\u{fffd}", "no line break"]);
     let long = "x".repeat(3 * 1024 * 1024);
     std::fs::write(path, &long).expect("written");
-    let (pieces, _) = lab.client().follow(&stream).to_end();
+    let (pieces, _) = lab.client().follow(&stream).until_end();
     assert!(pieces.len() == 3 && pieces.concat() == long, "{}", pieces.len());
     std::fs::write(path, b"").expect("written");
-    assert_eq!(lab.client().follow(&stream).to_end().0, Vec::<String>::new());
+    assert_eq!(lab.client().follow(&stream).until_end().0, Vec::<String>::new());
     std::fs::remove_file(path).expect("removed");
     assert_eq!(lab.get(&stream.replace("/stream", "?text")).expect(404).code(), "not_found");
 }
@@ -126,7 +126,7 @@ fn two_hundred_followers_fifty_of_them_stalled_slow_nobody_down() {
         let mut lines = events.lines();
         (at(lines.nth_back(1).expect("the last line")) - at(lines.nth(1).expect("the first line"))).to_std().expect("a while")
     };
-    let end = |uuid: &str| client.follow(&format!("/api/deployments/lab/logs/{uuid}/stream")).to_end().1;
+    let end = |uuid: &str| client.follow(&format!("/api/deployments/lab/logs/{uuid}/stream")).until_end().1;
     std::fs::write(&gate, b"").expect("opened");
     let alone = (0..3)
         .map(|_| act())

@@ -109,7 +109,7 @@ impl Lab {
     /// Starts an action, follows it to its end, returns its lines and its entry.
     pub fn finish(&self, name: &str, request: &str) -> (Vec<String>, serde_json::Value) {
         let uuid = self.act(name, request);
-        let (lines, _) = self.client().follow(&format!("/api/deployments/{name}/logs/{uuid}/stream")).to_end();
+        let (lines, _) = self.client().follow(&format!("/api/deployments/{name}/logs/{uuid}/stream")).until_end();
         (lines, self.entry(name, &uuid))
     }
 

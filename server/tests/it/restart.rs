@@ -22,7 +22,7 @@ fn act(server: &Server, request: &str) -> String {
 
 fn complete(server: &Server, request: &str) {
     let uuid = act(server, request);
-    let (_, why) = server.client().follow(&format!("/api/deployments/lab/logs/{uuid}/stream")).to_end();
+    let (_, why) = server.client().follow(&format!("/api/deployments/lab/logs/{uuid}/stream")).until_end();
     assert_eq!(why, "state=succeeded error_code=0");
 }
 
@@ -52,7 +52,7 @@ fn interrupted(server: Server, request: &str, at: impl Fn(usize) -> bool) -> (Se
         };
         assert_eq!(state["phase"], truth, "{state}");
         // The journal is whole, and its last word is the interruption; the stream ends with it.
-        let (lines, why) = server.client().follow(&format!("/api/deployments/lab/logs/{uuid}/stream?format=events")).to_end();
+        let (lines, why) = server.client().follow(&format!("/api/deployments/lab/logs/{uuid}/stream?format=events")).until_end();
         assert_eq!(why, "state=interrupted error_code=81");
         let events: Vec<serde_json::Value> = lines.iter().map(|line| serde_json::from_str(line).expect("a whole event")).collect();
         let last = &events.last().expect("events")["event"];
@@ -204,7 +204,7 @@ fn sigterm_cancels_what_runs_and_ends_cleanly() {
     assert_eq!(dump["actions"][0]["uuid"], uuid.as_str(), "{dump}");
     server.signal("HUP");
     server.signal("TERM");
-    assert_eq!(follower.to_end().1, "state=cancelled error_code=80");
+    assert_eq!(follower.until_end().1, "state=cancelled error_code=80");
     assert!(server.wait().success());
     assert!(!server.socket().exists(), "the socket is gone");
     let lab = Lab::on(folder, |_| {});
