@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::Router;
-use kvm_compose::{backend::local::LocalConfig, error::Problem, orchestrate::host::Cancel};
+use kvm_compose::{backend::local::LocalConfig, error::Problem, names::InstallationId, orchestrate::host::Cancel};
 use sd_notify::NotifyState;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -41,7 +41,7 @@ pub fn master(settings: &Settings, flags: &Flags) -> Result<(), Problem> {
     let logging = logging::start(settings)?;
     raise_file_limit();
     let host = HostConfig::load(&settings.data)?;
-    let driver = Arc::new(LocalDriver::new(local_config(settings, &host)?));
+    let driver = Arc::new(LocalDriver::new(local_config(settings, &host, settings.data.installation()?)));
     let served = serve_with(settings, flags, driver, &host, Some(&logging));
     if let Err(problem) = &served {
         tracing::error!(%problem, causes = ?problem.causes, "the server ends");
@@ -50,20 +50,19 @@ pub fn master(settings: &Settings, flags: &Flags) -> Result<(), Problem> {
     served
 }
 
-/// Makes the micro image without a server.
+/// Makes the micro image without a server: nothing but the folder of images is touched.
 pub fn build_micro(settings: &Settings) -> Result<(), Problem> {
-    let _lock = settings.data.open()?;
     make_folder(&settings.images_dir, 0o755)?;
-    let host = HostConfig::load(&settings.data)?;
-    let driver = LocalDriver::new(local_config(settings, &host)?);
+    let host = HostConfig::of_this_machine()?;
+    let driver = LocalDriver::new(local_config(settings, &host, InstallationId(uuid::Uuid::nil())));
     let digest = driver.build_micro(&Cancel::new(), &|line| println!("{line}"))?;
     println!("micro {digest}");
     Ok(())
 }
 
-fn local_config(settings: &Settings, host: &HostConfig) -> Result<LocalConfig, Problem> {
-    Ok(LocalConfig {
-        installation: settings.data.installation()?,
+fn local_config(settings: &Settings, host: &HostConfig, installation: InstallationId) -> LocalConfig {
+    LocalConfig {
+        installation,
         host: host.hostname.clone(),
         data_dir: settings.data.root().to_path_buf(),
         images_dir: settings.images_dir.clone(),
@@ -73,7 +72,7 @@ fn local_config(settings: &Settings, host: &HostConfig) -> Result<LocalConfig, P
         ovs_db: settings.ovs_db.clone(),
         bridge: settings.bridge.clone(),
         accelerator: settings.accelerator,
-    })
+    }
 }
 
 /// Serves over any driver, on a data folder that is locked already.

@@ -192,3 +192,23 @@ fn connections_that_say_nothing_or_half_are_let_go() {
     }
     assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
 }
+
+#[test]
+fn a_refused_client_that_is_still_sending_hears_why() {
+    use std::io::{Read as _, Write as _};
+    let lab = Lab::start();
+    for mut stream in [lab.client().connect(), lab.tcp_client(&[]).connect()] {
+        stream
+            .write_all(
+                b"POST /api/deployments/a;b/action HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\nConnection: close\r\n\r\n",
+            )
+            .expect("sent");
+        let mut answer = vec![0; 12];
+        stream.read_exact(&mut answer).expect("answered");
+        // The answer is there, and the body only comes now.
+        stream.write_all(&[b'x'; 100_000]).expect("sent");
+        stream.read_to_end(&mut answer).expect("the whole answer");
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(answer.starts_with("HTTP/1.1 4") && answer.contains("\"request_id\""), "{answer}");
+    }
+}
