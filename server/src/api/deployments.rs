@@ -28,8 +28,8 @@ use crate::{
 
 /// GET `/api/deployments`.
 pub async fn list(State(app): State<App>) -> Answer<axum::Json<Vec<DeploymentSummary>>> {
-    let all = app.operations.store.deployments.list()?;
-    Ok(axum::Json(all.into_iter().map(|(_, record)| summary(&app.operations, &record)).collect()))
+    let all = app.operations.records()?;
+    Ok(axum::Json(all.into_iter().map(|record| summary(&app.operations, &record)).collect()))
 }
 
 fn summary(operations: &Operations, record: &Versioned<DeploymentRecord>) -> DeploymentSummary {

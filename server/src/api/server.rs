@@ -104,7 +104,7 @@ pub async fn orphans(State(app): State<App>) -> Answer<Json<Vec<Orphan>>> {
 /// GET `/metrics`.
 pub async fn metrics(State(app): State<App>) -> Answer<Response> {
     let mut deployments = BTreeMap::new();
-    for (_, record) in app.operations.store.deployments.list()? {
+    for record in app.operations.records()? {
         let last = app.operations.last_action(&record.value);
         let (state, _) = run_state(&record.value, record.value.phase, last.as_ref());
         let word = serde_json::to_value(state).map_err(|error| Problem::new(Code::Internal, "a state has no word").cause(error))?;

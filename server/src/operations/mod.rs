@@ -201,7 +201,13 @@ impl Operations {
 
     /// A deployment's record, or `not_found`.
     pub fn record(&self, name: &DeploymentName) -> Result<Versioned<DeploymentRecord>, Problem> {
-        self.store.deployments.get(name)?.ok_or_else(|| crate::error::no_deployment(name))
+        let found = self.store.deployments.get(name)?.ok_or_else(|| crate::error::no_deployment(name))?;
+        Ok(self.with_unsaved(found))
+    }
+
+    /// All deployments' records, by name.
+    pub fn records(&self) -> Result<Vec<Versioned<DeploymentRecord>>, Problem> {
+        Ok(self.store.deployments.list()?.into_iter().map(|(_, found)| self.with_unsaved(found)).collect())
     }
 
     /// The files of an action on a deployment and how far they have come.

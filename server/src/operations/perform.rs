@@ -156,18 +156,17 @@ impl Operations {
         }
         let summary = records::summary(uuid, &entry);
         let keep = self.limits.read().log_entries;
-        if let Err(problem) = self.put_entry(running.command, name, uuid, entry.clone(), keep) {
-            tracing::error!(deployment = %name, action = %uuid, %problem, "an outcome cannot be written; it is kept in memory");
-            self.keep_unsaved(name, uuid, entry);
-        }
+        let mut written = self.put_entry(running.command, name, uuid, entry.clone(), keep);
         if running.command != Command::BuildImage {
             let noted = store::update(&*self.store.deployments, name, |record| {
                 record.note(summary.clone());
                 record.phase = phase.unwrap_or(record.phase);
             });
-            if let Err(problem) = noted {
-                tracing::error!(deployment = %name, action = %uuid, %problem, "the deployment's record cannot be written");
-            }
+            written = written.and(noted.map(|_| ()));
+        }
+        if let Err(problem) = written {
+            tracing::error!(deployment = %name, action = %uuid, %problem, causes = ?problem.causes, "an outcome cannot be written; it is kept in memory until it can");
+            self.keep_unsaved(running.command, name, uuid, entry);
         }
         self.metrics.action_ended(running.command, state);
         let why = outcome.problem.map(|problem| problem.message);

@@ -38,6 +38,13 @@ impl DeploymentRecord {
         }
         self.last_action = Some(summary);
     }
+
+    /// Takes note of an action that ended, unless a younger one is on record.
+    pub fn note_if_younger(&mut self, summary: &OperationSummary) {
+        if self.last_action.as_ref().is_none_or(|last| last.started < summary.started) {
+            self.note(summary.clone());
+        }
+    }
 }
 
 /// An action in short.

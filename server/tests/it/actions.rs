@@ -179,3 +179,35 @@ fn a_stopping_server_takes_no_new_actions() {
     assert_eq!(lab.client().post("/api/deployments/lab/action", UP).expect(503).code(), "unavailable");
     assert_eq!(follower.until_end().1, "state=cancelled error_code=80");
 }
+
+#[test]
+fn an_outcome_that_cannot_be_written_is_told_all_the_same_and_written_later() {
+    let lab = Lab::start();
+    let gate = lab.gate("go");
+    lab.deployment("lab", &format!("wait {}\nfail", gate.display()));
+    let uuid = lab.act("lab", UP);
+    // Records are renamed into place, which a folder of that name prevents: the disk refuses, whoever we are.
+    let folder = lab.settings.data.deployments();
+    let files = ["lab.json", "lab-logs.json"].map(|file| folder.join(file));
+    let kept = files.clone().map(|file| std::fs::read(file).expect("a record"));
+    for file in &files {
+        std::fs::remove_file(file).expect("removed");
+        std::fs::create_dir(file).expect("made");
+    }
+    let follower = lab.client().follow(&format!("/api/deployments/lab/logs/{uuid}/stream"));
+    std::fs::write(gate, b"").expect("opened");
+    assert_eq!(follower.until_end().1, "state=failed error_code=70");
+    assert_eq!(lab.entry("lab", &uuid)["state"], "failed");
+    assert_eq!(lab.show("lab")["state"], "failed");
+    assert_eq!(lab.client().post("/api/deployments/lab/action", UP).expect(500).code(), "storage", "nothing runs off the record");
+    for (file, content) in files.iter().zip(&kept) {
+        std::fs::remove_dir(file).expect("removed");
+        std::fs::write(file, content).expect("written");
+    }
+    lab.app.operations.save_unsaved();
+    let on_disk = std::fs::read_to_string(&files[1]).expect("an index");
+    assert!(on_disk.contains("\"failed\"") && !on_disk.contains("\"running\""), "{on_disk}");
+    assert!(std::fs::read_to_string(&files[0]).expect("a record").contains(&uuid));
+    let orchestration = std::fs::read_dir(lab.settings.data.orchestration()).expect("a folder").count();
+    assert_eq!(orchestration, 2, "the refused action left no files");
+}

@@ -78,6 +78,11 @@ fn the_openapi_document_describes_every_endpoint_and_every_reference_leads_somew
     for endpoint in endpoints() {
         assert!(document["paths"][&endpoint.path][endpoint.method].is_object(), "{} {}", endpoint.method, endpoint.path);
     }
+    let page = include_str!("../../../docs/api.md");
+    for endpoint in endpoints() {
+        let named = format!("{} `{}`", endpoint.method.to_uppercase(), endpoint.path);
+        assert!(page.contains(&named), "docs/api.md lacks {named}");
+    }
     let text = document.to_string();
     for reference in text.split("\"$ref\":\"#").skip(1).map(|rest| rest.split('"').next().expect("a reference")) {
         assert!(document.pointer(reference).is_some(), "{reference} leads nowhere");
