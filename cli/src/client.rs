@@ -23,6 +23,8 @@ use crate::host::{CONNECT_LIMIT, Host};
 
 /// How long the server may take to answer a request when `--timeout` says nothing.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+/// How long the server may take to remove everything of a deployment.
+const REMOVAL_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// A client of one server.
 #[derive(Clone)]
@@ -123,9 +125,13 @@ impl Client {
     }
 
     pub async fn destroy(&self, name: &DeploymentName, force: Force) -> Result<(), Problem> {
-        let query = if force == Force::Yes { "?force=true" } else { "" };
-        let path = path(&["deployments", name.as_str()]) + query;
-        success(self.exchange(self.request(Method::DELETE, &path)).await?).await.map(drop)
+        let path = path(&["deployments", name.as_str()]);
+        let request = match force {
+            // The server removes all of it before it answers.
+            Force::Yes => self.request(Method::DELETE, &(path + "?force=true")).timeout(self.limit.max(REMOVAL_LIMIT)),
+            Force::No => self.request(Method::DELETE, &path),
+        };
+        success(self.exchange(request).await?).await.map(drop)
     }
 
     pub async fn reset(&self, name: &DeploymentName) -> Result<DeploymentInfo, Problem> {

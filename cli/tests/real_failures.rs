@@ -128,8 +128,8 @@ fn libvirt_that_goes_away_in_the_middle_and_comes_back() {
     let mut child = lab.command(&project.args(&["up"])).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("testbed runs");
     lab::wait("the first domain runs", Duration::from_secs(60), || !running("fail-virt").is_empty());
     relay.cut(true);
-    // Back after 8 s, within the time that unwinding waits for it.
-    std::thread::sleep(Duration::from_secs(8));
+    // Away for longer than a restart takes, which would be sat out; back while unwinding still waits for it.
+    std::thread::sleep(Duration::from_secs(20));
     relay.cut(false);
     let began = Instant::now();
     let status = child.wait().expect("it ends");

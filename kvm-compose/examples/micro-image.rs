@@ -22,7 +22,8 @@ fn main() -> ExitCode {
 }
 
 fn build() -> Result<(), Problem> {
-    let folder = std::env::args_os().nth(1).map(PathBuf::from).ok_or_else(|| Problem::new(Code::BadRequest, "name the folder of images"))?;
+    let folder =
+        std::env::args_os().nth(1).map(PathBuf::from).ok_or_else(|| Problem::new(Code::BadRequest, "name the folder of images"))?;
     let image = build_micro(&folder, &MicroSources::find()?, &Cancel::new(), &|line| println!("{line}"))?;
     println!("{}\n{}", image.kernel.display(), image.initramfs.display());
     Ok(())

@@ -68,7 +68,14 @@ pub fn problem_of(file: &str, diagnostics: Vec<Diagnostic>) -> Option<Problem> {
     let first = diagnostics.iter().find(|d| d.severity == Severity::Error)?;
     let (at, hint) = (first.at.clone(), first.hint.clone());
     let message = if errors == 1 { format!("`{file}`: {}", first.message) } else { format!("`{file}` has {errors} faults") };
-    let only_unsupported = diagnostics.iter().filter(|d| d.severity == Severity::Error).all(|d| d.code == "E090");
-    let code = if only_unsupported { Code::Unsupported } else { Code::InvalidFile };
+    let all = |fits: fn(&Diagnostic) -> bool| diagnostics.iter().filter(|d| d.severity == Severity::Error).all(fits);
+    let code = if all(|d| d.code == "E090") {
+        Code::Unsupported
+    } else if all(|d| d.code.starts_with("E07")) {
+        // The file itself is right; what it names is not there.
+        Code::ImageMissing
+    } else {
+        Code::InvalidFile
+    };
     Some(Problem { code, message, hint, causes: Vec::new(), at: Some(at), diagnostics })
 }

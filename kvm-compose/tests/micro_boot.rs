@@ -89,8 +89,8 @@ ethernets:
     assert_eq!(guest.run("sh", &["-c", "/etc/nocloud/env.sh NONE; /etc/nocloud/env.sh 'x;reboot' 2>/dev/null; echo $?"]), "2\n");
     assert_eq!(guest.run("cat", &["/root/.ssh/authorized_keys"]), "ssh-ed25519 AAAA someone\n");
     assert_eq!(
-        guest.run("sh", &["-c", "echo $HOME; ls -d /run/testbedos/scripts; stat -c %a /etc/testbedos/environment"]),
-        "/root\n/run/testbedos/scripts\n600\n"
+        guest.run("sh", &["-c", "echo $HOME; umask; ls -d /run/testbedos/scripts; stat -c %a /etc/testbedos/environment"]),
+        "/root\n0022\n/run/testbedos/scripts\n600\n"
     );
 
     let eth0 = guest.run("ip", &["addr", "show", "dev", "eth0"]);

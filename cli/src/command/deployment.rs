@@ -48,7 +48,9 @@ async fn destroy(session: &Session, name: Option<&str>, force: Force) -> Outcome
 async fn reset(session: &Session, name: Option<&str>) -> Outcome {
     let name = session.deployment_or(name)?;
     let deployment = session.client()?.reset(&name).await?;
-    session.out.result(&deployment, |deployment| format!("`{}` is {}", deployment.name, list::state(deployment)));
+    session
+        .out
+        .result(&deployment, |deployment| format!("`{}` is {}", deployment.name, list::state(deployment.state, deployment.failed_command)));
     Ok(Exit::SUCCESS)
 }
 

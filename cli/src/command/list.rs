@@ -1,7 +1,7 @@
 //! `testbed list`
 
 use kvm_compose::{
-    api::{DeploymentSummary, Phase, RunState},
+    api::{Command, OperationSummary, Phase, RunState},
     orchestrate::event::clean,
 };
 
@@ -20,9 +20,9 @@ pub async fn run(session: &Session) -> Outcome {
         let rows = deployments.iter().map(|deployment| {
             vec![
                 deployment.name.to_string(),
-                state(deployment),
+                state(deployment.state, deployment.failed_command),
                 phase(deployment.phase).to_string(),
-                last_action(deployment),
+                last_action(deployment.last_action.as_ref()),
                 clean(&deployment.project_location),
             ]
         });
@@ -32,8 +32,8 @@ pub async fn run(session: &Session) -> Outcome {
 }
 
 /// The state in a word, and which command failed.
-pub fn state(deployment: &DeploymentSummary) -> String {
-    match (deployment.state, &deployment.failed_command) {
+pub fn state(state: RunState, failed: Option<Command>) -> String {
+    match (state, failed) {
         (RunState::Running, _) => "running".to_string(),
         (RunState::Up, _) => "up".to_string(),
         (RunState::Down, _) => "down".to_string(),
@@ -52,8 +52,7 @@ pub fn phase(phase: Phase) -> &'static str {
 }
 
 /// The last action and how it ended.
-pub fn last_action(deployment: &DeploymentSummary) -> String {
-    let action = deployment.last_action.as_ref();
+pub fn last_action(action: Option<&OperationSummary>) -> String {
     action.map_or_else(|| "-".to_string(), |action| format!("{} {} {}", action.command, action.state, local(action.started)))
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::fake::{ACTION, Ending, FILE, Fake, Ran, Script, lab, ran, run, testbed, wire};
+use crate::fake::{ACTION, Ending, FILE, Fake, Ran, Script, in_time, lab, ran, run, testbed, wire};
 use kvm_compose::error::{Code, Problem};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -85,9 +85,12 @@ fn refusals_have_their_exit_status() {
     let fake = Fake::start(Script { token: Some("secret"), ..Script::up() });
     let ran = fake.run(&["down"]);
     assert_eq!((ran.status, ran.stderr.contains("hint: set TESTBED_TOKEN")), (Some(6), true), "{ran:?}");
-    let mut command = fake.testbed(&["up"]);
+    let tcp = fake.tcp();
+    let mut command = fake.testbed(&["--host", &tcp, "up"]);
     command.env("TESTBED_TOKEN", "secret");
     assert_eq!(run(command).status, Some(0), "the token opens REST and websocket");
+    std::fs::write(fake.project().join("token"), "secret\n").expect("a file");
+    assert_eq!(fake.run(&["--host", &tcp, "up", "--token-file", "token"]).status, Some(0));
 
     let ran = fake.run(&["-p", "nowhere", "--token-file", "/does/not/exist", "down"]);
     assert_eq!(ran.status, Some(2), "{ran:?}");
@@ -193,6 +196,17 @@ fn ctrl_c_cancels_and_follows_the_unwinding() {
 }
 
 #[test]
+fn ctrl_c_that_comes_too_late_still_counts() {
+    let fake = Fake::start(Script { ending: Ending::OnCancel, ..Script::up() });
+    let mut child = fake.testbed(&["up"]).spawn().expect("the command starts");
+    let stderr = wait_for_line(&mut child, "start/web: done");
+    interrupt(&child);
+    let ran = with_rest(child, stderr);
+    assert_eq!(ran.status, Some(130), "{ran:?}");
+    assert!(ran.stderr.ends_with("error: `up` was done before it could be cancelled\n"), "{ran:?}");
+}
+
+#[test]
 fn a_second_ctrl_c_stops_following_only() {
     let fake = Fake::start(Script::endless(Ending::Never));
     let mut child = fake.testbed(&["up"]).spawn().expect("the command starts");
@@ -247,8 +261,8 @@ fn wait_for_line(child: &mut Child, text: &str) -> (String, BufReader<std::proce
 }
 
 fn with_rest(child: Child, (mut read, mut reader): (String, BufReader<std::process::ChildStderr>)) -> Ran {
-    reader.read_to_string(&mut read).expect("UTF-8");
-    Ran { stderr: read, ..ran(child) }
+    let stderr = in_time(move || reader.read_to_string(&mut read).map(|_| read));
+    Ran { stderr: stderr.expect("UTF-8"), ..ran(child) }
 }
 
 fn interrupt(child: &Child) {

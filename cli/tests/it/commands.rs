@@ -75,8 +75,9 @@ fn what_is_there_is_listed() {
     assert!(fake.run(&["ps", "--all"]).out().starts_with("DEPLOYMENT  NAME  KIND"));
     assert_eq!(fake.run(&["ps", "-o", "json"]).json()[0]["name"], "web");
     assert_eq!(fake.run(&["list", "-o", "ndjson"]).json()["name"], "lab");
-    assert!(fake.run(&["info"]).out().contains("network: 2 of 2 rows\n"));
-    assert_eq!(fake.run(&["info", "-o", "json"]).json()["deployment"]["name"], "lab");
+    assert!(fake.run(&["info"]).out().contains(" 2 of 2 rows\n"));
+    let info = fake.run(&["info", "-o", "json"]).json();
+    assert_eq!((&info["name"], &info["state"], &info["project_location"]), (&json!("lab"), &json!("up"), &json!("/p")));
     assert_eq!(fake.run(&["info", "other"]).status, Some(3));
     assert_eq!(fake.run(&["image", "list"]).out(), "no images; `testbed image build micro` makes the built-in one\n");
     assert_eq!(fake.run(&["deployment", "reset"]).out(), "`lab` is up\n");

@@ -7,11 +7,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::action::{ActionState, Command};
-use crate::{
-    names::{DeploymentName, GuestName},
-    orchestrate::event::PlannedStep,
+use super::{
+    action::{ActionState, Command},
+    event::PlannedStep,
 };
+use crate::names::{DeploymentName, GuestName};
 
 /// POST `/api/deployments`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

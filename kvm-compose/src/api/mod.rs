@@ -4,6 +4,7 @@
 
 pub mod action;
 pub mod deployment;
+pub mod event;
 pub mod image;
 pub mod server;
 

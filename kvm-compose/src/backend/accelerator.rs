@@ -1,7 +1,7 @@
 //! Does KVM work here, or must QEMU translate (TCG)?
 //!
 //! Capabilities lie: some hosts open `/dev/kvm`, start a guest, and the guest goes nowhere. So KVM is trusted only after it
-//! booted the micro image to a sign of life; the answer is kept until the host boots again or QEMU or the image changes.
+//! booted the micro image to a sign of life; the answer is kept until the host boots again or QEMU changes.
 //! Must not know domains.
 
 use std::{
@@ -48,7 +48,7 @@ pub fn probe(emulator: &Path, micro: Option<&MicroImage>, folder: &Path) -> Acce
     let Some(micro) = micro else {
         return tcg("KVM is untested: there is no micro image to boot with it yet".to_string());
     };
-    let key = key(emulator, micro);
+    let key = key(emulator);
     if let Some(kept) = read(folder).filter(|kept| kept.key == key) {
         return kept.accelerator;
     }
@@ -103,10 +103,10 @@ fn hint() -> &'static str {
 }
 
 /// What the answer depends on.
-fn key(emulator: &Path, micro: &MicroImage) -> String {
+fn key(emulator: &Path) -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let version = fs::metadata(emulator).map(|found| format!("{}.{}", found.size(), found.mtime())).unwrap_or_default();
-    format!("{} {version} {}", boot.trim(), micro.digest)
+    format!("{} {version}", boot.trim())
 }
 
 fn places(folder: &Path) -> [PathBuf; 2] {

@@ -25,7 +25,7 @@ use crate::{
         blueprint::DiskFormat,
         site::{DiskFile, ProjectFiles},
     },
-    topology::{FileRef, GuestKind, Topology},
+    topology::{FileRef, Guest, GuestKind, Topology},
 };
 
 /// Longer scripts belong into an image.
@@ -51,13 +51,13 @@ pub fn read(topology: &Topology, places: &Places<'_>) -> Result<ProjectFiles, Ve
         for script in [&guest.setup_script, &guest.run_script].into_iter().flatten() {
             match places.open(&script.path).and_then(|(file, _)| read_script(&file, &script.path)) {
                 Ok(text) => drop(files.scripts.insert(script.path.clone(), text)),
-                Err(fault) => faults.push(diagnostic(script, fault)),
+                Err(fault) => faults.push(diagnostic(guest, script, fault)),
             }
         }
         if let GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {
             match places.open(&disk.path).and_then(|(file, path)| read_disk(&file, path, &disk.path, *format)) {
                 Ok(found) => drop(files.disks.insert(disk.path.clone(), found)),
-                Err(fault) => faults.push(diagnostic(disk, fault)),
+                Err(fault) => faults.push(diagnostic(guest, disk, fault)),
             }
         }
     }
@@ -185,12 +185,12 @@ fn check_alone(header: &[u8; 104], shown: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-fn diagnostic(named: &FileRef, Fault(code, message, hint): Fault) -> Diagnostic {
+fn diagnostic(guest: &Guest, named: &FileRef, Fault(code, message, hint): Fault) -> Diagnostic {
     let width = u32::try_from(named.path.chars().count()).unwrap_or(1);
     Diagnostic {
         severity: Severity::Error,
         code: code.to_string(),
-        message,
+        message: format!("guest `{}`: {message}", guest.name),
         at: named.at.clone(),
         width,
         source: named.source.clone(),

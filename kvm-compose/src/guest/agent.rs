@@ -140,3 +140,99 @@ fn nonsense(command: &str, answer: &Value) -> AgentFault {
     let shown: String = answer.to_string().chars().take(200).collect();
     AgentFault::Refused(format!("its answer to `{command}` makes no sense: {shown}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+    use crate::{
+        backend::{
+            Owner,
+            hypervisor::{DomainState, Listing, Mark},
+        },
+        error::{Code, Problem},
+        plan::blueprint::Domain,
+    };
+
+    /// A guest whose agent says what it is told to say, in turn, and then falls silent.
+    struct Guest(Mutex<Vec<String>>);
+
+    impl Guest {
+        fn says(replies: &[&str]) -> Self {
+            Guest(Mutex::new(replies.iter().rev().map(|reply| reply.to_string()).collect()))
+        }
+    }
+
+    impl Hypervisor for Guest {
+        fn domains(&self, _ours: &dyn Fn(&Mark) -> bool) -> Result<Listing, Problem> {
+            Ok(Listing::default())
+        }
+        fn state(&self, _uuid: Uuid) -> Result<Option<DomainState>, Problem> {
+            Ok(Some(DomainState::Running))
+        }
+        fn start(&self, domain: &Domain, _owner: &Owner, _operation: Uuid) -> Result<(), Problem> {
+            Err(Problem::new(Code::Unsupported, domain.name.clone()))
+        }
+        fn stop(&self, name: &str, _uuid: Uuid, _owner: &Owner) -> Result<(), Problem> {
+            Err(Problem::new(Code::Unsupported, name))
+        }
+        fn remove(&self, name: &str, _uuid: Uuid, _owner: &Owner) -> Result<(), Problem> {
+            Err(Problem::new(Code::Unsupported, name))
+        }
+        fn agent(&self, _uuid: Uuid, command: &str, _limit_s: u32) -> Result<String, AgentFault> {
+            serde_json::from_str::<Value>(command).expect("we write JSON");
+            self.0.lock().pop().ok_or_else(|| AgentFault::Silent("not connected".to_string()))
+        }
+    }
+
+    const HOSTILE: &[&str] = &[
+        "",
+        "null",
+        "[]",
+        "{\"return\":",
+        "{\"return\":null}",
+        "{\"return\":{\"exited\":true,\"exitcode\":99999999999}}",
+        "{\"return\":{\"exited\":true,\"exitcode\":0,\"out-data\":\"%%%\"}}",
+        "{\"return\":{\"exited\":true,\"exitcode\":0,\"out-data\":[1]}}",
+        "{\"return\":{\"exited\":true,\"signal\":-5}}",
+        "{\"return\":{\"pid\":\"1\",\"count\":-1}}",
+        "{\"error\":{\"desc\":7}}",
+    ];
+
+    #[test]
+    fn nonsense_is_refused_whatever_it_looks_like() {
+        for reply in HOSTILE {
+            let guest = Guest::says(&[reply, reply]);
+            let agent = Agent::new(&guest, Uuid::nil(), 1);
+            let program = Program { path: "true", ..Program::default() };
+            assert!(matches!(agent.start(&program), Err(AgentFault::Refused(_))), "{reply}");
+            if !matches!(agent.status(1), Ok(Status::Running) | Err(AgentFault::Refused(_))) {
+                panic!("{reply}");
+            }
+            assert!(
+                matches!(
+                    Agent::new(&Guest::says(&["{\"return\":1}", reply, "{\"return\":{}}"]), Uuid::nil(), 1).write_file("/x", b"x"),
+                    Err(AgentFault::Refused(_))
+                ),
+                "{reply}"
+            );
+        }
+        let endless = "{\"error\":{\"desc\":\"".to_string() + &"x".repeat(100_000) + "\"}}";
+        let guest = Guest::says(&[&endless]);
+        assert!(Agent::new(&guest, Uuid::nil(), 1).ping().is_err_and(|fault| fault.text().len() < 1000));
+    }
+
+    #[test]
+    fn statuses_and_signals_are_numbers_as_a_shell_has_them() {
+        for (reply, expected) in [
+            ("{\"return\":{\"exited\":true,\"exitcode\":3}}", 3),
+            ("{\"return\":{\"exited\":true,\"signal\":9}}", 137),
+            ("{\"return\":{\"exited\":true,\"exitcode\":256}}", 0),
+        ] {
+            let guest = Guest::says(&[reply]);
+            let status = Agent::new(&guest, Uuid::nil(), 1).status(1);
+            assert!(matches!(status, Ok(Status::Ended { status, .. }) if status == expected), "{reply}");
+        }
+    }
+}

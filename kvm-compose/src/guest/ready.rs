@@ -38,7 +38,14 @@ pub fn wait(
     let mut pause = Duration::from_millis(50);
     loop {
         cancel.check()?;
-        let state = hypervisor.state(domain)?;
+        let state = match hypervisor.state(domain) {
+            // libvirt may restart while a guest boots.
+            Err(problem) if problem.code == Code::Libvirt && Instant::now() < deadline => {
+                cancel.wait(pause);
+                continue;
+            }
+            other => other?,
+        };
         if !state.is_some_and(|state| state.is_active() || state.is_passing()) {
             return Err(ended(guest, state, console_log));
         }

@@ -10,7 +10,6 @@
 //!
 //! Must not know libvirt, OVN, HTTP or terminals.
 
-pub mod event;
 pub mod execute;
 pub mod host;
 
@@ -20,6 +19,8 @@ use std::{
 };
 
 use uuid::Uuid;
+
+pub use crate::api::event;
 
 use crate::{
     api::{PlanDocument, UpOptions},

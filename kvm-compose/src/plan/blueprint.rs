@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::names::{DeploymentName, GuestName, HostName, InstallationId};
+pub use crate::spec::model::{DiskFormat, ReadyCondition};
+pub use crate::topology::Readiness;
 
 /// Everything a deployment consists of. The empty one (no rows, no guests) is what `down` aims at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,26 +150,6 @@ pub struct Volume {
     pub deep_copy: bool,
 }
 
-/// A disk image's format (qemu-img(1)).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum DiskFormat {
-    /// A plain image.
-    Raw,
-    /// QEMU's copy-on-write format, version 2 or 3.
-    Qcow2,
-}
-
-impl DiskFormat {
-    /// The name that QEMU and libvirt use.
-    pub const fn name(self) -> &'static str {
-        match self {
-            DiskFormat::Raw => "raw",
-            DiskFormat::Qcow2 => "qcow2",
-        }
-    }
-}
-
 /// An ISO 9660 image labelled `cidata` (cloud-init's NoCloud data source). The path ends in a digest of the files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seed {
@@ -205,34 +187,6 @@ pub const OPERATION_MARK: &str = "{operation}";
 
 /// The XML namespace of our element in a domain's `<metadata>`.
 pub const METADATA_NAMESPACE: &str = "https://testbedos.dev/xmlns/domain/1";
-
-/// When a guest counts as ready.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Readiness {
-    /// The fact that is waited for.
-    pub condition: ReadyCondition,
-    /// The limit, in seconds.
-    pub timeout_s: u64,
-}
-
-/// A fact about a guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum ReadyCondition {
-    /// libvirt says that it runs.
-    Running,
-    /// Its guest agent answers.
-    Agent,
-}
-
-impl std::fmt::Display for ReadyCondition {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            ReadyCondition::Running => "the domain runs",
-            ReadyCondition::Agent => "the guest agent answers",
-        })
-    }
-}
 
 /// A script that must have run in a guest. Its mark in the guest is its digest: "has run" is asked, never remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,10 +6,7 @@ use super::{
     blueprint::Blueprint,
     step::{NetworkChange, Plan, Step, Work},
 };
-use crate::{
-    api::{PlanDocument, deployment::Placement},
-    orchestrate::event::PlannedStep,
-};
+use crate::api::{PlanDocument, deployment::Placement, event::PlannedStep};
 
 /// What a step does, in words.
 pub fn what(work: &Work) -> String {

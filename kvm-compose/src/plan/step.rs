@@ -11,6 +11,7 @@ use super::{
     blueprint::{Column, Domain, Readiness, Row, RowKey, Script, Seed, Table, Volume},
     observed::BridgePort,
 };
+pub use crate::api::event::Impact;
 use crate::names::{GuestName, HostName};
 
 /// The difference between a blueprint and the world, as steps.
@@ -57,24 +58,6 @@ impl std::fmt::Display for StepId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// What a step does to what is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Impact {
-    /// Adds something.
-    Create,
-    /// Changes something without touching a guest.
-    InPlace,
-    /// A guest is stopped and started with its disks kept.
-    Restart,
-    /// A guest or its disk is made anew; what it held is lost.
-    Recreate,
-    /// Takes something away.
-    Remove,
-    /// Waits or runs, changes nothing that the plan owns.
-    None,
 }
 
 /// What is done. Each variant is safe to repeat: ensure present, or ensure absent.

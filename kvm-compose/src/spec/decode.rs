@@ -6,15 +6,14 @@ use std::net::IpAddr;
 
 use super::{
     decode_network,
-    model::{ExistingDisk, Interface, IpChoice, Libvirt, LibvirtType, Machine, Micro, Placement, Ready, Spec},
+    model::{
+        DiskDevice, DiskFormat, ExistingDisk, Interface, IpChoice, Libvirt, LibvirtType, Machine, Micro, Placement, Ready, ReadyCondition,
+        Spec,
+    },
     node::Node,
     reader::{Reader, Spanned},
 };
-use crate::{
-    addr::Mac,
-    plan::blueprint::{DiskFormat, ReadyCondition},
-    topology::DiskDevice,
-};
+use crate::addr::Mac;
 
 /// Decodes a whole file.
 pub fn spec(root: &Node, reader: &mut Reader) -> Option<Spec> {

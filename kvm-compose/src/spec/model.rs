@@ -6,14 +6,12 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{node::Mark, reader::Spanned};
 use crate::{
     addr::Mac,
     names::{GuestName, HostName, NetworkName},
-    plan::blueprint::{DiskFormat, ReadyCondition},
-    topology::DiskDevice,
 };
 
 /// A testbed file: `kvm-compose.yaml`.
@@ -324,4 +322,53 @@ pub struct AddressRange {
     /// The last.
     #[schemars(with = "String", required)]
     pub to: Option<Spanned<IpAddr>>,
+}
+
+/// A disk image's format (qemu-img(1)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskFormat {
+    /// A plain image.
+    Raw,
+    /// QEMU's copy-on-write format, version 2 or 3.
+    Qcow2,
+}
+
+impl DiskFormat {
+    /// The name that QEMU and libvirt use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            DiskFormat::Raw => "raw",
+            DiskFormat::Qcow2 => "qcow2",
+        }
+    }
+}
+
+/// A fact about a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadyCondition {
+    /// libvirt says that it runs.
+    Running,
+    /// Its guest agent answers.
+    Agent,
+}
+
+impl std::fmt::Display for ReadyCondition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ReadyCondition::Running => "the domain runs",
+            ReadyCondition::Agent => "the guest agent answers",
+        })
+    }
+}
+
+/// How a disk looks to the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum DiskDevice {
+    /// A hard disk.
+    Disk,
+    /// A CD-ROM drive.
+    Cdrom,
 }

@@ -4,8 +4,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::model::{Assignment, DiskDevice, Guest, GuestKind, Topology};
-use crate::plan::blueprint::ReadyCondition;
+use super::model::{Assignment, DiskDevice, Guest, GuestKind, ReadyCondition, Topology};
 
 /// The topology as a document of the language, with every default filled in.
 pub fn document(topology: &Topology) -> Value {

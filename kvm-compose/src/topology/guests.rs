@@ -8,13 +8,12 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnet::IpNet;
 
 use super::{
-    model::{Assignment, DiskDevice, FileRef, Guest, GuestKind, Leases, Nic, Switch},
+    model::{Assignment, DiskDevice, DiskFormat, FileRef, Guest, GuestKind, Leases, Nic, Readiness, ReadyCondition, Switch},
     resolve::{Segments, check_unique_hostnames, same_version},
 };
 use crate::{
     addr::Pool,
     names::{DeploymentName, NetworkName},
-    plan::blueprint::{DiskFormat, Readiness, ReadyCondition},
     spec::{
         model as wrote,
         reader::{Reader, Spanned},

@@ -7,12 +7,12 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use crate::spec::model::{DiskDevice, DiskFormat, ReadyCondition};
 use crate::{
     addr::Mac,
     diagnostic::Diagnostic,
     error::Place,
     names::{DeploymentName, GuestName, HostName, NetworkName},
-    plan::blueprint::{DiskFormat, Readiness},
 };
 
 /// A testbed, resolved.
@@ -149,16 +149,6 @@ impl GuestKind {
     }
 }
 
-/// How a disk looks to the guest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum DiskDevice {
-    /// A hard disk.
-    Disk,
-    /// A CD-ROM drive.
-    Cdrom,
-}
-
 /// A file that the testbed file names, relative to the project folder or absolute, and where it is named.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FileRef {
@@ -212,4 +202,13 @@ pub struct Loaded {
     pub resolved: serde_json::Value,
     /// Warnings.
     pub warnings: Vec<Diagnostic>,
+}
+
+/// When a guest counts as ready.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// The fact that is waited for.
+    pub condition: ReadyCondition,
+    /// The limit, in seconds.
+    pub timeout_s: u64,
 }

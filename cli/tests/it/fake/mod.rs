@@ -92,6 +92,15 @@ impl Fake {
         self.folder.path().join("s")
     }
 
+    /// The same server on a free port of this machine.
+    pub fn tcp(&self) -> String {
+        let listener = self.runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let router = router(self.world.clone());
+        self.runtime.spawn(async move { axum::serve(listener, router).await });
+        format!("http://{address}")
+    }
+
     /// The project folder.
     pub fn project(&self) -> PathBuf {
         fs::canonicalize(self.folder.path().join("lab")).expect("a folder")
@@ -151,8 +160,15 @@ pub fn run(mut command: Command) -> Ran {
 }
 
 pub fn ran(child: Child) -> Ran {
-    let output = child.wait_with_output().expect("the command ends");
+    let output = in_time(move || child.wait_with_output()).expect("the command ends");
     Ran { status: output.status.code(), stdout: output.stdout, stderr: String::from_utf8(output.stderr).expect("UTF-8") }
+}
+
+/// What `work` gives, or a failed test when it takes too long.
+pub fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || sender.send(work()));
+    receiver.recv_timeout(LIMIT).expect("it ends in time")
 }
 
 fn router(world: Arc<World>) -> Router {

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use virt::{connect::Connect, error::Error};
 
 use crate::{
@@ -53,8 +53,8 @@ pub struct Room {
     uri: String,
     slots: Vec<Mutex<Option<Arc<Link>>>>,
     turn: AtomicUsize,
-    /// When a connection last broke: states are not to be trusted for a while after libvirtd restarted.
-    broke: Mutex<Option<Instant>>,
+    /// When a connection was last opened: states are not to be trusted for a while after libvirtd started.
+    opened: Mutex<Option<Instant>>,
 }
 
 /// One open connection; closed when the last user lets go.
@@ -78,7 +78,7 @@ impl Room {
             uri: uri.to_string(),
             slots: (0..size).map(|_| Mutex::new(None)).collect(),
             turn: AtomicUsize::new(0),
-            broke: Mutex::new(None),
+            opened: Mutex::new(None),
         }
     }
 
@@ -108,9 +108,9 @@ impl Room {
         result
     }
 
-    /// True for a few seconds after a connection broke.
-    pub fn broke_lately(&self) -> bool {
-        self.broke.lock().is_some_and(|at| at.elapsed() < Duration::from_secs(5))
+    /// True for a few seconds after a connection was opened: libvirtd may have just started.
+    pub fn opened_lately(&self) -> bool {
+        self.opened.lock().is_some_and(|at| at.elapsed() < Duration::from_secs(5))
     }
 
     fn slot(&self) -> &Mutex<Option<Arc<Link>>> {
@@ -125,10 +125,10 @@ impl Room {
                 return Ok(link.clone());
             }
             // It broke while nobody used it: libvirtd went away and may be back by now.
-            *self.broke.lock() = Some(Instant::now());
             *held = None;
         }
         let link = Arc::new(Link { connect: open(&self.uri)? });
+        *self.opened.lock() = Some(Instant::now());
         *held = Some(link.clone());
         Ok(link)
     }
@@ -149,7 +149,6 @@ impl Room {
     }
 
     fn leave(&self, slot: &Mutex<Option<Arc<Link>>>, link: &Arc<Link>) {
-        *self.broke.lock() = Some(Instant::now());
         let mut held = slot.lock();
         if held.as_ref().is_some_and(|held| Arc::ptr_eq(held, link)) {
             *held = None;
@@ -158,6 +157,38 @@ impl Room {
 
     fn is_lost(&self, link: &Link) -> bool {
         !link.connect.is_alive().unwrap_or(false)
+    }
+}
+
+/// Lets so many callers through at once; the others wait their turn, which each call's own limit bounds.
+pub struct Gate {
+    free: Mutex<usize>,
+    changed: Condvar,
+}
+
+impl Gate {
+    /// A gate for `width` callers.
+    pub fn new(width: usize) -> Self {
+        Gate { free: Mutex::new(width), changed: Condvar::new() }
+    }
+
+    /// Waits for a turn and takes it.
+    pub fn pass<T>(&self, work: impl FnOnce() -> T) -> T {
+        struct Turn<'a>(&'a Gate);
+        impl Drop for Turn<'_> {
+            fn drop(&mut self) {
+                *self.0.free.lock() += 1;
+                self.0.changed.notify_one();
+            }
+        }
+        let mut free = self.free.lock();
+        while *free == 0 {
+            self.changed.wait(&mut free);
+        }
+        *free -= 1;
+        drop(free);
+        let _turn = Turn(self);
+        work()
     }
 }
 

@@ -15,7 +15,7 @@ use virt::{
 
 use super::{
     AgentFault, DomainFact, DomainState, Hypervisor, Listing, Mark,
-    connections::{Fault, Room},
+    connections::{Fault, Gate, Room},
     mark,
 };
 use crate::{
@@ -32,23 +32,29 @@ const SETTLE_LIMIT: Duration = Duration::from_secs(5);
 /// The largest agent reply we look at; libvirt passes on about 4 MiB.
 const LARGEST_REPLY: usize = 16 << 20;
 
-/// libvirt, over one room of connections for the life of domains and one for their agents: an agent that hangs never
-/// holds up a start.
+/// How many agents are spoken to at once. libvirtd has 20 workers (libvirtd.conf `max_workers`) for everybody, and a
+/// guest that hangs holds one for as long as the call may take.
+const AGENTS_AT_ONCE: usize = 12;
+
+/// libvirt, over a room of connections each for looking, for the life of domains and for their agents: an agent that hangs
+/// never holds up a start, nor a start a look.
 pub struct Libvirt {
+    looks: Room,
     lives: Room,
     agents: Room,
+    gate: Gate,
 }
 
 impl Libvirt {
     /// An adapter for libvirt at `uri`. Connects when first used.
     pub fn new(uri: &str) -> Self {
-        Libvirt { lives: Room::new(uri, 2), agents: Room::new(uri, 4) }
+        Libvirt { looks: Room::new(uri, 2), lives: Room::new(uri, 2), agents: Room::new(uri, 4), gate: Gate::new(AGENTS_AT_ONCE) }
     }
 
     /// libvirt's version, and the emulator driver's, as `11.3.0`.
     pub fn versions(&self) -> Result<(String, String), Problem> {
         let ask = |connect: &Connect| Ok((connect.get_lib_version()?, connect.get_hyp_version()?));
-        let (library, emulator) = self.lives.repeatable(ask).map_err(|fault| problem("cannot ask libvirt for its version", fault))?;
+        let (library, emulator) = self.looks.repeatable(ask).map_err(|fault| problem("cannot ask libvirt for its version", fault))?;
         let dotted = |n: u32| format!("{}.{}.{}", n / 1_000_000, n / 1000 % 1000, n % 1000);
         Ok((dotted(library), dotted(emulator)))
     }
@@ -56,7 +62,7 @@ impl Libvirt {
     /// User and group that QEMU runs as, when libvirt says so.
     pub fn qemu_ids(&self) -> Result<Option<(u32, u32)>, Problem> {
         let ask = |connect: &Connect| Ok(connect.get_capabilities()?);
-        let xml = self.lives.repeatable(ask).map_err(|fault| problem("cannot ask libvirt for its capabilities", fault))?;
+        let xml = self.looks.repeatable(ask).map_err(|fault| problem("cannot ask libvirt for its capabilities", fault))?;
         Ok(mark::qemu_ids(&xml))
     }
 
@@ -80,7 +86,7 @@ impl Libvirt {
             listing.others.sort();
             Ok(listing)
         };
-        self.lives.repeatable(list).map_err(|fault| problem("cannot list libvirt's domains", fault))
+        self.looks.repeatable(list).map_err(|fault| problem("cannot list libvirt's domains", fault))
     }
 }
 
@@ -91,8 +97,8 @@ impl Hypervisor for Libvirt {
         let mut listing = self.list(ours)?;
         // While libvirtd takes up its running domains again, states lie; while a domain shuts down, they are about to change.
         while Instant::now() < deadline {
-            let restarted = self.lives.broke_lately();
-            if !restarted && !listing.ours.iter().any(|domain| domain.state.is_passing()) {
+            let may_be_new = self.looks.opened_lately();
+            if !may_be_new && !listing.ours.iter().any(|domain| domain.state.is_passing()) {
                 break;
             }
             pause.wait(Duration::from_millis(150));
@@ -111,7 +117,7 @@ impl Hypervisor for Libvirt {
             Some(handle) => present(state(&handle)),
             None => Ok(None),
         };
-        self.lives.repeatable(ask).map_err(|fault| problem(format!("cannot ask for the state of domain {uuid}"), fault))
+        self.looks.repeatable(ask).map_err(|fault| problem(format!("cannot ask for the state of domain {uuid}"), fault))
     }
 
     fn start(&self, domain: &Domain, owner: &Owner, operation: Uuid) -> Result<(), Problem> {
@@ -180,10 +186,11 @@ impl Hypervisor for Libvirt {
         if command.contains('\0') {
             return Err(AgentFault::Refused("a NUL cannot be passed to a guest".to_string()));
         }
-        let reply = self.agents.once(|connect| {
+        let ask = |connect: &Connect| {
             let handle = Handle::lookup_by_uuid(connect, uuid)?;
             Ok(handle.qemu_agent_command(command, i32::try_from(limit_s).unwrap_or(i32::MAX), 0)?)
-        });
+        };
+        let reply = self.gate.pass(|| self.agents.once(ask));
         match reply {
             Ok(reply) if reply.len() > LARGEST_REPLY => Err(AgentFault::TooLarge(format!("{} bytes", reply.len()))),
             Ok(reply) => Ok(reply),

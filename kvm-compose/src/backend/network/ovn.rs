@@ -7,6 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     change,
-    ovsdb::{Database, Session},
+    ovsdb::Database,
     settle,
     value::{self, EXTERNAL_IDS},
 };
@@ -42,6 +43,8 @@ pub const OPERATION: &str = "testbedos-operation";
 
 /// How often a change is built anew because someone else was faster.
 const TRIES: usize = 4;
+/// How long a database that restarts is waited for.
+const RETURN_LIMIT: Duration = Duration::from_secs(8);
 
 /// The northbound database.
 pub struct Northbound {
@@ -123,49 +126,54 @@ impl Northbound {
         cancel: &Cancel,
         say: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<(), Problem> {
-        let mut session = self.database.open()?;
-        let target = self.commit(&mut session, owner, operation, change, cancel)?;
-        settle::wait(&mut session, self.southbound.as_deref(), target, cancel, say)
+        let deadline = Instant::now() + RETURN_LIMIT;
+        let target = loop {
+            match self.commit(owner, operation, change, cancel) {
+                Ok(outcome) => break outcome?,
+                Err(silence) if Instant::now() >= deadline => return Err(silence),
+                // It may come back; whether the change was made meanwhile, the next try sees.
+                Err(_) => {
+                    cancel.wait(Duration::from_millis(200));
+                    cancel.check()?;
+                }
+            }
+        };
+        settle::wait(&self.database, self.southbound.as_deref(), target, cancel, say)
     }
 
-    fn commit(
-        &self,
-        session: &mut Session,
-        owner: &Owner,
-        operation: Uuid,
-        change: &NetworkChange,
-        cancel: &Cancel,
-    ) -> Result<i64, Problem> {
+    /// Makes a change; returns its sequence number or why it was refused. Fails when the database does not answer.
+    fn commit(&self, owner: &Owner, operation: Uuid, change: &NetworkChange, cancel: &Cancel) -> Result<Result<i64, Problem>, Problem> {
+        let mut session = self.database.open()?;
         for _ in 0..TRIES {
-            cancel.check()?;
-            let seen = seen_rows(&session.read(select_ours(owner))?);
-            let guards = guards(owner, &seen);
-            let (mut operations, mut labels): (Vec<Value>, Vec<String>) = (Vec::new(), Vec::new());
-            operations.extend(guards);
-            let guarded = operations.len();
-            for (label, operation) in change::operations(owner, operation, change, &seen)? {
-                labels.push(label);
-                operations.push(operation);
+            if let Err(cancelled) = cancel.check() {
+                return Ok(Err(cancelled));
             }
+            let seen = seen_rows(&session.read(select_ours(owner))?);
+            let mut operations = guards(owner, &seen);
+            let guarded = operations.len();
+            let (labels, changes): (Vec<String>, Vec<Value>) = match change::operations(owner, operation, change, &seen) {
+                Ok(changes) => changes.into_iter().unzip(),
+                Err(problem) => return Ok(Err(problem)),
+            };
+            operations.extend(changes);
             operations.push(json!({"op": "mutate", "table": "NB_Global", "where": [], "mutations": [["nb_cfg", "+=", 1]]}));
             operations.push(json!({"op": "select", "table": "NB_Global", "where": [], "columns": ["nb_cfg"]}));
             match session.transact(operations)? {
                 Ok(results) => {
-                    let row = results.last().and_then(|result| rows_of(result).first());
-                    let target = row.and_then(|row| row["nb_cfg"].as_i64());
-                    return target.ok_or_else(|| self.database.problem("it has no row in `NB_Global`; `ovn-nbctl init` makes it"));
+                    let target = results.last().and_then(|result| rows_of(result).first()?["nb_cfg"].as_i64());
+                    return Ok(target.ok_or_else(settle::no_row));
                 }
                 // A guard failed: the rows are not as they were seen. Look again.
                 Err(refusal) if refusal.operation < guarded && refusal.error == "timed out" => {}
                 Err(refusal) => {
                     let whose = labels.get(refusal.operation.wrapping_sub(guarded));
                     let whose = whose.map_or_else(String::new, |label| format!(" ({label})"));
-                    return Err(Problem::new(Code::Ovn, format!("OVN refused the change of the network{whose}")).cause(refusal));
+                    return Ok(Err(Problem::new(Code::Ovn, format!("OVN refused the change of the network{whose}")).cause(refusal)));
                 }
             }
         }
-        Err(Problem::new(Code::Conflict, "the network's rows change faster than they can be read")
-            .hint("is another server with the same installation at work? See `testbed doctor`"))
+        Ok(Err(Problem::new(Code::Conflict, "the network's rows change faster than they can be read")
+            .hint("is another server with the same installation at work? See `testbed doctor`")))
     }
 }
 

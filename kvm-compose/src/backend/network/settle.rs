@@ -39,8 +39,13 @@ pub fn counters(session: &mut Session) -> Result<Counters, Problem> {
     let number = |name: &str| row[name].as_i64();
     match (number("nb_cfg"), number("sb_cfg"), number("hv_cfg")) {
         (Some(nb), Some(sb), Some(hv)) => Ok(Counters { nb, sb, hv }),
-        _ => Err(Problem::new(Code::Ovn, "OVN's northbound database has no row in `NB_Global`").hint("`ovn-nbctl init` makes it")),
+        _ => Err(no_row()),
     }
+}
+
+/// OVN's tools make the row when they set the database up.
+pub fn no_row() -> Problem {
+    Problem::new(Code::Ovn, "OVN's northbound database has no row in `NB_Global`").hint("`ovn-nbctl init` makes it")
 }
 
 /// Each chassis with the sequence number it has reached.
@@ -52,9 +57,9 @@ pub fn chassis(southbound: &Path) -> Result<Vec<(String, i64)>, Problem> {
     Ok(rows.filter_map(|row| Some((row["name"].as_str()?.to_string(), row["nb_cfg"].as_i64()?))).collect())
 }
 
-/// Waits until every chassis has reached `target`.
+/// Waits until every chassis has reached `target`. A database that goes away meanwhile may come back.
 pub fn wait(
-    session: &mut Session,
+    northbound: &Database,
     southbound: Option<&Path>,
     target: i64,
     cancel: &Cancel,
@@ -62,13 +67,14 @@ pub fn wait(
 ) -> Result<(), Problem> {
     let begun = Instant::now();
     let mut pause = Duration::from_millis(2);
+    let mut session = None;
     let mut said = false;
     loop {
-        let now = counters(session)?;
-        if now.hv >= target {
+        let now = look(northbound, &mut session);
+        if matches!(now, Ok(now) if now.hv >= target) {
             return Ok(());
         }
-        if begun.elapsed() >= PATIENCE && now.sb >= target {
+        if begun.elapsed() >= PATIENCE && matches!(now, Ok(now) if now.sb >= target) {
             let hosts = southbound.map(chassis).and_then(Result::ok);
             if hosts.as_ref().is_some_and(Vec::is_empty) {
                 // There is no chassis whose number could be waited for.
@@ -80,13 +86,24 @@ pub fn wait(
             }
         }
         if begun.elapsed() >= LIMIT {
-            return Err(late(southbound, target, now));
+            return Err(late(southbound, target, now?));
         }
         if cancel.wait(pause) {
             return cancel.check();
         }
         pause = (pause * 2).min(Duration::from_millis(50));
     }
+}
+
+/// Reads the sequence numbers over an open session, or over a new one when it broke.
+fn look(northbound: &Database, session: &mut Option<Session>) -> Result<Counters, Problem> {
+    let mut open = match session.take() {
+        Some(open) => open,
+        None => northbound.open()?,
+    };
+    let now = counters(&mut open)?;
+    *session = Some(open);
+    Ok(now)
 }
 
 fn late(southbound: Option<&Path>, target: i64, now: Counters) -> Problem {

@@ -2,6 +2,7 @@
 # never evaluated. Builtins are preferred: under emulation each new process costs several milliseconds.
 
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=vt102
+umask 022
 run=/run/testbedos
 
 # say WORDS... : one line on the console.

@@ -118,11 +118,29 @@ pub struct PlannedStep {
     /// Why.
     pub reason: String,
     /// What it does to what is there.
-    pub impact: crate::plan::step::Impact,
+    pub impact: Impact,
     /// The host.
     pub host: String,
     /// Every guest it touches.
     pub guests: Vec<GuestName>,
+}
+
+/// What a step does to what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Impact {
+    /// Adds something.
+    Create,
+    /// Changes something without touching a guest.
+    InPlace,
+    /// A guest is stopped and started with its disks kept.
+    Restart,
+    /// A guest or its disk is made anew; what it held is lost.
+    Recreate,
+    /// Takes something away.
+    Remove,
+    /// Waits or runs, changes nothing that the plan owns.
+    None,
 }
 
 impl Event {
