@@ -1,10 +1,10 @@
 //! What every handler can reach.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use kvm_compose::{error::Problem, names::InstallationId};
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{auth::Guard, data::DataDir, metrics::Metrics, operations::Operations};
 
@@ -26,10 +26,10 @@ pub struct Inner {
     pub metrics: Arc<Metrics>,
     /// Told when connections are to end.
     pub closing: CancellationToken,
+    /// Holds connections and websockets until they have ended.
+    pub tracker: TaskTracker,
     /// Questions to libvirt and OVN that may wait at once; others queue here and not in the pool of threads.
     pub observers: Semaphore,
-    /// Where base images are.
-    pub images_dir: PathBuf,
 }
 
 /// Questions to the real parts at once.

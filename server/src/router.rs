@@ -26,9 +26,6 @@ use crate::{
     ws::{events, follow},
 };
 
-/// JSON bodies and testbed files may be this large; project archives have a limit of their own.
-const BODY_LIMIT: usize = 2 * 1024 * 1024;
-
 /// All endpoints.
 pub fn endpoints() -> Vec<Endpoint> {
     const ONE: &str = "/api/deployments/{name}";
@@ -38,6 +35,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         get("/api/health", "The process answers", server::health).answers::<wire::Health>(200),
         get("/api/ready", "Each real part: 200 when all that is required is ready, else 503 with the same body", server::ready)
             .answers::<wire::Ready>(200),
+        get("/api/orphans", "What this server made and no deployment owns", server::orphans).answers::<Vec<server::Orphan>>(200),
         get("/api/config/host", "config/host.json", config::host).answers::<HostConfig>(200),
         post("/api/config/host", "Replaces config/host.json; used from the next start on", config::put_host)
             .takes::<HostConfig>()
@@ -68,6 +66,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         get(&below("state"), "Desired and observed, asked just now", deployments::state).answers::<wire::DeploymentState>(200),
         post(&below("action"), "Starts an action", actions::start).takes::<wire::ActionRequest>().answers::<wire::ActionAccepted>(202),
         delete(&below("action/{uuid}"), "Asks an action to stop", actions::cancel).answers::<wire::ActionAccepted>(202),
+        post(&below("reset"), "Observes a deployment and forgets that its last `up` or `down` failed", deployments::reset)
+            .answers::<wire::DeploymentInfo>(200),
         get(&below("logs"), "All actions: uuid → entry", logs::index).answers::<wire::LogIndex>(200),
         get(&below("logs/{uuid}"), "One action; with ?text or `Accept: text/plain` its log, ranges supported", logs::entry)
             .query("text", "the log instead of the entry")
@@ -83,6 +83,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .answers_nothing(101),
         get("/api/images", "Base images", images::list).answers::<Vec<wire::ImageInfo>>(200),
         post("/api/images", "Has a base image made", images::build).takes::<wire::BuildImage>().answers::<wire::ActionAccepted>(202),
+        delete("/api/images/action/{uuid}", "Asks an action on images to stop", images::cancel).answers::<wire::ActionAccepted>(202),
         get("/api/images/logs", "All actions on images: uuid → entry", images::index).answers::<wire::LogIndex>(200),
         get("/api/images/logs/{uuid}", "One action on images, as for deployments", images::entry)
             .query("text", "the log instead of the entry")
@@ -109,11 +110,11 @@ pub fn router(app: App) -> Router {
         let handler: MethodRouter<App> = endpoint.handler;
         router = router.route(&endpoint.path, handler);
     }
-    // The last layer is the outermost: a request meets the trace, then the guard, then the limit.
+    // The last layer is the outermost: a request meets the trace, then the guard. Bodies have their limit where they are read.
     router
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(trace::panicked))
         .layer(middleware::from_fn_with_state(app.clone(), auth::guard::layer))
         .layer(middleware::from_fn_with_state(app.clone(), trace::layer))
@@ -129,11 +130,12 @@ async fn unknown(request: Request) -> Response {
 }
 
 async fn wrong_method(request: Request) -> Response {
-    let problem = Problem::new(Code::BadRequest, format!("{} does not take {}", printable(request.uri().path()), request.method()));
-    let mut response = Failure(refuse_name(&request).err().unwrap_or(problem)).into_response();
-    if !response.extensions().get::<Failure>().is_some_and(|failure| failure.0.code == Code::InvalidName) {
-        *response.status_mut() = axum::http::StatusCode::METHOD_NOT_ALLOWED;
+    if let Err(problem) = refuse_name(&request) {
+        return Failure(problem).into_response();
     }
+    let problem = Problem::new(Code::BadRequest, format!("{} does not take {}", printable(request.uri().path()), request.method()));
+    let mut response = Failure(problem).into_response();
+    *response.status_mut() = axum::http::StatusCode::METHOD_NOT_ALLOWED;
     response
 }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::Router;
-use kvm_compose::{backend::local::LocalConfig, error::Problem, orchestrate::host::Cancel};
+use kvm_compose::{backend::local::LocalConfig, error::Problem, names::InstallationId, orchestrate::host::Cancel};
 use sd_notify::NotifyState;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -41,7 +41,7 @@ pub fn master(settings: &Settings, flags: &Flags) -> Result<(), Problem> {
     let logging = logging::start(settings)?;
     raise_file_limit();
     let host = HostConfig::load(&settings.data)?;
-    let driver = Arc::new(LocalDriver::new(local_config(settings, &host)?));
+    let driver = Arc::new(LocalDriver::new(local_config(settings, &host, settings.data.installation()?)));
     let served = serve_with(settings, flags, driver, &host, Some(&logging));
     if let Err(problem) = &served {
         tracing::error!(%problem, causes = ?problem.causes, "the server ends");
@@ -50,20 +50,19 @@ pub fn master(settings: &Settings, flags: &Flags) -> Result<(), Problem> {
     served
 }
 
-/// Makes the micro image without a server.
+/// Makes the micro image without a server: nothing but the folder of images is touched.
 pub fn build_micro(settings: &Settings) -> Result<(), Problem> {
-    let _lock = settings.data.open()?;
     make_folder(&settings.images_dir, 0o755)?;
-    let host = HostConfig::load(&settings.data)?;
-    let driver = LocalDriver::new(local_config(settings, &host)?);
+    let host = HostConfig::of_this_machine()?;
+    let driver = LocalDriver::new(local_config(settings, &host, InstallationId(uuid::Uuid::nil())));
     let digest = driver.build_micro(&Cancel::new(), &|line| println!("{line}"))?;
     println!("micro {digest}");
     Ok(())
 }
 
-fn local_config(settings: &Settings, host: &HostConfig) -> Result<LocalConfig, Problem> {
-    Ok(LocalConfig {
-        installation: settings.data.installation()?,
+fn local_config(settings: &Settings, host: &HostConfig, installation: InstallationId) -> LocalConfig {
+    LocalConfig {
+        installation,
         host: host.hostname.clone(),
         data_dir: settings.data.root().to_path_buf(),
         images_dir: settings.images_dir.clone(),
@@ -73,7 +72,7 @@ fn local_config(settings: &Settings, host: &HostConfig) -> Result<LocalConfig, P
         ovs_db: settings.ovs_db.clone(),
         bridge: settings.bridge.clone(),
         accelerator: settings.accelerator,
-    })
+    }
 }
 
 /// Serves over any driver, on a data folder that is locked already.
@@ -118,8 +117,8 @@ pub fn open(settings: &Settings, driver: Arc<dyn Driver>, host: &HostConfig) -> 
         installation,
         metrics,
         closing: CancellationToken::new(),
+        tracker: TaskTracker::new(),
         observers: Semaphore::new(OBSERVERS),
-        images_dir: settings.images_dir.clone(),
         data,
     }))
 }
@@ -128,9 +127,8 @@ async fn serve(settings: &Settings, flags: &Flags, app: App, logging: Option<&Lo
     let mut signals = Signals::listen().map_err(|error| Problem::io("cannot listen to signals", &error))?;
     let listeners = listen::open(settings)?;
     announce(&app, &listeners)?;
-    let tracker = TaskTracker::new();
     let service: Router = router(app.clone());
-    serve::spawn(listeners, &service, &app.closing, &tracker).map_err(|error| Problem::io("cannot serve", &error))?;
+    serve::spawn(listeners, &service, &app.closing, &app.tracker).map_err(|error| Problem::io("cannot serve", &error))?;
     keep_house(&app);
     signals::feed_watchdog();
     signals::tell(&[NotifyState::Ready]);
@@ -140,7 +138,7 @@ async fn serve(settings: &Settings, flags: &Flags, app: App, logging: Option<&Lo
     signals::tell(&[NotifyState::Stopping]);
     app.operations.stop();
     tokio::select! {
-        () = wind_down(&app, &tracker, Duration::from_secs(settings.stop_timeout_s)) => tracing::info!("stopped"),
+        () = wind_down(&app, Duration::from_secs(settings.stop_timeout_s)) => tracing::info!("stopped"),
         () = signals.until_impatient() => tracing::warn!("stopped at once, as asked"),
     }
     Ok(())
@@ -166,14 +164,14 @@ fn announce(app: &App, listeners: &[Listener]) -> Result<(), Problem> {
 }
 
 /// Lets actions end, then connections.
-async fn wind_down(app: &App, tracker: &TaskTracker, limit: Duration) {
+async fn wind_down(app: &App, limit: Duration) {
     let mut count = app.operations.count();
     if tokio::time::timeout(limit, count.wait_for(|count| *count == 0)).await.is_err() {
         tracing::warn!("some actions did not end in time; the next start marks them as interrupted");
     }
     app.closing.cancel();
-    tracker.close();
-    if tokio::time::timeout(signals::CONNECTIONS_END, tracker.wait()).await.is_err() {
+    app.tracker.close();
+    if tokio::time::timeout(signals::CONNECTIONS_END, app.tracker.wait()).await.is_err() {
         tracing::debug!("some connections did not end in time");
     }
 }

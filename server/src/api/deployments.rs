@@ -28,8 +28,8 @@ use crate::{
 
 /// GET `/api/deployments`.
 pub async fn list(State(app): State<App>) -> Answer<axum::Json<Vec<DeploymentSummary>>> {
-    let all = app.operations.store.deployments.list()?;
-    Ok(axum::Json(all.into_iter().map(|(_, record)| summary(&app.operations, &record)).collect()))
+    let all = app.operations.records()?;
+    Ok(axum::Json(all.into_iter().map(|record| summary(&app.operations, &record)).collect()))
 }
 
 fn summary(operations: &Operations, record: &Versioned<DeploymentRecord>) -> DeploymentSummary {
@@ -82,6 +82,7 @@ fn put_new(operations: &Operations, made: CreateDeployment) -> Result<Versioned<
         phase: Phase::Down,
         last_action: None,
         last_change: None,
+        forgiven: None,
     };
     operations.store.deployments.put(&made.name, record, Expected::Absent).map_err(|problem| match problem.code {
         Code::Conflict => exists(&made.name),
@@ -146,6 +147,12 @@ pub async fn remove(State(app): State<App>, Name(name): Name, words: Words) -> A
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// POST `/api/deployments/{name}/reset`.
+pub async fn reset(State(app): State<App>, Name(name): Name) -> Answer<axum::Json<DeploymentSummary>> {
+    let record = app.observe(move |operations| operations.reset(&name)).await?;
+    Ok(axum::Json(summary(&app.operations, &record)))
+}
+
 /// GET `/api/deployments/{name}/yaml`.
 pub async fn yaml(State(app): State<App>, Name(name): Name) -> Answer<Response> {
     let content = app.store(move |operations| operations.yaml(&name)).await?;
@@ -154,7 +161,7 @@ pub async fn yaml(State(app): State<App>, Name(name): Name) -> Answer<Response> 
 
 /// PUT `/api/deployments/{name}/yaml`.
 pub async fn put_yaml(State(app): State<App>, Name(name): Name, request: Request) -> Answer<StatusCode> {
-    let content = body(request, &app).await?;
+    let content = body(request).await?;
     app.store(move |operations| operations.put_yaml(&name, &content)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

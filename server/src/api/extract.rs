@@ -1,13 +1,12 @@
 //! What handlers take: names checked at the door, and JSON bodies whose names are checked before anything else.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use axum::{
-    body::Bytes,
     extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request},
-    http::{StatusCode, header, request::Parts},
-    response::IntoResponse as _,
+    http::{header, request::Parts},
 };
+use futures_util::StreamExt as _;
 use kvm_compose::{
     api::{ActionRequest, BuildImage, CreateDeployment},
     error::{Code, Problem},
@@ -15,11 +14,12 @@ use kvm_compose::{
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::{
     config::host::HostConfig,
-    error::{Failure, bad_request, problem_of_status},
+    error::{Failure, bad_request},
 };
 
 /// The `{name}` of the path.
@@ -137,12 +137,12 @@ pub struct Json<T>(pub T);
 impl<S: Send + Sync, T: DeserializeOwned + Names> FromRequest<S> for Json<T> {
     type Rejection = Failure;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Failure> {
+    async fn from_request(request: Request, _state: &S) -> Result<Self, Failure> {
         let kind = request.headers().get(header::CONTENT_TYPE).map(|kind| kind.as_bytes().to_vec()).unwrap_or_default();
         if !kind.starts_with(b"application/json") {
             return Err(bad_request("the body must be JSON, sent with `Content-Type: application/json`"));
         }
-        let body = body(request, state).await?;
+        let body = body(request).await?;
         let malformed =
             |error: serde_json::Error| Failure(Problem::new(Code::BadRequest, "the body is not what this path takes").cause(error));
         let document: Value = serde_json::from_slice(&body).map_err(malformed)?;
@@ -151,11 +151,32 @@ impl<S: Send + Sync, T: DeserializeOwned + Names> FromRequest<S> for Json<T> {
     }
 }
 
+/// JSON bodies and testbed files may be this large; project archives have a limit of their own.
+const LARGEST: usize = 2 * 1024 * 1024;
+
+/// What is too large is read on to this, so that a client that sends all of it before it listens hears why.
+const DRAINED: usize = 32 * 1024 * 1024;
+
+/// How long a whole body may take.
+const BODY_LIMIT: Duration = Duration::from_secs(30);
+
 /// A whole body within the limit.
-pub async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Failure> {
-    Bytes::from_request(request, state).await.map_err(|rejection| {
-        let response = rejection.into_response();
-        let status = if response.status() == StatusCode::PAYLOAD_TOO_LARGE { response.status() } else { StatusCode::BAD_REQUEST };
-        Failure(problem_of_status(status, "the body could not be read"))
-    })
+pub async fn body(request: Request) -> Result<Vec<u8>, Failure> {
+    let mut stream = request.into_body().into_data_stream();
+    let reading = async {
+        let (mut body, mut size) = (Vec::new(), 0);
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(|error| Problem::new(Code::BadRequest, "the body could not be read").cause(error))?;
+            size += chunk.len();
+            if size > DRAINED {
+                break;
+            }
+            if size <= LARGEST {
+                body.extend_from_slice(&chunk);
+            }
+        }
+        Ok::<_, Failure>((size <= LARGEST).then_some(body))
+    };
+    let read = timeout(BODY_LIMIT, reading).await.map_err(|_| bad_request("the body did not arrive in time"))?;
+    read?.ok_or_else(|| Failure(Problem::new(Code::TooLarge, format!("the body is larger than {LARGEST} bytes"))))
 }

@@ -33,6 +33,12 @@ pub async fn build(State(app): State<App>, Json(request): Json<BuildImage>) -> A
     Ok((StatusCode::ACCEPTED, axum::Json(ActionAccepted { uuid })).into_response())
 }
 
+/// DELETE `/api/images/action/{uuid}`.
+pub async fn cancel(State(app): State<App>, ActionId(uuid): ActionId) -> Answer<Response> {
+    app.operations.cancel_image(uuid)?;
+    Ok((StatusCode::ACCEPTED, axum::Json(ActionAccepted { uuid })).into_response())
+}
+
 /// GET `/api/images/logs`.
 pub async fn index(State(app): State<App>) -> axum::Json<LogIndex> {
     axum::Json(app.operations.image_index())

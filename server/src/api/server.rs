@@ -12,6 +12,8 @@ use kvm_compose::{
     api::{CheckResult, Health, Ready, Version},
     error::{Code, Problem},
 };
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::{app::App, error::Answer, metrics::Snapshot, operations::run_state};
 
@@ -20,9 +22,6 @@ const API: u32 = 1;
 
 /// A part that does not answer within this is not ready.
 const CHECK_LIMIT: Duration = Duration::from_secs(20);
-
-/// Less free space than this is not ready.
-const FREE_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// GET `/api/version`.
 pub async fn version(State(app): State<App>) -> Json<Version> {
@@ -51,8 +50,7 @@ pub async fn ready(State(app): State<App>) -> Response {
         Ok(Err(problem)) => failed(problem.to_string()),
         Err(_) => failed(format!("the real parts did not answer within {} s", CHECK_LIMIT.as_secs())),
     };
-    parts.retain(|part| part.part != "store" && part.part != "disk");
-    parts.extend([store(&app), disk(&app)]);
+    parts.push(store(&app));
     let ready = parts.iter().all(|part| part.ok || !part.required);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Ready { ready, parts })).into_response()
@@ -70,21 +68,43 @@ fn store(app: &App) -> CheckResult {
     }
 }
 
-fn disk(app: &App) -> CheckResult {
-    let free = rustix::fs::statvfs(app.data.root()).map(|found| found.f_bavail.saturating_mul(found.f_frsize));
-    let detail = match free {
-        Ok(free) => format!("{} MiB free for {}", free / (1024 * 1024), app.data.root().display()),
-        Err(error) => format!("cannot tell how much is free for {}: {error}", app.data.root().display()),
-    };
-    let ok = free.is_ok_and(|free| free >= FREE_BYTES);
-    let fix = (!ok).then(|| format!("free at least {} MiB", FREE_BYTES / (1024 * 1024)));
-    CheckResult { part: "disk".to_string(), ok, required: true, detail, fix }
+/// One line of GET `/api/orphans`: something that this server made and no deployment owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Orphan {
+    /// `domain`, `switch`, `folder`, …
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// What is known of it.
+    pub detail: String,
+    /// How to remove it.
+    pub fix: Option<String>,
+}
+
+/// GET `/api/orphans`.
+pub async fn orphans(State(app): State<App>) -> Answer<Json<Vec<Orphan>>> {
+    let found = app.observe(|operations| {
+        let mut orphans = Vec::new();
+        for (what, deployment) in operations.driver().marked()? {
+            if operations.store.deployments.get(&deployment)?.is_none() {
+                let (kind, name) = what.split_once(' ').unwrap_or(("thing", &what));
+                orphans.push(Orphan {
+                    kind: kind.to_string(),
+                    name: name.to_string(),
+                    detail: format!("made for the deployment `{deployment}`, which is not on record"),
+                    fix: Some(format!("testbed -p {deployment} deployment create && testbed -p {deployment} down")),
+                });
+            }
+        }
+        Ok(orphans)
+    });
+    Ok(Json(found.await?))
 }
 
 /// GET `/metrics`.
 pub async fn metrics(State(app): State<App>) -> Answer<Response> {
     let mut deployments = BTreeMap::new();
-    for (_, record) in app.operations.store.deployments.list()? {
+    for record in app.operations.records()? {
         let last = app.operations.last_action(&record.value);
         let (state, _) = run_state(&record.value, record.value.phase, last.as_ref());
         let word = serde_json::to_value(state).map_err(|error| Problem::new(Code::Internal, "a state has no word").cause(error))?;

@@ -1,27 +1,67 @@
 //! The first line of a connection, read by us: a client that sends nothing is let go in time, and a path with characters
 //! that HTTP does not allow (`<`, a space, NUL) is percent-encoded, so that it is refused by name like any other, with an
 //! answer that says why, where the HTTP library would answer with an empty 400.
+//!
+//! And the last bytes: what a refused client still sends is read for a moment, or it would see a broken pipe and not why.
 
 use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+
+use super::serve::Place;
 
 /// A longer first line is left to the HTTP library, which refuses it.
 const LONGEST: usize = 64 * 1024;
 
+/// How long, and how much, is read of what a client sends after the answer.
+const LINGER: (Duration, usize) = (Duration::from_secs(2), 4 * 1024 * 1024);
+
+/// What a connection is made of.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for S {}
+
 /// A stream with bytes that were read from it already in front.
-pub struct Rewound<S> {
+pub struct Rewound<S: Stream> {
     front: Vec<u8>,
     taken: usize,
-    stream: S,
+    // Taken out only when it is dropped.
+    stream: Option<S>,
+    place: Place,
+}
+
+impl<S: Stream> Drop for Rewound<S> {
+    fn drop(&mut self) {
+        if let (Some(stream), Ok(runtime)) = (self.stream.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(linger(stream, self.place.clone()));
+        }
+    }
+}
+
+/// Says that nothing more comes, then reads on until the client has understood.
+async fn linger(mut stream: impl Stream, _place: Place) {
+    let reading = async {
+        stream.shutdown().await?;
+        let (mut sink, mut read) = ([0; 4096], 0);
+        while read < LINGER.1 {
+            match stream.read(&mut sink).await? {
+                0 => break,
+                count => read += count,
+            }
+        }
+        io::Result::Ok(())
+    };
+    // Whatever comes of it, the connection is over.
+    tokio::time::timeout(LINGER.0, reading).await.ok();
 }
 
 /// Reads the first line and puts it back, its path encoded. Fails when the client leaves before it is complete.
-pub async fn read<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<Rewound<S>> {
+pub async fn read<S: Stream>(mut stream: S, place: Place) -> io::Result<Rewound<S>> {
     let mut front = Vec::with_capacity(256);
     while !front.contains(&b'\n') && front.len() < LONGEST {
         if stream.read_buf(&mut front).await? == 0 {
@@ -33,7 +73,7 @@ pub async fn read<S: AsyncRead + Unpin>(mut stream: S) -> io::Result<Rewound<S>>
     if let Some(line) = encoded(&front[..end]) {
         front.splice(..end, line);
     }
-    Ok(Rewound { front, taken: 0, stream })
+    Ok(Rewound { front, taken: 0, stream: Some(stream), place })
 }
 
 /// `METHOD target HTTP/1.x` with the target's illegal bytes percent-encoded; nothing when there is nothing to do.
@@ -61,7 +101,13 @@ fn is_illegal(byte: u8) -> bool {
     !byte.is_ascii_graphic() || matches!(byte, b'<' | b'>' | b'"' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' | b'#')
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+impl<S: Stream> Rewound<S> {
+    fn inner(&mut self) -> io::Result<Pin<&mut S>> {
+        self.stream.as_mut().map(Pin::new).ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl<S: Stream> AsyncRead for Rewound<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.taken < self.front.len() {
             let count = buffer.remaining().min(self.front.len() - self.taken);
@@ -73,29 +119,29 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
             }
             return Poll::Ready(Ok(()));
         }
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        self.inner()?.poll_read(context, buffer)
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+impl<S: Stream> AsyncWrite for Rewound<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        self.inner()?.poll_write(context, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        self.inner()?.poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        self.inner()?.poll_shutdown(context)
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        self.inner()?.poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 }
 

@@ -8,14 +8,16 @@ use axum::{Router, body::Body};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, UnixListener},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt as _;
 
-use super::{first_line, listen::Listener};
+use super::{
+    first_line::{self, Stream},
+    listen::Listener,
+};
 use crate::auth::Door;
 
 /// Connections at once, per listener: whoever fills TCP does not lock out the Unix socket.
@@ -73,7 +75,7 @@ struct Acceptor {
 impl Acceptor {
     async fn run<S, F>(&self, door: Door, mut next: impl FnMut() -> F)
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Stream,
         F: Future<Output = io::Result<S>>,
     {
         loop {
@@ -106,9 +108,9 @@ pub struct Place(#[expect(dead_code, reason = "held for its drop")] Arc<OwnedSem
 
 async fn connection<S>(stream: S, door: Door, router: Router, closing: CancellationToken, place: Place)
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Stream,
 {
-    let Ok(Ok(stream)) = tokio::time::timeout(HEADER_LIMIT, first_line::read(stream)).await else { return };
+    let Ok(Ok(stream)) = tokio::time::timeout(HEADER_LIMIT, first_line::read(stream, place.clone())).await else { return };
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(door);
         request.extensions_mut().insert(place.clone());

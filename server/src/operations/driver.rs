@@ -60,6 +60,9 @@ pub trait Driver: Send + Sync + 'static {
     /// Each real part: does it do what it is for.
     fn checks(&self) -> Vec<CheckResult>;
 
+    /// Everything that carries this server's mark, such as `domain lab.web`, with the deployment it belongs to.
+    fn marked(&self) -> Result<Vec<(String, DeploymentName)>, Problem>;
+
     /// The base images.
     fn images(&self) -> Result<Vec<ImageInfo>, Problem>;
 

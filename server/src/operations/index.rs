@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use kvm_compose::{
@@ -24,8 +25,9 @@ use super::{
 use crate::{
     data::{DataDir, read_if_there},
     store::{
-        Expected, atomic,
-        records::{has_ended, to_json},
+        DeploymentRecord, Expected, Versioned, atomic,
+        records::{self, has_ended, to_json},
+        update,
     },
 };
 
@@ -143,22 +145,39 @@ impl Operations {
     }
 
     /// Keeps an outcome that could not be written in memory.
-    pub(super) fn keep_unsaved(&self, name: &DeploymentName, uuid: Uuid, entry: LogEntry) {
-        self.indexes.unsaved.lock().entry(name.clone()).or_default().insert(uuid, entry);
+    pub(super) fn keep_unsaved(&self, command: Command, name: &DeploymentName, uuid: Uuid, entry: LogEntry) {
+        if command == Command::BuildImage {
+            self.indexes.images.lock().0.insert(uuid, entry);
+        } else {
+            self.indexes.unsaved.lock().entry(name.clone()).or_default().insert(uuid, entry);
+        }
     }
 
-    /// Writes outcomes that could not be written before. Called from time to time.
+    /// Writes outcomes that could not be written before, into index and record. Called from time to time.
     pub fn save_unsaved(&self) {
         let waiting: Vec<_> = self.indexes.unsaved.lock().iter().map(|(name, entries)| (name.clone(), entries.clone())).collect();
         for (name, entries) in waiting {
             for (uuid, entry) in entries {
-                match self.put_deployment_entry(&name, uuid, &entry, usize::MAX) {
+                let summary = records::summary(uuid, &entry);
+                let noted = update(&*self.store.deployments, &name, |record| record.note_if_younger(&summary));
+                match noted.and_then(|_| self.put_deployment_entry(&name, uuid, &entry, usize::MAX)) {
                     Ok(_) => tracing::info!(deployment = %name, action = %uuid, "an outcome that could not be written before is on record"),
                     Err(problem) => tracing::warn!(deployment = %name, action = %uuid, %problem, "an outcome still cannot be written"),
                 }
             }
         }
         self.indexes.unsaved.lock().retain(|_, entries| !entries.is_empty());
+    }
+
+    /// A record with the outcomes that are not on disk yet.
+    pub(super) fn with_unsaved(&self, found: Versioned<DeploymentRecord>) -> Versioned<DeploymentRecord> {
+        let unsaved = self.indexes.unsaved.lock();
+        let Some(entries) = unsaved.get(&found.value.name).filter(|entries| !entries.is_empty()) else { return found };
+        let mut record = DeploymentRecord::clone(&found.value);
+        for (uuid, entry) in entries {
+            record.note_if_younger(&records::summary(*uuid, entry));
+        }
+        Versioned { value: Arc::new(record), revision: found.revision }
     }
 
     pub(super) fn forget_unsaved(&self, name: &DeploymentName) {

@@ -40,6 +40,9 @@ pub struct Live {
 /// A longer event is only in the journal: the bus holds its last events in memory.
 const LONGEST_LIVE: usize = 16 * 1024;
 
+/// A longer text is cut: as JSON, where one byte may become six, its line stays below a mebibyte.
+const LONGEST_TEXT: usize = 128 * 1024;
+
 /// How far an action's files have come. Both lengths are at a line's end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
@@ -160,6 +163,7 @@ impl Journal {
     }
 
     fn append_event(&self, files: &mut Files, kind: EventKind) -> Result<u64, Problem> {
+        let kind = shortened(kind);
         let event = Event { at: Utc::now(), operation: self.operation, deployment: self.deployment.clone(), kind };
         let mut line = event.line();
         line.push('\n');
@@ -207,6 +211,18 @@ impl Sink for Journal {
         let length = self.append(kind)?;
         if must_be_on_disk { self.sync(length) } else { Ok(()) }
     }
+}
+
+/// Cuts a text that would be a line longer than followers are sent in one piece.
+fn shortened(mut kind: EventKind) -> EventKind {
+    if let EventKind::Line { text, .. } | EventKind::Warning { text } = &mut kind
+        && text.len() > LONGEST_TEXT
+    {
+        let end = (0..=LONGEST_TEXT).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    kind
 }
 
 fn new_file(path: &Path) -> std::io::Result<File> {

@@ -92,6 +92,10 @@ impl Driver for LocalDriver {
         self.host.checks()
     }
 
+    fn marked(&self) -> Result<Vec<(String, DeploymentName)>, Problem> {
+        self.host.marked()
+    }
+
     fn images(&self) -> Result<Vec<ImageInfo>, Problem> {
         let Some(micro) = self.host.site()?.micro else { return Ok(Vec::new()) };
         let (mut size_bytes, mut created) = (0, DateTime::<Utc>::UNIX_EPOCH);

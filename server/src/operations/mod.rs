@@ -165,7 +165,9 @@ impl Operations {
 
     /// Asks an action to stop. Fails with `not_found` or, when it has ended, with `conflict`.
     pub fn cancel(&self, name: &DeploymentName, uuid: Uuid) -> Result<(), Problem> {
-        if let Some(running) = self.table.running(uuid).filter(|running| running.deployment == *name) {
+        if let Some(running) =
+            self.table.running(uuid).filter(|running| running.deployment == *name && running.command != Command::BuildImage)
+        {
             tracing::info!(deployment = %name, action = %uuid, "action is asked to stop");
             running.cancel.cancel();
             return Ok(());
@@ -175,9 +177,37 @@ impl Operations {
         Err(Problem::new(Code::Conflict, format!("the action {uuid} has ended already: {}", entry.state)))
     }
 
+    /// Asks an action on images to stop; fails as [`Operations::cancel`] does.
+    pub fn cancel_image(&self, uuid: Uuid) -> Result<(), Problem> {
+        if let Some(running) = self.table.running(uuid).filter(|running| running.command == Command::BuildImage) {
+            running.cancel.cancel();
+            return Ok(());
+        }
+        let entry = self.image_entry(uuid)?;
+        Err(Problem::new(Code::Conflict, format!("the action {uuid} has ended already: {}", entry.state)))
+    }
+
+    /// Observes a deployment and forgets that its last change failed: its state follows from its phase again. Blocks.
+    pub fn reset(&self, name: &DeploymentName) -> Result<Versioned<DeploymentRecord>, Problem> {
+        let _claim = self.table.claim_removal(name)?;
+        self.record(name)?;
+        let phase = self.driver.observe(name, self.project(name)).phase;
+        let changed = crate::store::update(&*self.store.deployments, name, |record| {
+            record.phase = phase;
+            record.forgiven = record.last_change.as_ref().map(|change| change.uuid);
+        })?;
+        changed.ok_or_else(|| crate::error::no_deployment(name))
+    }
+
     /// A deployment's record, or `not_found`.
     pub fn record(&self, name: &DeploymentName) -> Result<Versioned<DeploymentRecord>, Problem> {
-        self.store.deployments.get(name)?.ok_or_else(|| crate::error::no_deployment(name))
+        let found = self.store.deployments.get(name)?.ok_or_else(|| crate::error::no_deployment(name))?;
+        Ok(self.with_unsaved(found))
+    }
+
+    /// All deployments' records, by name.
+    pub fn records(&self) -> Result<Vec<Versioned<DeploymentRecord>>, Problem> {
+        Ok(self.store.deployments.list()?.into_iter().map(|(_, found)| self.with_unsaved(found)).collect())
     }
 
     /// The files of an action on a deployment and how far they have come.
@@ -261,11 +291,14 @@ pub fn run_state(record: &DeploymentRecord, phase: Phase, last_action: Option<&O
     if last_action.is_some_and(|action| action.state == ActionState::Running) {
         return (RunState::Running, None);
     }
-    match &record.last_change {
-        Some(change) if change.state != ActionState::Succeeded => (RunState::Failed, Some(change.command)),
-        change => match (phase, change.as_ref().map(|change| change.command)) {
-            (Phase::Up, _) | (Phase::Partial | Phase::Unknown, Some(Command::Up)) => (RunState::Up, None),
-            _ => (RunState::Down, None),
+    let change = record.last_change.as_ref();
+    match change {
+        Some(change) if change.state != ActionState::Succeeded && record.forgiven != Some(change.uuid) => {
+            (RunState::Failed, Some(change.command))
+        }
+        _ => match (phase, change.map(|change| change.command)) {
+            (Phase::Up | Phase::Partial, _) | (Phase::Unknown, Some(Command::Up)) => (RunState::Up, None),
+            (Phase::Down | Phase::Unknown, _) => (RunState::Down, None),
         },
     }
 }
@@ -287,6 +320,7 @@ mod tests {
             phase: Phase::Down,
             last_action: None,
             last_change: None,
+            forgiven: None,
         };
         assert_eq!(run_state(&record, Phase::Down, None), (RunState::Down, None));
         assert_eq!(run_state(&record, Phase::Unknown, None), (RunState::Down, None));

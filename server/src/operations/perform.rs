@@ -23,9 +23,6 @@ use crate::store::{self, records};
 /// A command in a guest may take a week at most.
 const LONGEST_EXEC_S: u64 = 7 * 24 * 3600;
 
-/// A longer line of output is shortened in the log; the entry's `result` has it whole.
-const LONGEST_OUTPUT_LINE: usize = 64 * 1024;
-
 /// What a thread is to do.
 pub enum Job {
     /// An action on a deployment.
@@ -159,18 +156,17 @@ impl Operations {
         }
         let summary = records::summary(uuid, &entry);
         let keep = self.limits.read().log_entries;
-        if let Err(problem) = self.put_entry(running.command, name, uuid, entry.clone(), keep) {
-            tracing::error!(deployment = %name, action = %uuid, %problem, "an outcome cannot be written; it is kept in memory");
-            self.keep_unsaved(name, uuid, entry);
-        }
+        let mut written = self.put_entry(running.command, name, uuid, entry.clone(), keep);
         if running.command != Command::BuildImage {
             let noted = store::update(&*self.store.deployments, name, |record| {
                 record.note(summary.clone());
                 record.phase = phase.unwrap_or(record.phase);
             });
-            if let Err(problem) = noted {
-                tracing::error!(deployment = %name, action = %uuid, %problem, "the deployment's record cannot be written");
-            }
+            written = written.and(noted.map(|_| ()));
+        }
+        if let Err(problem) = written {
+            tracing::error!(deployment = %name, action = %uuid, %problem, causes = ?problem.causes, "an outcome cannot be written; it is kept in memory until it can");
+            self.keep_unsaved(running.command, name, uuid, entry);
         }
         self.metrics.action_ended(running.command, state);
         let why = outcome.problem.map(|problem| problem.message);
@@ -206,10 +202,7 @@ fn say_output(running: &Running, exec: &ExecRequest, answer: &ExecResult) -> Res
             lines.pop();
         }
         for line in lines {
-            let mut text = String::from_utf8_lossy(&line[..line.len().min(LONGEST_OUTPUT_LINE)]).into_owned();
-            if line.len() > LONGEST_OUTPUT_LINE {
-                text.push('…');
-            }
+            let text = String::from_utf8_lossy(line).into_owned();
             running.journal.emit(EventKind::Line { guest: Some(exec.guest.clone()), text })?;
         }
     }

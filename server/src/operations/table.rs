@@ -76,7 +76,7 @@ pub struct Slot<'a> {
     held: bool,
 }
 
-/// The claim of whoever removes a deployment, given back when it is dropped.
+/// The claim of whoever changes a deployment's record without an action (a removal, a reset), given back when it is dropped.
 pub struct RemovalClaim<'a> {
     table: &'a Table,
     deployment: DeploymentName,
@@ -156,7 +156,7 @@ fn busy(deployment: &DeploymentName, owner: Owner) -> Problem {
             Problem::new(Code::Busy, format!("`{deployment}` is busy: the action {uuid} ({command}) runs on it"))
                 .hint(format!("follow it with `testbed logs -f {uuid}`, or cancel it; then try again"))
         }
-        Owner::Removal => Problem::new(Code::Busy, format!("`{deployment}` is busy: it is being removed")),
+        Owner::Removal => Problem::new(Code::Busy, format!("`{deployment}` is busy: it is being removed or reset")),
     }
 }
 
@@ -194,7 +194,7 @@ impl Table {
         Ok(Slot { table: self, deployment: deployment.clone(), command, uuid, held: true })
     }
 
-    /// Claims a deployment for its removal: nothing may run on it.
+    /// Claims a deployment for its removal or reset: nothing may run on it.
     pub fn claim_removal(&self, deployment: &DeploymentName) -> Result<RemovalClaim<'_>, Problem> {
         let mut claims = self.claims.lock();
         let key = (Kind::Deployment, deployment.clone());

@@ -25,6 +25,9 @@ pub struct DeploymentRecord {
     pub last_action: Option<OperationSummary>,
     /// The last `up` or `down` that ended.
     pub last_change: Option<OperationSummary>,
+    /// The `up` or `down` whose failure a reset made good.
+    #[serde(default)]
+    pub forgiven: Option<Uuid>,
 }
 
 impl DeploymentRecord {
@@ -34,6 +37,13 @@ impl DeploymentRecord {
             self.last_change = Some(summary.clone());
         }
         self.last_action = Some(summary);
+    }
+
+    /// Takes note of an action that ended, unless a younger one is on record.
+    pub fn note_if_younger(&mut self, summary: &OperationSummary) {
+        if self.last_action.as_ref().is_none_or(|last| last.started < summary.started) {
+            self.note(summary.clone());
+        }
     }
 }
 

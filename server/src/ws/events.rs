@@ -4,7 +4,7 @@ use axum::{
     Extension,
     extract::{
         State,
-        ws::{Message, WebSocket, WebSocketUpgrade},
+        ws::{Message, WebSocket},
     },
     response::Response,
 };
@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval_at},
 };
 
-use super::{Gone, PING, close, heard, send, sized};
+use super::{Gone, PING, Upgrade, close, heard, send, sized};
 use crate::{api::extract::Words, app::App, error::Answer, http::serve::Place, operations::journal::Live};
 
 /// Why the watching ends.
@@ -24,12 +24,12 @@ enum Ended {
 }
 
 /// GET `/api/events?deployment=NAME`.
-pub async fn events(State(app): State<App>, words: Words, place: Option<Extension<Place>>, upgrade: WebSocketUpgrade) -> Answer<Response> {
+pub async fn events(State(app): State<App>, words: Words, place: Option<Extension<Place>>, upgrade: Upgrade) -> Answer<Response> {
     let only = words.deployment("deployment")?;
     let live = app.operations.events();
-    Ok(sized(upgrade).on_upgrade(move |mut socket| async move {
+    Ok(sized(upgrade)?.on_upgrade(move |mut socket| async move {
         let _place = place;
-        let _counted = app.metrics.follow();
+        let _counted = (app.metrics.follow(), app.tracker.token());
         let closing = app.closing.clone();
         let ended = tokio::select! {
             ended = watch(&mut socket, live, only) => ended,

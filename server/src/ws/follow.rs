@@ -6,14 +6,14 @@ use axum::{
     Extension,
     extract::{
         State,
-        ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade},
+        ws::{Message, Utf8Bytes, WebSocket},
     },
     response::Response,
 };
 use kvm_compose::error::Problem;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
-use super::{Gone, PING, close, heard, send, sized};
+use super::{Gone, PING, Upgrade, close, heard, send, sized};
 use crate::{
     api::extract::{ActionId, Name, Words},
     app::App,
@@ -65,7 +65,7 @@ pub async fn stream(
     ActionId(uuid): ActionId,
     words: Words,
     place: Option<Extension<Place>>,
-    upgrade: WebSocketUpgrade,
+    upgrade: Upgrade,
 ) -> Answer<Response> {
     let followed = app.operations.follow(&name, uuid)?;
     start(app, followed, &words, place, upgrade)
@@ -77,13 +77,13 @@ pub async fn stream_image(
     ActionId(uuid): ActionId,
     words: Words,
     place: Option<Extension<Place>>,
-    upgrade: WebSocketUpgrade,
+    upgrade: Upgrade,
 ) -> Answer<Response> {
     let followed = app.operations.follow_image(uuid)?;
     start(app, followed, &words, place, upgrade)
 }
 
-fn start(app: App, followed: Followed, words: &Words, place: Option<Extension<Place>>, upgrade: WebSocketUpgrade) -> Answer<Response> {
+fn start(app: App, followed: Followed, words: &Words, place: Option<Extension<Place>>, upgrade: Upgrade) -> Answer<Response> {
     let from = words.number("from")?;
     let format = words.get("format").map_or(Ok(Format::Text), Format::parse)?;
     let path = match format {
@@ -91,24 +91,25 @@ fn start(app: App, followed: Followed, words: &Words, place: Option<Extension<Pl
         Format::Events => &followed.events,
     };
     let reader = Reader::open(path, from)?;
-    Ok(sized(upgrade).on_upgrade(move |mut socket| async move {
+    Ok(sized(upgrade)?.on_upgrade(move |mut socket| async move {
         let _place = place;
-        let _counted = app.metrics.follow();
-        let closing = app.closing.clone();
-        let followed = follow(&app, &mut socket, reader, followed, format);
-        let ended = tokio::select! {
-            ended = followed => Some(ended),
-            () = closing.cancelled() => None,
-        };
-        match ended {
-            Some(Ok(end)) => close(&mut socket, 1000, format!("state={} error_code={}", end.state, end.error_code)).await,
-            Some(Err(Gone)) => {}
-            None => close(&mut socket, 1001, "the server is stopping".to_string()).await,
+        let _counted = (app.metrics.follow(), app.tracker.token());
+        match follow(&app, &mut socket, reader, followed, format).await {
+            Ok(Some(end)) => close(&mut socket, 1000, format!("state={} error_code={}", end.state, end.error_code)).await,
+            Ok(None) => close(&mut socket, 1001, "the server is stopping".to_string()).await,
+            Err(Gone) => {}
         }
     }))
 }
 
-async fn follow(app: &App, socket: &mut WebSocket, mut reader: Reader, mut followed: Followed, format: Format) -> Result<End, Gone> {
+/// Follows to the action's end, or to the server's (nothing).
+async fn follow(
+    app: &App,
+    socket: &mut WebSocket,
+    mut reader: Reader,
+    mut followed: Followed,
+    format: Format,
+) -> Result<Option<End>, Gone> {
     let mut ping = interval_at(Instant::now() + PING, PING);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -117,7 +118,7 @@ async fn follow(app: &App, socket: &mut WebSocket, mut reader: Reader, mut follo
             send(socket, lines).await?;
         }
         if let Some(end) = progress.end {
-            return Ok(end);
+            return Ok(Some(end));
         }
         tokio::select! {
             changed = followed.progress.changed() => {
@@ -126,6 +127,8 @@ async fn follow(app: &App, socket: &mut WebSocket, mut reader: Reader, mut follo
                 // hundred followers of each single line would slow down the action that they watch.
                 tokio::time::sleep(Duration::from_micros(5_000 + 250 * app.metrics.followers() as u64)).await;
             }
+            // An action that has ended by then is followed to its end.
+            () = app.closing.cancelled() => if followed.progress.borrow().end.is_none() { return Ok(None) },
             said = heard(socket) => said?,
             _ = ping.tick() => send(socket, vec![Message::Ping(Default::default())]).await?,
         }
@@ -197,7 +200,9 @@ impl Reader {
         self.begun.extend_from_slice(rest);
         if self.begun.len() >= LONGEST_LINE {
             // Not within a character, as far as it is text.
-            let cut = (self.begun.len() - 3..self.begun.len()).rev().find(|&at| self.begun[at] & 0xC0 != 0x80).unwrap_or(self.begun.len());
+            let length = self.begun.len();
+            let last = (length - 4..length).rev().find(|&at| self.begun[at] & 0xC0 != 0x80).unwrap_or(length);
+            let cut = if std::str::from_utf8(&self.begun[last..]).is_ok() { length } else { last };
             let tail = self.begun.split_off(cut);
             frames.push(frame(&std::mem::replace(&mut self.begun, tail)));
         }

@@ -7,9 +7,11 @@ pub mod follow;
 
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, rejection::WebSocketUpgradeRejection};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::time::timeout;
+
+use crate::error::{Failure, bad_request};
 
 /// So often a silent connection is spoken to, so that proxies keep it open.
 const PING: Duration = Duration::from_secs(20);
@@ -17,9 +19,13 @@ const PING: Duration = Duration::from_secs(20);
 /// A follower that takes nothing for this long is let go; it may come back with its offset.
 const STALLED: Duration = Duration::from_secs(60);
 
+/// A websocket that the request asks for, or what is wrong with it; names are checked before that is told.
+type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+
 /// Buffers of a follower, small since there may be many.
-fn sized(upgrade: WebSocketUpgrade) -> WebSocketUpgrade {
-    upgrade.read_buffer_size(1024).write_buffer_size(8 * 1024).max_message_size(16 * 1024).max_frame_size(16 * 1024)
+fn sized(upgrade: Upgrade) -> Result<WebSocketUpgrade, Failure> {
+    let upgrade = upgrade.map_err(|error| bad_request(format!("this path is a websocket: {}", error.body_text())))?;
+    Ok(upgrade.read_buffer_size(1024).write_buffer_size(8 * 1024).max_message_size(16 * 1024).max_frame_size(16 * 1024))
 }
 
 /// The other end is gone, or takes nothing any more.

@@ -1,0 +1,213 @@
+//! Actions: outcomes on record, one owner per deployment, cancel, panic, removal.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
+use crate::lab::{DOWN, Lab, PLAN, UP, exec};
+
+#[test]
+fn the_outcome_of_every_command_is_on_record() {
+    let lab = Lab::start();
+    lab.deployment("lab", "steps 3");
+    let (lines, entry) = lab.finish("lab", UP);
+    assert!(lines[0].ends_with("up: started") && lines.last().expect("lines").contains("succeeded in"), "{lines:?}");
+    assert_eq!((&entry["state"], &entry["error_code"]), (&"succeeded".into(), &0.into()));
+    let shown = lab.show("lab");
+    assert_eq!((&shown["state"], &shown["phase"], &shown["last_action"]["command"]), (&"up".into(), &"up".into(), &"up".into()));
+
+    let (_, entry) = lab.finish("lab", PLAN);
+    assert_eq!(entry["result"]["deployment"], "lab");
+    let body = serde_json::json!({ "command": "exec", "guest": "web", "argv": ["cat"], "stdin_base64": STANDARD.encode(b"one\ntwo\xff") });
+    let (lines, entry) = lab.finish("lab", &body.to_string());
+    assert_eq!(entry["exit_status"], 0);
+    assert_eq!(entry["result"]["stdout_base64"], STANDARD.encode(b"one\ntwo\xff"));
+    assert!(
+        lines[1].ends_with(" web: one") && lines[2].ends_with(" web: two\u{fffd}") && lines[3].ends_with(" web: a warning"),
+        "{lines:?}"
+    );
+    let (_, entry) = lab.finish("lab", &exec(&["exit", "7"]));
+    assert_eq!((&entry["state"], &entry["error_code"], &entry["exit_status"]), (&"failed".into(), &73.into(), &7.into()));
+    let shown = lab.show("lab");
+    assert_eq!((&shown["state"], &shown["last_action"]["command"]), (&"up".into(), &"exec".into()), "a failed exec hurts nobody");
+
+    // The file on disk is what the API answers: uuid → entry.
+    let on_disk: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(lab.settings.data.deployments().join("lab-logs.json")).expect("a file")).expect("JSON");
+    assert_eq!(on_disk, lab.get("/api/deployments/lab/logs").expect(200).json());
+    assert_eq!(on_disk.as_object().expect("an object").len(), 4);
+    for entry in on_disk.as_object().expect("an object").values() {
+        let path = entry["log_path"].as_str().expect("a path");
+        let stem = path.rsplit('/').next().expect("a name");
+        assert!(stem.len() == "20261121T064700.123Z-lab.log".len() && stem.ends_with("Z-lab.log") && stem.as_bytes()[8] == b'T', "{stem}");
+        assert!(std::path::Path::new(entry["events_path"].as_str().expect("a path")).exists());
+    }
+    let (_, entry) = lab.finish("lab", DOWN);
+    assert_eq!(entry["error_code"], 0);
+    assert_eq!(lab.show("lab")["state"], "down");
+}
+
+#[test]
+fn a_failure_names_its_command_and_a_panic_is_a_failure() {
+    let lab = Lab::start();
+    lab.deployment("fails", "steps 2\nfail");
+    let (_, entry) = lab.finish("fails", UP);
+    assert_eq!((&entry["error_code"], &entry["problem"]["code"]), (&70.into(), &"guest_not_ready".into()));
+    let shown = lab.show("fails");
+    assert_eq!((&shown["state"], &shown["failed_command"], &shown["phase"]), (&"failed".into(), &"up".into(), &"up".into()));
+    let reset = lab.client().post("/api/deployments/fails/reset", "").expect(200).json();
+    assert_eq!(reset["state"], "up", "{reset}");
+
+    lab.deployment("panics", "panic");
+    let (lines, entry) = lab.finish("panics", UP);
+    assert_eq!((&entry["error_code"], &entry["state"]), (&99.into(), &"failed".into()));
+    assert!(lines.last().expect("lines").contains("as it was told"), "{lines:?}");
+    lab.client().put("/api/deployments/panics/yaml", "steps 1").expect(204);
+    assert_eq!(lab.finish("panics", UP).1["error_code"], 0, "the deployment is not wedged");
+
+    lab.client().post("/api/deployments", r#"{"name":"empty"}"#).expect(201);
+    let (_, entry) = lab.finish("empty", UP);
+    assert_eq!(entry["problem"]["code"], "not_found", "{entry}");
+    assert_eq!(lab.finish("empty", DOWN).1["error_code"], 0, "down needs no testbed file");
+}
+
+#[test]
+fn the_second_up_is_told_who_is_busy_and_exec_runs_beside() {
+    let lab = Lab::start();
+    let gate = lab.gate("go");
+    lab.deployment("lab", &format!("wait {}\nsteps 1", gate.display()));
+    let uuid = lab.act("lab", UP);
+    assert_eq!(lab.show("lab")["state"], "running");
+    for request in [UP, DOWN, PLAN] {
+        let busy = lab.client().post("/api/deployments/lab/action", request).expect(409);
+        assert_eq!(busy.code(), "busy");
+        let body = busy.json();
+        assert!(
+            body["hint"].as_str().expect("a hint").contains(&uuid) && body["message"].as_str().expect("text").contains(&uuid),
+            "{body}"
+        );
+    }
+    assert_eq!(lab.client().delete("/api/deployments/lab").expect(409).code(), "busy");
+    let beside: Vec<_> = (0..4).map(|_| lab.act("lab", &exec(&["true"]))).collect();
+    for other in beside {
+        let (_, why) = lab.client().follow(&format!("/api/deployments/lab/logs/{other}/stream")).until_end();
+        assert_eq!(why, "state=succeeded error_code=0");
+    }
+    assert_eq!(lab.show("lab")["last_action"]["uuid"], uuid.as_str(), "the owner comes before those beside it");
+    let follower = lab.client().follow(&format!("/api/deployments/lab/logs/{uuid}/stream"));
+    std::fs::write(gate, b"").expect("opened");
+    assert_eq!(follower.until_end().1, "state=succeeded error_code=0");
+    assert_eq!(lab.finish("lab", DOWN).1["error_code"], 0, "who saw the end finds the deployment free");
+}
+
+#[test]
+fn an_action_can_be_cancelled_once_and_only_while_it_runs() {
+    let lab = Lab::start();
+    lab.deployment("lab", &format!("steps 1\nwait {}", lab.gate("never").display()));
+    let uuid = lab.act("lab", UP);
+    let path = format!("/api/deployments/lab/action/{uuid}");
+    lab.client().delete(&path).expect(202);
+    let (_, why) = lab.client().follow(&format!("/api/deployments/lab/logs/{uuid}/stream")).until_end();
+    assert_eq!(why, "state=cancelled error_code=80");
+    assert_eq!(lab.client().delete(&path).expect(409).code(), "conflict");
+    assert_eq!(lab.entry("lab", &uuid)["state"], "cancelled");
+    assert_eq!(lab.show("lab")["state"], "failed");
+    let unknown = "/api/deployments/lab/action/01890000-0000-7000-8000-000000000000";
+    assert_eq!(lab.client().delete(unknown).expect(404).code(), "not_found");
+}
+
+#[test]
+fn a_deployment_is_forgotten_only_when_nothing_of_it_is_left() {
+    let lab = Lab::start();
+    lab.deployment("lab", "steps 2");
+    lab.finish("lab", UP);
+    assert_eq!(lab.client().delete("/api/deployments/lab").expect(409).code(), "conflict");
+    lab.client().delete("/api/deployments/lab?force=true").expect(204);
+    assert_eq!(lab.get("/api/deployments/lab").expect(404).code(), "not_found");
+    assert_eq!(lab.get("/api/orphans").expect(200).json()[0]["name"], "lab", "the fake leaves its empty folder");
+    let left = |folder: std::path::PathBuf| std::fs::read_dir(folder).expect("a folder").count();
+    assert_eq!(left(lab.settings.data.deployments()), 0);
+    assert_eq!(left(lab.settings.data.orchestration()), 0);
+    assert_eq!(lab.client().delete("/api/deployments/lab").expect(404).code(), "not_found");
+    lab.deployment("lab", "steps 1");
+    lab.client().delete("/api/deployments/lab").expect(204);
+}
+
+#[test]
+fn old_actions_are_dropped_but_never_the_last_change() {
+    let lab = Lab::with(|settings| settings.limits.log_entries = 3);
+    lab.deployment("lab", "steps 1");
+    lab.finish("lab", UP);
+    for _ in 0..6 {
+        lab.finish("lab", &exec(&["true"]));
+    }
+    let index = lab.get("/api/deployments/lab/logs").expect(200).json();
+    let commands: Vec<_> = index.as_object().expect("an object").values().map(|entry| entry["command"].clone()).collect();
+    assert!(commands.len() <= 4 && commands.contains(&"up".into()), "{commands:?}");
+    let files = std::fs::read_dir(lab.settings.data.orchestration()).expect("a folder").count();
+    assert_eq!(files, 2 * commands.len());
+}
+
+#[test]
+fn a_large_answer_is_kept_beside_the_log() {
+    let lab = Lab::start();
+    lab.deployment("lab", "");
+    let (_, entry) = lab.finish("lab", &exec(&["big", "1000000"]));
+    assert_eq!(STANDARD.decode(entry["result"]["stdout_base64"].as_str().expect("text")).expect("base64").len(), 1_000_000);
+    let index = std::fs::metadata(lab.settings.data.deployments().join("lab-logs.json")).expect("a file").len();
+    assert!(index < 4096, "{index}");
+}
+
+#[test]
+fn images_are_built_as_actions_of_their_own() {
+    let lab = Lab::start();
+    let uuid = lab.client().post("/api/images", r#"{"build":"micro"}"#).expect(202).json()["uuid"].as_str().expect("text").to_string();
+    let (lines, why) = lab.client().follow(&format!("/api/images/logs/{uuid}/stream")).until_end();
+    assert_eq!(why, "state=succeeded error_code=0");
+    assert!(lines.iter().any(|line| line.ends_with(" building")), "{lines:?}");
+    assert_eq!(lab.get(&format!("/api/images/logs/{uuid}")).expect(200).json()["entry"]["result"]["name"], "micro");
+    assert_eq!(lab.client().delete(&format!("/api/images/action/{uuid}")).expect(409).code(), "conflict");
+    assert_eq!(lab.client().post("/api/images", r#"{"build":"debian"}"#).expect(422).code(), "unsupported");
+    assert_eq!(lab.get("/api/images").expect(200).json(), serde_json::json!([]));
+}
+
+#[test]
+fn a_stopping_server_takes_no_new_actions() {
+    let lab = Lab::start();
+    lab.deployment("lab", &format!("wait {}", lab.gate("never").display()));
+    let uuid = lab.act("lab", UP);
+    let follower = lab.client().follow(&format!("/api/deployments/lab/logs/{uuid}/stream"));
+    lab.app.operations.stop();
+    assert_eq!(lab.client().post("/api/deployments/lab/action", UP).expect(503).code(), "unavailable");
+    assert_eq!(follower.until_end().1, "state=cancelled error_code=80");
+}
+
+#[test]
+fn an_outcome_that_cannot_be_written_is_told_all_the_same_and_written_later() {
+    let lab = Lab::start();
+    let gate = lab.gate("go");
+    lab.deployment("lab", &format!("wait {}\nfail", gate.display()));
+    let uuid = lab.act("lab", UP);
+    // Records are renamed into place, which a folder of that name prevents: the disk refuses, whoever we are.
+    let folder = lab.settings.data.deployments();
+    let files = ["lab.json", "lab-logs.json"].map(|file| folder.join(file));
+    let kept = files.clone().map(|file| std::fs::read(file).expect("a record"));
+    for file in &files {
+        std::fs::remove_file(file).expect("removed");
+        std::fs::create_dir(file).expect("made");
+    }
+    let follower = lab.client().follow(&format!("/api/deployments/lab/logs/{uuid}/stream"));
+    std::fs::write(gate, b"").expect("opened");
+    assert_eq!(follower.until_end().1, "state=failed error_code=70");
+    assert_eq!(lab.entry("lab", &uuid)["state"], "failed");
+    assert_eq!(lab.show("lab")["state"], "failed");
+    assert_eq!(lab.client().post("/api/deployments/lab/action", UP).expect(500).code(), "storage", "nothing runs off the record");
+    for (file, content) in files.iter().zip(&kept) {
+        std::fs::remove_dir(file).expect("removed");
+        std::fs::write(file, content).expect("written");
+    }
+    lab.app.operations.save_unsaved();
+    let on_disk = std::fs::read_to_string(&files[1]).expect("an index");
+    assert!(on_disk.contains("\"failed\"") && !on_disk.contains("\"running\""), "{on_disk}");
+    assert!(std::fs::read_to_string(&files[0]).expect("a record").contains(&uuid));
+    let orchestration = std::fs::read_dir(lab.settings.data.orchestration()).expect("a folder").count();
+    assert_eq!(orchestration, 2, "the refused action left no files");
+}

@@ -1,0 +1,152 @@
+//! A driver without a machine: the testbed file is a little script of what it does, the world is a folder of files.
+//!
+//! `steps N` make N things · `lines N` say N lines · `wait FILE` until that file is there (or the action is cancelled) ·
+//! `fail` · `panic` · `slow MS` for each step.
+
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+
+use kvm_compose::{
+    api::{CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, UpOptions},
+    backend::local::ExecResult,
+    error::{Code, Problem},
+    names::DeploymentName,
+    orchestrate::{Operation, event::EventKind, host::Cancel},
+};
+use testbedos_server::operations::driver::{Driver, Project, View};
+
+pub struct Fake {
+    pub world: PathBuf,
+}
+
+impl Fake {
+    pub fn over(world: PathBuf) -> Arc<dyn Driver> {
+        Arc::new(Fake { world })
+    }
+
+    fn folder(&self, name: &DeploymentName) -> PathBuf {
+        self.world.join(name.as_str())
+    }
+}
+
+fn words(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.lines().map(|line| line.split_once(' ').unwrap_or((line, "")))
+}
+
+fn number(text: &str, word: &str) -> u64 {
+    words(text).find(|(found, _)| *found == word).and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
+}
+
+pub fn await_file(file: &str, cancel: &Cancel) -> Result<(), Problem> {
+    while !std::path::Path::new(file).exists() {
+        if cancel.wait(Duration::from_millis(2)) {
+            return cancel.check();
+        }
+    }
+    Ok(())
+}
+
+impl Driver for Fake {
+    fn up(&self, project: &Project, _options: &UpOptions, operation: &Operation<'_>) -> Result<(), Problem> {
+        let folder = self.folder(&project.deployment);
+        fs::create_dir_all(&folder).expect("a world");
+        let slow = Duration::from_millis(number(&project.text, "slow"));
+        for (word, value) in words(&project.text) {
+            operation.cancel.check()?;
+            match word {
+                "steps" => {
+                    for step in 0..value.parse::<u64>().expect("a number") {
+                        let step = format!("make-{step}");
+                        operation.sink.emit(EventKind::StepStarted { step: step.clone() })?;
+                        if operation.cancel.wait(slow) {
+                            operation.cancel.check()?;
+                        }
+                        fs::write(folder.join(&step), b"").expect("a thing");
+                        operation.sink.emit(EventKind::StepDone { step, millis: 0 })?;
+                    }
+                }
+                "lines" => {
+                    for line in 0..value.parse::<u64>().expect("a number") {
+                        let text = format!("line {line} of what a script says, about a hundred characters long, as they often are in life");
+                        operation.sink.emit(EventKind::Line { guest: None, text })?;
+                    }
+                }
+                "wait" => await_file(value, operation.cancel)?,
+                "fail" => return Err(Problem::new(Code::GuestNotReady, "it did not become ready")),
+                "panic" => panic!("the driver panics as it was told"),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn down(&self, deployment: &DeploymentName, operation: &Operation<'_>) -> Result<(), Problem> {
+        let folder = self.folder(deployment);
+        let Ok(things) = fs::read_dir(&folder) else { return Ok(()) };
+        for thing in things {
+            let path = thing.expect("a thing").path();
+            let step = format!("remove-{}", path.file_name().expect("a name").to_string_lossy());
+            operation.sink.emit(EventKind::StepStarted { step: step.clone() })?;
+            fs::remove_file(path).expect("removed");
+            operation.sink.emit(EventKind::StepDone { step, millis: 0 })?;
+        }
+        Ok(())
+    }
+
+    fn plan(&self, project: &Project, _options: &UpOptions, operation: &Operation<'_>) -> Result<PlanDocument, Problem> {
+        for (word, value) in words(&project.text) {
+            match word {
+                "wait" => await_file(value, operation.cancel)?,
+                "fail" => return Err(Problem::new(Code::InvalidFile, "the file has faults")),
+                _ => {}
+            }
+        }
+        let deployment = project.deployment.clone();
+        Ok(PlanDocument { deployment, offline: false, steps: Vec::new(), placement: Vec::new(), network: Vec::new() })
+    }
+
+    fn exec(&self, _: &DeploymentName, request: &ExecRequest, stdin: &[u8], cancel: &Cancel) -> Result<ExecResult, Problem> {
+        let word = |index: usize| request.argv.get(index).map_or("", String::as_str);
+        match word(0) {
+            "wait" => await_file(word(1), cancel)?,
+            "big" => {
+                let stdout = vec![b'x'; word(1).parse().expect("a number")];
+                return Ok(ExecResult { status: 0, stdout, stderr: Vec::new(), truncated: false });
+            }
+            _ => {}
+        }
+        let status = if word(0) == "exit" { word(1).parse().expect("a status") } else { 0 };
+        Ok(ExecResult { status, stdout: stdin.to_vec(), stderr: b"a warning\n".to_vec(), truncated: false })
+    }
+
+    fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View {
+        let wanted = project.as_ref().map_or(0, |project| number(&project.text, "steps")) as usize;
+        let there = fs::read_dir(self.folder(deployment)).map_or(0, Iterator::count);
+        let phase = match there {
+            0 => Phase::Down,
+            _ if there == wanted => Phase::Up,
+            _ => Phase::Partial,
+        };
+        let warnings = project.err().map(|problem| problem.to_string()).into_iter().collect();
+        View { phase, guests: Vec::new(), rows_wanted: wanted, rows_observed: there, warnings }
+    }
+
+    fn checks(&self) -> Vec<CheckResult> {
+        vec![CheckResult { part: "fake".into(), ok: true, required: true, detail: "as ever".into(), fix: None }]
+    }
+
+    fn marked(&self) -> Result<Vec<(String, DeploymentName)>, Problem> {
+        let folders = fs::read_dir(&self.world).into_iter().flatten().filter_map(Result::ok);
+        let names = folders.filter_map(|folder| DeploymentName::new(&folder.file_name().to_string_lossy()).ok());
+        Ok(names.map(|name| (format!("folder {name}"), name)).collect())
+    }
+
+    fn images(&self) -> Result<Vec<ImageInfo>, Problem> {
+        Ok(Vec::new())
+    }
+
+    fn build_micro(&self, cancel: &Cancel, say: &dyn Fn(&str)) -> Result<String, Problem> {
+        say("building");
+        cancel.check()?;
+        Ok("0".repeat(64))
+    }
+}

@@ -1,0 +1,13 @@
+//! The server as its users meet it: sockets, paths, websockets, files; over a driver that only pretends.
+
+mod actions;
+mod child;
+mod client;
+mod doors;
+mod fake;
+mod follow;
+mod lab;
+mod restart;
+mod shape;
+mod store;
+mod upload;
