@@ -6,17 +6,13 @@
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
-use virt::{
-    connect::Connect,
-    domain::Domain as Handle,
-    error::{Error, ErrorNumber},
-    sys,
-};
+use virt::{connect::Connect, domain::Domain as Handle, error::ErrorNumber, sys};
 
 use super::{
     AgentFault, DomainFact, DomainState, Hypervisor, Listing, Mark,
     connections::{Fault, Gate, Room},
     mark,
+    words::{agent_fault, changed, is_absent, problem, start_problem, stranger},
 };
 use crate::{
     backend::Owner,
@@ -200,20 +196,6 @@ impl Hypervisor for Libvirt {
     }
 }
 
-fn agent_fault(error: Error) -> AgentFault {
-    let text = error.message().to_string();
-    match error.code() {
-        ErrorNumber::NoDomain | ErrorNumber::OperationInvalid => AgentFault::Off(text),
-        ErrorNumber::AgentUnresponsive | ErrorNumber::AgentUnsynced | ErrorNumber::AgentCommandTimeout => AgentFault::Silent(text),
-        ErrorNumber::ConfigUnsupported | ErrorNumber::ArgumentUnsupported | ErrorNumber::OperationTimeout => AgentFault::Silent(text),
-        ErrorNumber::AgentCommandFailed => AgentFault::Refused(text),
-        // Versions before 7.1 report an agent's own error so.
-        ErrorNumber::InternalError if text.contains("agent command") => AgentFault::Refused(text),
-        ErrorNumber::Rpc if text.contains("too large") || text.contains("length") || text.contains("encode") => AgentFault::TooLarge(text),
-        _ => AgentFault::Broken(problem("libvirt could not pass a command to a guest agent", Fault::Libvirt(error))),
-    }
-}
-
 fn find(connect: &Connect, uuid: Uuid) -> Result<Option<Handle>, Fault> {
     match Handle::lookup_by_uuid(connect, uuid) {
         Ok(handle) => Ok(Some(handle)),
@@ -228,10 +210,6 @@ fn is_name_taken(connect: &Connect, name: &str) -> Result<bool, Fault> {
         Err(error) if is_absent(&error) => Ok(false),
         Err(error) => Err(error.into()),
     }
-}
-
-fn is_absent(error: &Error) -> bool {
-    error.code() == ErrorNumber::NoDomain
 }
 
 /// Nothing when the domain went away meanwhile.
@@ -267,16 +245,6 @@ fn owned(handle: &Handle, name: &str, owner: &Owner) -> Result<Mark, Fault> {
         Some(mark) if mark.is_of(owner) => Ok(mark),
         _ => Err(stranger(name).into()),
     }
-}
-
-fn stranger(name: &str) -> Problem {
-    Problem::new(Code::Conflict, format!("the domain `{name}` is not ours"))
-        .hint(format!("it does not carry this deployment's mark; look at it with `virsh dumpxml {name}`"))
-}
-
-fn changed(name: &str) -> Problem {
-    Problem::new(Code::Conflict, format!("the domain `{name}` was made from another definition"))
-        .hint("something changed it after the plan was made; run the command again")
 }
 
 /// Ends the domain's process and waits until libvirt says so.
@@ -319,30 +287,5 @@ fn wait_until(fact: &str, mut seen: impl FnMut() -> Result<Option<()>, Fault>) -
         }
         unhurried.wait(pause);
         pause = (pause * 2).min(Duration::from_millis(200));
-    }
-}
-
-fn start_problem(name: &str, fault: Fault) -> Problem {
-    let found = problem(format!("cannot start domain `{name}`"), fault);
-    let cause = found.causes.first().cloned().unwrap_or_default();
-    if found.hint.is_some() || found.code != Code::Libvirt {
-        return found;
-    }
-    if cause.contains("No space left") {
-        return Problem { code: Code::DiskFull, ..found }.hint("free some space on the server's disk, then run the command again");
-    }
-    if cause.contains("Cannot allocate memory") || cause.contains("cannot set up guest memory") {
-        return Problem { code: Code::Capacity, ..found }.hint("lower `memory_mb`, or stop other guests");
-    }
-    if cause.contains("Permission denied") {
-        return found.hint("the user that QEMU runs as must be able to reach every file of the guest");
-    }
-    found
-}
-
-fn problem(doing: impl Into<String>, fault: Fault) -> Problem {
-    match fault {
-        Fault::Ours(problem) => problem,
-        Fault::Libvirt(error) => Problem::new(Code::Libvirt, doing).cause(error.message()),
     }
 }

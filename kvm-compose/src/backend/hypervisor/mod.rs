@@ -5,6 +5,7 @@
 mod connections;
 pub mod libvirt;
 pub mod mark;
+mod words;
 
 use std::fmt;
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    ovn::{DEPLOYMENT, INSTALLATION, KEY, OPERATION, Seen},
+    seen::{DEPLOYMENT, INSTALLATION, KEY, OPERATION, Seen},
     value::{self, EXTERNAL_IDS},
 };
 use crate::{

@@ -3,9 +3,11 @@
 //! Must not know libvirt, files or what a deployment wants.
 
 pub mod change;
+mod framing;
 pub mod ovn;
 pub mod ovs;
 pub mod ovsdb;
+pub mod seen;
 pub mod settle;
 pub mod value;
 

@@ -11,6 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
+use super::framing::Scan;
 use crate::error::{Code, Problem};
 
 /// How long an answer may take.
@@ -194,39 +195,6 @@ fn left(deadline: Instant) -> Duration {
 
 fn short(value: &Value) -> String {
     value.to_string().chars().take(300).collect()
-}
-
-/// Finds where a JSON object ends without parsing it; messages follow each other with nothing between.
-#[derive(Debug, Default)]
-struct Scan {
-    at: usize,
-    depth: usize,
-    in_string: bool,
-    escaped: bool,
-}
-
-impl Scan {
-    /// The length of the first whole message of `bytes`, which must only have grown since the last call.
-    fn end_of_message(&mut self, bytes: &[u8]) -> Option<usize> {
-        while let Some(&byte) = bytes.get(self.at) {
-            self.at += 1;
-            match byte {
-                _ if self.escaped => self.escaped = false,
-                b'\\' if self.in_string => self.escaped = true,
-                b'"' => self.in_string = !self.in_string,
-                _ if self.in_string => {}
-                b'{' | b'[' => self.depth += 1,
-                b'}' | b']' => {
-                    self.depth = self.depth.saturating_sub(1);
-                    if self.depth == 0 {
-                        return Some(self.at);
-                    }
-                }
-                _ => {}
-            }
-        }
-        None
-    }
 }
 
 #[cfg(test)]
