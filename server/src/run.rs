@@ -42,6 +42,11 @@ pub fn master(settings: &Settings, flags: &Flags) -> Result<(), Problem> {
     raise_file_limit();
     let host = HostConfig::load(&settings.data)?;
     let driver = Arc::new(LocalDriver::new(local_config(settings, &host, settings.data.installation()?)));
+    let tested = driver.clone();
+    let spawned = std::thread::Builder::new().name("kvm-test".to_string()).spawn(move || tested.test_kvm());
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "KVM is tested by the first up");
+    }
     let served = serve_with(settings, flags, driver, &host, Some(&logging));
     if let Err(problem) = &served {
         tracing::error!(%problem, causes = ?problem.causes, "the server ends");

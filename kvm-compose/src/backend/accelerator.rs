@@ -23,7 +23,7 @@ use crate::{
 /// What the micro image prints when its command line asks for it.
 const SIGN_OF_LIFE: &[u8] = b"TESTBEDOS-PROBE-OK";
 /// A KVM guest prints it within a second; one that goes nowhere never does.
-const LIMIT: Duration = Duration::from_secs(10);
+pub const LIMIT: Duration = Duration::from_secs(10);
 /// Where QEMU is looked for.
 const EMULATORS: &[&str] = &["/usr/bin/qemu-system-x86_64", "/usr/local/bin/qemu-system-x86_64", "/usr/libexec/qemu-kvm"];
 
@@ -39,19 +39,31 @@ struct Kept {
     accelerator: Accelerator,
 }
 
-/// Finds out, or reads what was found out before. `folder` keeps the answer where `/run` cannot.
-pub fn probe(emulator: &Path, micro: Option<&MicroImage>, folder: &Path) -> Accelerator {
-    let tcg = |reason: String| Accelerator::Tcg { reason };
+/// What is known without booting anything; `None` when only [`probe`] can tell.
+pub fn known(emulator: &Path, micro: Option<&MicroImage>, folder: &Path) -> Option<Accelerator> {
+    let tcg = |reason: String| Some(Accelerator::Tcg { reason });
     if let Err(error) = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
         return tcg(format!("/dev/kvm cannot be opened: {error}"));
     }
-    let Some(micro) = micro else {
-        return tcg("KVM is untested: there is no micro image to boot with it yet".to_string());
-    };
     let key = key(emulator);
     if let Some(kept) = read(folder).filter(|kept| kept.key == key) {
-        return kept.accelerator;
+        return Some(kept.accelerator);
     }
+    match micro {
+        Some(_) => None,
+        None => tcg("KVM is untested: there is no micro image to boot with it yet".to_string()),
+    }
+}
+
+/// Finds out, at most [`LIMIT`], or reads what was found out before. `folder` keeps the answer where `/run` cannot.
+pub fn probe(emulator: &Path, micro: Option<&MicroImage>, folder: &Path) -> Accelerator {
+    let tcg = |reason: String| Accelerator::Tcg { reason };
+    let micro = match (known(emulator, micro, folder), micro) {
+        (Some(accelerator), _) => return accelerator,
+        (None, Some(micro)) => micro,
+        (None, None) => return tcg("KVM is untested".to_string()),
+    };
+    let key = key(emulator);
     let accelerator = match boot(emulator, micro) {
         Ok(Watched::Seen) => Accelerator::Kvm,
         Ok(Watched::Late(_)) => tcg(format!("KVM starts a guest that gives no sign of life within {} s{}", LIMIT.as_secs(), hint())),

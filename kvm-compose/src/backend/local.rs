@@ -21,7 +21,7 @@ use super::{
     project,
 };
 use crate::{
-    api::CheckResult,
+    api::{CheckResult, ImageInfo},
     diagnostic::problem_of,
     error::{Code, Problem},
     guest::exec,
@@ -141,14 +141,42 @@ impl LocalHost {
         }
     }
 
-    /// What planning must know of this host. Probes KVM on first use (see [`accelerator`]).
+    /// What planning must know of this host. Tests KVM on first use (see [`accelerator`]).
     pub fn site(&self) -> Result<Site, Problem> {
+        self.site_with(|micro| self.accelerator(micro))
+    }
+
+    /// What looking must know of this host: never waits for the test of KVM.
+    fn site_at_once(&self) -> Result<Site, Problem> {
+        let untested = || Accelerator::Tcg { reason: "KVM is being tested".to_string() };
+        self.site_with(|micro| self.known_accelerator(micro).unwrap_or_else(untested))
+    }
+
+    /// Finds out now whether KVM works, so that the first `up` need not wait for it.
+    pub fn test_kvm(&self) {
+        match images::find_micro(&self.config.images_dir) {
+            Ok(micro) => tracing::info!(accelerator = ?self.accelerator(micro.as_ref()), "accelerator"),
+            Err(problem) => tracing::warn!(%problem, "KVM is not tested"),
+        }
+    }
+
+    /// True when the next [`LocalHost::prepare`] waits for the test of KVM.
+    pub fn must_test_kvm(&self) -> bool {
+        images::find_micro(&self.config.images_dir).is_ok_and(|micro| self.known_accelerator(micro.as_ref()).is_none())
+    }
+
+    /// The base images that are there.
+    pub fn images(&self) -> Result<Vec<ImageInfo>, Problem> {
+        images::list_images(&self.config.images_dir)
+    }
+
+    fn site_with(&self, accelerator: impl FnOnce(Option<&MicroImage>) -> Accelerator) -> Result<Site, Problem> {
         let micro = images::find_micro(&self.config.images_dir)?;
         Ok(Site {
             installation: self.config.installation,
             host: self.config.host.clone(),
             deployments: self.deployments(),
-            accelerator: self.accelerator(micro.as_ref()),
+            accelerator: accelerator(micro.as_ref()),
             emulator: accelerator::emulator(),
             micro,
             bridge: self.config.bridge.clone(),
@@ -157,15 +185,31 @@ impl LocalHost {
         })
     }
 
-    /// Reads, resolves and lowers a testbed file.
+    /// Reads, resolves and lowers a testbed file, to bring it up.
     pub fn prepare(&self, deployment: &DeploymentName, file: &str, text: &str, project: &Path) -> Result<Prepared, Problem> {
+        self.prepare_at(deployment, file, text, project, || self.site())
+    }
+
+    /// Reads, resolves and lowers a testbed file, to look at it beside what is there.
+    pub fn prepare_view(&self, deployment: &DeploymentName, file: &str, text: &str, project: &Path) -> Result<Prepared, Problem> {
+        self.prepare_at(deployment, file, text, project, || self.site_at_once())
+    }
+
+    fn prepare_at(
+        &self,
+        deployment: &DeploymentName,
+        file: &str,
+        text: &str,
+        project: &Path,
+        site: impl FnOnce() -> Result<Site, Problem>,
+    ) -> Result<Prepared, Problem> {
         let leases = self.leases(deployment)?;
         let loaded = topology::load(file, text, deployment, &leases)?;
         let mut allowed: Vec<&Path> = self.config.allowed_image_dirs.iter().map(PathBuf::as_path).collect();
         allowed.push(&self.config.images_dir);
         let files = project::read(&loaded.topology, &project::Places { project, allowed })
             .map_err(|faults| problem_of(file, faults).unwrap_or_else(|| Problem::internal("a fault without a fault")))?;
-        let site = self.site()?;
+        let site = site()?;
         let blueprint = plan::lower(&loaded.topology, &site, &files)?;
         let warnings = match &site.accelerator {
             Accelerator::Kvm => Vec::new(),
@@ -177,7 +221,8 @@ impl LocalHost {
     /// Each real part: does it do what it is for, and what to do when not.
     pub fn checks(&self) -> Vec<CheckResult> {
         let micro = images::find_micro(&self.config.images_dir);
-        let accelerator = self.accelerator(micro.as_ref().ok().and_then(Option::as_ref));
+        let untested = || Accelerator::Tcg { reason: "KVM is being tested; ask again in some seconds".to_string() };
+        let accelerator = self.known_accelerator(micro.as_ref().ok().and_then(Option::as_ref)).unwrap_or_else(untested);
         vec![
             checks::libvirt(&self.libvirt),
             checks::kvm(&accelerator),
@@ -225,6 +270,13 @@ impl LocalHost {
         let folders = folder::deployments_with_files(&self.deployments())?;
         marked.extend(folders.into_iter().map(|(path, name)| (format!("folder {}", path.display()), name)));
         Ok(marked)
+    }
+
+    fn known_accelerator(&self, micro: Option<&MicroImage>) -> Option<Accelerator> {
+        match self.config.accelerator {
+            AcceleratorChoice::Auto => accelerator::known(&accelerator::emulator(), micro, &self.config.data_dir),
+            AcceleratorChoice::Kvm | AcceleratorChoice::Tcg => Some(self.accelerator(micro)),
+        }
     }
 
     fn accelerator(&self, micro: Option<&MicroImage>) -> Accelerator {

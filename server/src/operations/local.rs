@@ -2,11 +2,11 @@
 //!
 //! Translates between the server's questions and the library's answers; decides nothing about the work itself.
 
-use std::{collections::BTreeSet, os::unix::fs::MetadataExt as _};
+use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
 use kvm_compose::{
     api::{CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, UpOptions},
+    backend::accelerator::LIMIT,
     backend::local::{ExecCall, ExecResult, LocalConfig, LocalHost, Prepared},
     error::Problem,
     names::{DeploymentName, HostName, InstallationId, domain_name},
@@ -38,12 +38,17 @@ impl LocalDriver {
         LocalDriver { host: LocalHost::new(config), installation, host_name }
     }
 
-    fn prepare(&self, project: &Project) -> Result<Prepared, Problem> {
-        self.host.prepare(&project.deployment, &project.file, &project.text, &project.folder)
+    /// Finds out whether KVM works, so that the first `up` need not wait for it.
+    pub fn test_kvm(&self) {
+        self.host.test_kvm();
     }
 
     fn prepare_aloud(&self, project: &Project, operation: &Operation<'_>) -> Result<Prepared, Problem> {
-        let prepared = self.prepare(project)?;
+        if self.host.must_test_kvm() {
+            let text = format!("testing whether KVM works on this machine, {} s at most; done once after each boot", LIMIT.as_secs());
+            operation.sink.emit(EventKind::Line { guest: None, text })?;
+        }
+        let prepared = self.host.prepare(&project.deployment, &project.file, &project.text, &project.folder)?;
         for text in warnings(&prepared) {
             operation.sink.emit(EventKind::Warning { text })?;
         }
@@ -83,7 +88,7 @@ impl Driver for LocalDriver {
     }
 
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View {
-        let prepared = project.and_then(|project| self.prepare(&project));
+        let prepared = project.and_then(|p| self.host.prepare_view(&p.deployment, &p.file, &p.text, &p.folder));
         let observed = self.host.observe(deployment, prepared.as_ref().ok().map(|prepared| &prepared.blueprint));
         view(deployment, self.installation, &self.host_name, prepared, observed)
     }
@@ -97,15 +102,7 @@ impl Driver for LocalDriver {
     }
 
     fn images(&self) -> Result<Vec<ImageInfo>, Problem> {
-        let Some(micro) = self.host.site()?.micro else { return Ok(Vec::new()) };
-        let (mut size_bytes, mut created) = (0, DateTime::<Utc>::UNIX_EPOCH);
-        for file in [&micro.kernel, &micro.initramfs] {
-            let found = std::fs::metadata(file).map_err(|error| Problem::io(format_args!("cannot read {}", file.display()), &error))?;
-            size_bytes += found.len();
-            created = created.max(DateTime::from_timestamp(found.mtime(), 0).unwrap_or(DateTime::<Utc>::UNIX_EPOCH));
-        }
-        let files = [micro.kernel, micro.initramfs].map(|path| path.display().to_string()).to_vec();
-        Ok(vec![ImageInfo { name: "micro".to_string(), digest: micro.digest, files, size_bytes, created }])
+        self.host.images()
     }
 
     fn build_micro(&self, cancel: &Cancel, say: &dyn Fn(&str)) -> Result<String, Problem> {
@@ -123,10 +120,8 @@ fn view(
 ) -> View {
     let mut notes = Vec::new();
     let prepared = match prepared {
-        Ok(prepared) => {
-            notes.extend(warnings(&prepared));
-            Some(prepared)
-        }
+        // Warnings were said when it came up; a look repeats only what stands in the way of looking.
+        Ok(prepared) => Some(prepared),
         Err(problem) => {
             notes.push(with_causes("the testbed file cannot be used: ", &problem));
             None
