@@ -1,0 +1,107 @@
+//! Guests of both kinds on the real parts: disks that boot, scripts that run.
+
+mod lab;
+
+use std::time::Duration;
+
+use lab::{Lab, lines};
+
+const NETWORK: &str = "network: {ovn: {switches: {lan: {subnet: 10.67.0.0/24}}}}\n";
+const SIGN: &[u8] = b"TESTBED-DISK\r\n\0";
+
+/// A disk that boots in a real BIOS: 21 bytes of 16-bit code that write a sign of life to the first serial port
+/// (`lodsb; test al,al; jz; mov dx,3f8h; out dx,al; jmp`), then halt.
+fn bootable_disk() -> Vec<u8> {
+    let mut disk =
+        vec![0x31, 0xC0, 0x8E, 0xD8, 0xBE, 0x15, 0x7C, 0xAC, 0x84, 0xC0, 0x74, 0x06, 0xBA, 0xF8, 0x03, 0xEE, 0xEB, 0xF5, 0xF4, 0xEB, 0xFD];
+    disk.extend_from_slice(SIGN);
+    disk.resize(510, 0);
+    disk.extend_from_slice(&[0x55, 0xAA]);
+    disk.resize(1 << 20, 0);
+    disk
+}
+
+#[test]
+fn disks_boot_as_clones_copies_and_read_only_and_stay_untouched() {
+    let mut lab = Lab::start();
+    let machine = |name: &str, disk: &str| {
+        format!(
+            "  - name: {name}\n    libvirt: {{cpus: 1, memory_mb: 64, libvirt_type: {{existing_disk: {{{disk}}}}}}}\n    network: [{{switch: lan}}]\n"
+        )
+    };
+    let yaml = format!(
+        "machines:\n{}{}{}{NETWORK}",
+        machine("linked", "path: base.img"),
+        machine("deep", "path: base.qcow2, driver_type: qcow2, create_deep_copy: true"),
+        machine("fixed", "path: \"${PWD}/base.img\", readonly: true")
+    );
+    let project = lab.project("disk-real", &yaml);
+    std::fs::write(project.folder.join("base.img"), bootable_disk()).expect("written");
+    let (raw, qcow2) = (project.folder.join("base.img"), project.folder.join("base.qcow2"));
+    lines("qemu-img", &["convert", "-O", "qcow2", raw.to_str().expect("UTF-8"), qcow2.to_str().expect("UTF-8")]);
+    let before = std::fs::read(&qcow2).expect("readable");
+    lab.ok(&project.args(&["up"]));
+    let folder = lab.data().join("deployments/disk-real");
+    for guest in ["linked", "deep", "fixed"] {
+        let log = folder.join(format!("console/{guest}.log"));
+        lab::wait(&format!("{guest} boots from its disk"), Duration::from_secs(30), || {
+            std::fs::read(&log).is_ok_and(|text| text.windows(12).any(|part| part == &SIGN[..12]))
+        });
+    }
+    // A linked clone names its base, a deep copy stands alone, a read-only guest has no disk of its own.
+    let disks = lab::files_below(&folder.join("disks"));
+    assert_eq!(disks.len(), 2, "{disks:?}");
+    for disk in &disks {
+        let info = lines("qemu-img", &["info", "-U", "--output=json", disk.to_str().expect("UTF-8")]).join("");
+        assert_eq!(info.contains("backing-filename"), disk.to_string_lossy().contains("linked"), "{info}");
+    }
+    assert_eq!(lab.json(&project.args(&["plan"]))["steps"], serde_json::json!([]));
+    // A disk that is lost behind our back: the guest is made again, alone.
+    let lost = disks.iter().find(|disk| disk.to_string_lossy().contains("deep")).expect("the copy");
+    std::fs::remove_file(lost).expect("removed");
+    let plan = lab.json(&project.args(&["plan"]))["steps"].to_string();
+    assert!(plan.contains("recreate") && plan.contains("deep") && !plan.contains("linked"), "{plan}");
+    lab.ok(&project.args(&["up"]));
+    lab.ok(&project.args(&["down"]));
+    assert_eq!(lab.leftovers("disk-real"), Vec::<String>::new());
+    assert_eq!(std::fs::read(&raw).expect("readable"), bootable_disk());
+    assert_eq!(std::fs::read(&qcow2).expect("readable"), before);
+
+    // A header that contradicts the file is refused with both named.
+    let wrong = lab.project("disk-real", &format!("machines:\n{}{NETWORK}", machine("linked", "path: base.qcow2")));
+    let ran = lab.run(&wrong.args(&["up"]));
+    assert_ne!(ran.status, 0);
+    assert!(ran.stderr.contains("E073") && ran.stderr.contains("raw") && ran.stderr.contains("qcow2"), "{}", ran.stderr);
+}
+
+#[test]
+fn scripts_run_when_they_should_and_a_failing_one_fails_the_up() {
+    let mut lab = Lab::start();
+    let yaml = format!(
+        "machines:\n  - name: a\n    micro:\n      environment: {{WORD: \"two words\", QUOTE: \"it's $HOME \\\"x\\\"\"}}\n      setup_script: setup.sh\n      run_script: run.sh\n    network: [{{switch: lan}}]\n{NETWORK}"
+    );
+    let project = lab.project("script-real", &yaml);
+    std::fs::write(project.folder.join("setup.sh"), "#!/bin/sh\necho \"setup says $WORD\"\necho s >> /root/setup\n").expect("written");
+    std::fs::write(project.folder.join("run.sh"), "#!/bin/sh\nprintf %s \"$QUOTE\" > /root/quote\necho r >> /root/run\n").expect("written");
+    let count = |lab: &Lab, file: &str| lab.ok(&["-p", "script-real", "exec", "a", "--", "cat", file]).stdout.lines().count();
+    lab.ok(&project.args(&["up"]));
+    assert!(lab.ok(&["-p", "script-real", "logs"]).stdout.contains("setup says two words"));
+    assert_eq!(lab.ok(&["-p", "script-real", "exec", "a", "--", "cat", "/root/quote"]).stdout, "it's $HOME \"x\"");
+    assert_eq!((count(&lab, "/root/setup"), count(&lab, "/root/run")), (1, 1));
+    lab.ok(&project.args(&["up"]));
+    assert_eq!((count(&lab, "/root/setup"), count(&lab, "/root/run")), (1, 2));
+    lab.ok(&project.args(&["up", "--rerun-scripts"]));
+    assert_eq!((count(&lab, "/root/setup"), count(&lab, "/root/run")), (2, 3));
+    // Variables given to one command do not take the rest away.
+    let ran = lab.ok(&["-p", "script-real", "exec", "-e", "X=1 2", "a", "--", "sh", "-c", "echo \"$X $HOME\"; cat /etc/hostname"]);
+    assert_eq!(ran.stdout, "1 2 /root\na\n");
+
+    std::fs::write(project.folder.join("setup.sh"), "#!/bin/sh\necho before the end\nexit 7\n").expect("written");
+    lab.ok(&project.args(&["down"]));
+    let ran = lab.run(&project.args(&["up"]));
+    assert_eq!(ran.status, 1, "{}", ran.stderr);
+    for word in ["`a`", "setup.sh", "7", "before the end"] {
+        assert!(ran.stderr.contains(word), "no `{word}` in {}", ran.stderr);
+    }
+    assert_eq!(lab.leftovers("script-real"), Vec::<String>::new());
+}
