@@ -1,3 +1,4 @@
+# shellcheck shell=dash disable=SC1007,SC2015,SC2086,SC2154,SC3045 # one script in parts: variables of lib.sh and boot; busybox read has -t
 # What the guest's scripts share. Everything read from the seed or from DHCP is hostile text: it is checked or quoted,
 # never evaluated. Builtins are preferred: under emulation each new process costs several milliseconds.
 

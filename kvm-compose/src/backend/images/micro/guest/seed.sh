@@ -1,3 +1,4 @@
+# shellcheck shell=dash disable=SC1007,SC2015,SC2086,SC2154,SC3045,SC3060 # one script in parts: variables of lib.sh and boot; busybox has read -t and replaces in strings
 # Reads the NoCloud seed: an ISO 9660 volume with meta-data, network-config, user-data, environment, services.
 
 seed=$run/seed

@@ -1,3 +1,4 @@
+# shellcheck shell=dash disable=SC1007,SC2015,SC2086,SC2154,SC3045 # one script in parts: variables of lib.sh and boot; busybox read has -t
 # Starts the services that the seed names: lines of a name and a port.
 
 # services_start FILE
