@@ -10,7 +10,7 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 use super::reader::Reader;
 
 /// The largest testbed file, in bytes.
-pub const MAX_BYTES: usize = 4 << 20;
+pub const MAX_BYTES: usize = 2 << 20;
 /// The most nodes a file may have once its aliases are expanded.
 const MAX_NODES: usize = 2_000_000;
 /// How deep lists and maps may nest.

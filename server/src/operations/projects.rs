@@ -22,7 +22,7 @@ use crate::{data::make_folder, store::atomic};
 pub const FILE: &str = "kvm-compose.yaml";
 
 /// A larger testbed file is refused.
-pub const LARGEST_FILE: u64 = 1024 * 1024;
+pub const LARGEST_FILE: u64 = kvm_compose::spec::node::MAX_BYTES as u64;
 
 impl Operations {
     /// The folder that relative paths of a deployment's testbed file lead to.

@@ -89,7 +89,7 @@ fn a_damaged_log_is_followed_as_far_as_it_goes() {
     let stream = format!("/api/deployments/lab/logs/{uuid}/stream");
     std::fs::write(path, b"caf\xe9\nno line break").expect("written");
     assert_eq!(lab.client().follow(&stream).until_end().0, ["caf\u{fffd}", "no line break"]);
-    let long = "x".repeat(3 * 1024 * 1024);
+    let long = "x".repeat(20 * 1024 * 1024);
     std::fs::write(path, &long).expect("written");
     let (pieces, _) = lab.client().follow(&stream).until_end();
     assert!(pieces.len() == 3 && pieces.concat() == long, "{}", pieces.len());
