@@ -156,7 +156,7 @@ impl Bars {
     }
 
     fn words(&self, step: &str) -> String {
-        self.what.get(step).map_or_else(|| clean(step), |(what, _)| what.clone())
+        self.what.get(step).map_or_else(|| clean(step), |(what, _)| format!("{}: {what}", clean(step)))
     }
 
     fn start(&mut self, step: &str, words: String) {
