@@ -204,7 +204,7 @@ pub struct Ready {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<bool>")]
     pub agent: Option<Spanned<ReadyCondition>>,
-    /// The limit in seconds; 180 when absent.
+    /// The limit in seconds; 300 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86400))]
     pub timeout_s: Option<Spanned<u64>>,

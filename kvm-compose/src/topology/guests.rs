@@ -23,8 +23,8 @@ use crate::{
 /// The memory of a micro guest that asks for none, in MiB.
 const MICRO_MEMORY_MB: u64 = 128;
 /// The readiness limit of a guest that asks for none, in seconds. Fifty guests that boot at once on two cores without
-/// KVM take longer than a minute.
-const READY_S: u64 = 180;
+/// KVM take almost three minutes.
+const READY_S: u64 = 300;
 /// The most interfaces of a guest: the PCI bus of the lean machine has no more free slots.
 const MAX_NICS: usize = 20;
 
