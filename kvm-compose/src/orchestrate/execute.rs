@@ -79,12 +79,12 @@ impl Class {
         }
     }
 
-    /// How many of a class run on one host at once. Measured on two cores: more than two starts gain nothing, eight
-    /// removals do, and a wait costs next to nothing.
+    /// How many of a class run on one host at once. Starts wait for each other in the host, which makes only a few at a
+    /// time; more than eight removals gain nothing; a wait costs next to nothing.
     const fn limit(self) -> usize {
         match self {
             Class::Network => 1,
-            Class::Start => 3,
+            Class::Start => 128,
             Class::Remove => 8,
             Class::Files => 4,
             Class::Wait => 512,

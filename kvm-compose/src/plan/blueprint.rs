@@ -180,6 +180,9 @@ pub struct Domain {
     pub memory_mb: u64,
     /// Virtual CPUs.
     pub cpus: u32,
+    /// It is made paused and runs once those that start with it are made: where QEMU translates, guests that boot would
+    /// starve those that start.
+    pub paced: bool,
 }
 
 /// The text in `Domain::xml` that the executor replaces by the operation's uuid.

@@ -99,6 +99,8 @@ impl<'a> Differ<'a> {
             }
             (false, true, false) if !domain.active => Fate::Start { reason: format!("it was {}", domain.state) },
             (false, true, false) if domain.uuid != guest.domain.uuid => replace(Impact::Recreate, "its id is another"),
+            // The server died before it let it run, or somebody paused it: either way it is to run.
+            (false, true, false) if domain.state == "paused" => Fate::Start { reason: "it was paused".to_string() },
             (false, true, false) => Fate::Keep,
         }
     }
@@ -228,8 +230,10 @@ impl<'a> Differ<'a> {
             let id =
                 self.push(format!("start/{}", guest.name), guest.host.clone(), work, needs, (reason, impact), vec![guest.name.clone()]);
             if let (Fate::Start { .. }, Some(step)) = (fate, self.steps.last_mut()) {
-                // It was there before: taking back means stopping it, not removing it.
-                step.undo = Some(Work::StopDomain { name: guest.domain.name.clone(), uuid: guest.domain.uuid });
+                // It was there before: taking back means stopping it, not removing it. One that was paused goes on running.
+                step.undo = domain
+                    .is_some_and(|domain| !domain.active)
+                    .then(|| Work::StopDomain { name: guest.domain.name.clone(), uuid: guest.domain.uuid });
             }
             started = Some(id);
         }

@@ -5,6 +5,7 @@
 mod connections;
 pub mod libvirt;
 pub mod mark;
+mod pace;
 mod words;
 
 use std::fmt;

@@ -18,6 +18,11 @@ pub fn stranger(name: &str) -> Problem {
         .hint(format!("it does not carry this deployment's mark; look at it with `virsh dumpxml {name}`"))
 }
 
+/// A domain that was there a moment ago.
+pub fn gone(name: &str) -> Problem {
+    Problem::new(Code::Conflict, format!("the domain `{name}` is gone before it ran")).hint("something removed it; run the command again")
+}
+
 /// Our domain was made from another XML than the step's.
 pub fn changed(name: &str) -> Problem {
     Problem::new(Code::Conflict, format!("the domain `{name}` was made from another definition"))

@@ -94,6 +94,7 @@ pub fn domain(
         console_log: console_log.to_path_buf(),
         memory_mb: guest.memory_mb,
         cpus: guest.cpus,
+        paced: site.accelerator != Accelerator::Kvm,
     })
 }
 
