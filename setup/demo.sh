@@ -47,7 +47,7 @@ show_quickstart() {
     show testbed -p quickstart exec web -- ping -c 3 "$client"
     twice in_guest web ping -c 3 "$client" || die "guest web does not reach guest client at $client"
     show testbed -p quickstart exec client -- wget -q -O - "http://$WEB_ADDRESS/"
-    page=$(twice in_guest client wget -q -T 10 -O - "http://$WEB_ADDRESS/") || die "the page of guest web cannot be fetched"
+    page=$(twice in_guest client wget -q -O - "http://$WEB_ADDRESS/") || die "the page of guest web cannot be fetched"
     [[ -n $page ]] || die "the page of guest web is empty"
     printf '%s\n' "$page"
 }

@@ -116,6 +116,14 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
   testbed logs -f                 and what is still to come, until the action ends
   testbed logs --list             all actions, with their ids and how they ended")]
     Logs(Logs),
+    /// Ask a running action to stop; what it made is taken back
+    #[command(after_help = "Examples:
+  testbed cancel                  the action that runs on this deployment
+  testbed logs -f                 watch it being taken back")]
+    Cancel {
+        /// The action; the one that runs when absent
+        uuid: Option<String>,
+    },
     /// Print what happens on the server, as it happens
     Events {
         /// The events of all deployments
@@ -238,7 +246,7 @@ pub struct Exec {
     /// A variable for the command's environment; may be given again
     #[arg(short, long, value_name = "KEY=VALUE")]
     pub env: Vec<String>,
-    /// Send this command's standard input to the guest's command
+    /// Send this command's standard input to the guest's command; it is read whole first, 1.4 MB at most
     #[arg(short, long)]
     pub interactive: bool,
     /// The program and its arguments

@@ -2,7 +2,7 @@
 
 mod lab;
 
-use std::time::Duration;
+use std::{io::Write as _, process::Stdio, time::Duration};
 
 use lab::{Lab, lines};
 
@@ -92,6 +92,26 @@ fn scripts_run_when_they_should_and_a_failing_one_fails_the_up() {
     assert_eq!((count(&lab, "/root/setup"), count(&lab, "/root/run")), (1, 2));
     lab.ok(&project.args(&["up", "--rerun-scripts"]));
     assert_eq!((count(&lab, "/root/setup"), count(&lab, "/root/run")), (2, 3));
+    // A command has the guest's variables, and input of any size that fits a request.
+    let ran = lab.ok(&["-p", "script-real", "exec", "a", "--", "sh", "-c", "echo $WORD"]);
+    assert_eq!(ran.stdout, "two words\n");
+    let input = vec![b'x'; 900_000];
+    let mut child = lab
+        .command(&["-p", "script-real", "exec", "-i", "a", "--", "wc", "-c"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("testbed runs");
+    child.stdin.take().expect("stdin").write_all(&input).expect("written");
+    let output = child.wait_with_output().expect("it ends");
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "900000");
+    // What the agent cannot pass on is an error that says so, and the next command works.
+    let ran = lab.run(&["-p", "script-real", "exec", "a", "--", "head", "-c", "3400000", "/dev/zero"]);
+    assert_eq!((ran.status, ran.stderr.contains("more than the guest agent can pass on")), (1, true), "{}", ran.stderr);
+    assert_eq!(lab.ok(&["-p", "script-real", "exec", "a", "--", "echo", "still here"]).stdout, "still here\n");
+    // Logs without an id are those of the testbed's last change, not of the last command.
+    assert!(lab.ok(&["-p", "script-real", "logs"]).stdout.contains("up: started"));
+    assert_eq!(lab.run(&["-p", "script-real", "cancel"]).status, 3);
     // Variables given to one command do not take the rest away.
     let ran = lab.ok(&["-p", "script-real", "exec", "-e", "X=1 2", "a", "--", "sh", "-c", "echo \"$X $HOME\"; cat /etc/hostname"]);
     assert_eq!(ran.stdout, "1 2 /root\na\n");

@@ -67,7 +67,13 @@ pub fn problem_of(file: &str, diagnostics: Vec<Diagnostic>) -> Option<Problem> {
     let errors = diagnostics.iter().filter(|d| d.severity == Severity::Error).count();
     let first = diagnostics.iter().find(|d| d.severity == Severity::Error)?;
     let (at, hint) = (first.at.clone(), first.hint.clone());
-    let message = if errors == 1 { format!("`{file}`: {}", first.message) } else { format!("`{file}` has {errors} faults") };
+    let message = if diagnostics.iter().any(|d| d.code == "E009") {
+        format!("`{file}` has more than {} faults", errors - 1)
+    } else if errors == 1 {
+        format!("`{file}`: {}", first.message)
+    } else {
+        format!("`{file}` has {errors} faults")
+    };
     let all = |fits: fn(&Diagnostic) -> bool| diagnostics.iter().filter(|d| d.severity == Severity::Error).all(fits);
     let code = if all(|d| d.code == "E090") {
         Code::Unsupported

@@ -21,7 +21,7 @@ struct Args {
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// How many domains the plain program starts at once.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 8)]
     threads: usize,
 }
 

@@ -1,7 +1,7 @@
 //! `testbed logs`
 
 use kvm_compose::{
-    api::{LogEntry, LogIndex},
+    api::{ActionState, Command, LogEntry, LogIndex},
     error::{Code, Problem},
     names::{DeploymentName, printable},
 };
@@ -37,6 +37,33 @@ pub async fn run(session: &Session, args: Logs) -> Outcome {
         Format::Json | Format::Ndjson => {
             session.out.result(&client.log_record(&owner, uuid).await?, |_| String::new());
             Ok(Exit::SUCCESS)
+        }
+    }
+}
+
+/// `testbed cancel`
+pub async fn cancel(session: &Session, uuid: Option<&str>) -> Outcome {
+    let uuid = uuid.map(parse).transpose()?;
+    let name = session.deployment()?;
+    let client = session.client()?;
+    let uuid = match uuid {
+        Some(uuid) => uuid,
+        None => running(&name, &client.log_index(&name).await?)?,
+    };
+    client.cancel(&Owner::Deployment(name), uuid).await?;
+    session
+        .out
+        .result(&serde_json::json!({ "uuid": uuid }), |_| format!("asked {uuid} to stop; `testbed logs -f {uuid}` shows how it ends"));
+    Ok(Exit::SUCCESS)
+}
+
+fn running(name: &DeploymentName, index: &LogIndex) -> Result<Uuid, Problem> {
+    let uuid = last(name, index)?;
+    match index.0.get(&uuid) {
+        Some(entry) if entry.state == ActionState::Running => Ok(uuid),
+        _ => {
+            Err(Problem::new(Code::NotFound, format!("no action runs on `{name}`"))
+                .hint("`testbed logs --list` shows how the last ones ended"))
         }
     }
 }
@@ -94,7 +121,9 @@ fn took(entry: &LogEntry) -> String {
 }
 
 fn last(name: &DeploymentName, index: &LogIndex) -> Result<Uuid, Problem> {
-    let last = index.0.iter().max_by_key(|(_, entry)| entry.started).map(|(uuid, _)| *uuid);
+    // What changes the testbed comes before what is run in its guests, and what runs before what has ended.
+    let rank = |entry: &LogEntry| (entry.command != Command::Exec, entry.state == ActionState::Running, entry.started);
+    let last = index.0.iter().max_by_key(|(_, entry)| rank(entry)).map(|(uuid, _)| *uuid);
     last.ok_or_else(|| Problem::new(Code::NotFound, format!("`{name}` has no log: nothing was asked of it yet")))
 }
 

@@ -64,6 +64,7 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
         Command::List => list::run(session).await,
         Command::Info { name } => info::run(session, name.as_deref()).await,
         Command::Logs(args) => logs::run(session, args).await,
+        Command::Cancel { uuid } => logs::cancel(session, uuid.as_deref()).await,
         Command::Events { all } => events::run(session, if all { events::Scope::All } else { events::Scope::Project }).await,
         Command::Exec(args) => exec::run(session, args).await,
         Command::Deployment(command) => deployment::run(session, command).await,

@@ -23,6 +23,11 @@ const SILENCES: u32 = 3;
 /// The search path of programs whose environment the caller adds to.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Longer messages hang the agent's channel, so longer input goes through a file in the guest, written in pieces.
+const LONGEST_STDIN: usize = 48 << 10;
+/// Reads its input from the file, which is gone once it is open, and becomes the program.
+const FROM_FILE: &str = "exec <\"$1\" || exit; rm -f \"$1\"; shift; exec \"$@\"";
+
 /// A command for a guest.
 #[derive(Debug, Clone)]
 pub struct Command<'a> {
@@ -60,12 +65,23 @@ pub fn run(hypervisor: &dyn Hypervisor, command: &Command<'_>, cancel: &Cancel) 
         return Err(Problem::new(Code::BadRequest, "there is no command to run"));
     };
     let agent = Agent::new(hypervisor, command.domain, MESSAGE_LIMIT_S);
-    let program = Program {
+    let mut program = Program {
         path: program,
         arguments: arguments.iter().map(String::as_str).collect(),
         environment: environment(command.environment),
         stdin: command.stdin,
     };
+    let file = format!("/run/testbedos-stdin-{}", Uuid::new_v4());
+    if command.stdin.len() > LONGEST_STDIN {
+        agent.write_file(&file, command.stdin).map_err(|fault| fault.problem(command.guest))?;
+        let (path, arguments) = (program.path, std::mem::take(&mut program.arguments));
+        program = Program {
+            path: "sh",
+            arguments: ["-c", FROM_FILE, "sh", &file, path].into_iter().chain(arguments).collect(),
+            stdin: b"",
+            ..program
+        };
+    }
     let pid = match agent.start(&program) {
         Ok(pid) => pid,
         // As a shell would say it.

@@ -72,13 +72,14 @@ pub fn wait(
 fn ended(guest: &str, state: Option<DomainState>, console_log: &Path) -> Problem {
     let seen = state.map_or_else(|| "it is gone".to_string(), |state| format!("it is {state}"));
     let problem = Problem::new(Code::GuestNotReady, format!("guest `{guest}` stopped before it was ready: {seen}"));
-    console(problem, console_log).hint(format!("the console's output is in `{}`", console_log.display()))
+    console(problem, console_log).hint("`testbed up --keep-on-failure` leaves the guest and its console's log for a look")
 }
 
 fn late(guest: &str, ready: &Readiness, last: &str, console_log: &Path) -> Problem {
     let (condition, limit) = (ready.condition, ready.timeout_s);
-    let message = format!("guest `{guest}` did not become ready: {condition} (last: {}) not seen within {limit} s", clean(last));
-    let hint = format!("look at the console's output in `{}`, or give the guest a larger limit", console_log.display());
+    let message = format!("guest `{guest}` is not ready: waited {limit} s until {condition}; last seen: {}", clean(last));
+    let hint = "`testbed up --keep-on-failure` leaves the guest and its console's log for a look; `ready: {timeout_s: …}` gives it longer"
+        .to_string();
     console(Problem::new(Code::GuestNotReady, message), console_log).hint(hint)
 }
 

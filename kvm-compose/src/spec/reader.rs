@@ -44,6 +44,7 @@ pub struct Reader {
     file: String,
     lines: Vec<String>,
     diagnostics: Vec<Diagnostic>,
+    more: usize,
 }
 
 /// The most faults of one file that are reported; more help nobody.
@@ -52,7 +53,7 @@ const MAX_FAULTS: usize = 200;
 impl Reader {
     /// A reader of `text`; `file` is its name for messages.
     pub fn new(file: &str, text: &str) -> Self {
-        Reader { file: file.to_string(), lines: text.lines().map(str::to_string).collect(), diagnostics: Vec::new() }
+        Reader { file: file.to_string(), lines: text.lines().map(str::to_string).collect(), diagnostics: Vec::new(), more: 0 }
     }
 
     /// The file's name and a mark as a place.
@@ -79,6 +80,8 @@ impl Reader {
         if self.diagnostics.len() < MAX_FAULTS {
             let (place, source) = (self.place(at), self.source(at));
             self.diagnostics.push(Diagnostic { severity, code: code.to_string(), message, at: place, width: at.width, source, hint });
+        } else {
+            self.more += 1;
         }
     }
 
@@ -90,6 +93,11 @@ impl Reader {
     /// All faults, by place.
     pub fn into_diagnostics(mut self) -> Vec<Diagnostic> {
         self.diagnostics.sort_by(|a, b| (a.at.line, a.at.column, &a.code).cmp(&(b.at.line, b.at.column, &b.code)));
+        if let (1.., Some(last)) = (self.more, self.diagnostics.last().cloned()) {
+            let message = format!("{} more faults are not listed", self.more);
+            let hint = Some("mend these first".to_string());
+            self.diagnostics.push(Diagnostic { severity: Severity::Error, code: "E009".to_string(), message, hint, ..last });
+        }
         self.diagnostics
     }
 
@@ -219,7 +227,18 @@ impl Reader {
     }
 
     fn wrong_type(&mut self, node: &Node, message: &str) {
-        self.error(node.at, "E005", format!("{message}, but here is {}", node.kind()), None);
+        let found = match node.text() {
+            Some(text) if !node.is_null() => format!("`{}`", printable(text)),
+            _ => node.kind().to_string(),
+        };
+        let hint = match message {
+            _ if message.ends_with("a whole number") => "write digits, without quotes and without a unit, such as 2",
+            _ if message.ends_with("`false`") => "write `true` or `false`, without quotes",
+            _ if message.ends_with("a list") => "begin each item with `- ` on a line of its own",
+            _ if message.ends_with("keys and values") => "write `key: value` lines below it, indented further",
+            _ => "write a single value after the colon",
+        };
+        self.error(node.at, "E005", format!("{message}, but here is {found}"), Some(hint.to_string()));
     }
 }
 

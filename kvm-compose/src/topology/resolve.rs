@@ -127,12 +127,15 @@ pub fn routers(wrote: &[wrote::Router], deployment: &DeploymentName, segments: &
         for (index, port) in router.ports.iter().enumerate() {
             ports.extend(router_port(&name.value, index, port, &ports, deployment, segments, &mut port_names, reader));
         }
-        let routes = router.static_routes.iter().filter_map(|route| static_route(&name.value, route, &ports, reader)).collect();
+        // A router with a faulty port has its fault already; what rests on the port is not judged.
+        let whole = ports.len() == router.ports.len();
+        let routes =
+            router.static_routes.iter().filter(|_| whole).filter_map(|route| static_route(&name.value, route, &ports, reader)).collect();
         routers.push(Router { name: name.value.clone(), ports, routes });
     }
     // After all ports: a rule may stand anywhere in the file.
     for (router, resolved) in wrote.iter().filter(|router| router.name.is_some()).zip(&routers) {
-        for rule in &router.dhcp {
+        for rule in router.dhcp.iter().filter(|_| resolved.ports.len() == router.ports.len()) {
             dhcp_rule(resolved, rule, segments, reader);
         }
     }

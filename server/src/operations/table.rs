@@ -154,7 +154,7 @@ fn busy(deployment: &DeploymentName, owner: Owner) -> Problem {
     match owner {
         Owner::Action(uuid, command) => {
             Problem::new(Code::Busy, format!("`{deployment}` is busy: the action {uuid} ({command}) runs on it"))
-                .hint(format!("follow it with `testbed logs -f {uuid}`, or cancel it; then try again"))
+                .hint(format!("follow it with `testbed logs -f {uuid}`, or stop it with `testbed cancel {uuid}`; then try again"))
         }
         Owner::Removal => Problem::new(Code::Busy, format!("`{deployment}` is busy: it is being removed or reset")),
     }

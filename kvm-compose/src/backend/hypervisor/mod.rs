@@ -164,9 +164,13 @@ impl AgentFault {
             AgentFault::Refused(text) => {
                 Problem::new(Code::AgentUnavailable, format!("the agent of guest `{guest}` refused a command")).cause(text)
             }
-            AgentFault::TooLarge(text) => Problem::new(Code::TooLarge, format!("the agent of guest `{guest}` answered too much at once"))
-                .cause(text)
-                .hint("write the output to a file in the guest and read it in parts (about 3 MiB at once pass)"),
+            AgentFault::TooLarge(text) => {
+                let message =
+                    format!("the command in guest `{guest}` printed more than the guest agent can pass on, and its status is lost");
+                Problem::new(Code::CommandFailed, message)
+                    .cause(text)
+                    .hint("let it print at most about 3 MB: redirect the rest to a file in the guest, or compress it")
+            }
         }
     }
 }
