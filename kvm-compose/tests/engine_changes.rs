@@ -94,6 +94,21 @@ fn a_changed_guest_restarts_alone_and_a_dead_one_is_started() {
 }
 
 #[test]
+fn a_paused_guest_is_made_to_run_and_keeps_running_when_the_action_fails() {
+    let text = testbed(1, &[(1, 0, false), (2, 0, false)]);
+    let host = brought_up(&text);
+    let wanted = blueprint(&text, &host.world.lock());
+    for domain in host.world.lock().domains.values_mut().filter(|domain| domain.guest.as_str() == "g1") {
+        (domain.agent, domain.state) = (false, "paused".to_string());
+    }
+    let steps = steps(&host, &wanted);
+    assert_eq!(steps.iter().map(|step| step.id.0.as_str()).collect::<Vec<_>>(), ["start/g1", "ready/g1"]);
+    assert!(steps.iter().all(|step| step.undo.is_none()), "taking back must not stop what ran before");
+    up(&host, &wanted, &UpOptions::default()).expect("it comes up");
+    assert_eq!(host.world.lock().domains.values().filter(|domain| domain.state == "running").count(), 2);
+}
+
+#[test]
 fn only_the_named_guests_come_up() {
     let host = FakeHost::default();
     let wanted = blueprint(&testbed(1, &[(1, 0, false), (2, 0, false)]), &World::default());

@@ -233,7 +233,8 @@ pub fn running(name: &str) -> Vec<(String, String)> {
         .filter_map(|line| {
             let mut words = line.split_whitespace();
             let (id, domain) = (words.next()?.to_string(), words.next()?.to_string());
-            domain.starts_with(&prefix).then_some((domain, id))
+            let runs = words.next() == Some("running");
+            (domain.starts_with(&prefix) && runs).then_some((domain, id))
         })
         .collect()
 }

@@ -15,7 +15,10 @@ use kvm_compose::{
         event::EventKind,
         host::{Cancel, Host as _},
     },
-    plan::{blueprint::ReadyCondition, observed::Observed},
+    plan::{
+        blueprint::ReadyCondition,
+        observed::{Observed, ObservedDomain},
+    },
     topology::Assignment,
 };
 
@@ -218,7 +221,9 @@ fn phase(prepared: Option<&Prepared>, observed: Option<&Observed>) -> Phase {
     // Without a usable file nobody can say that *all* of it is there.
     let Some(blueprint) = prepared.map(|prepared| &prepared.blueprint) else { return Phase::Partial };
     let rows: BTreeSet<_> = observed.rows.iter().map(|row| &row.key).collect();
-    let running: BTreeSet<_> = observed.domains.iter().filter(|domain| domain.active).map(|domain| &domain.guest).collect();
+    // A guest that is paused is there, but it does not run.
+    let runs = |domain: &&ObservedDomain| domain.active && domain.state != "paused";
+    let running: BTreeSet<_> = observed.domains.iter().filter(runs).map(|domain| &domain.guest).collect();
     let all_rows = blueprint.rows.iter().all(|row| rows.contains(&row.key)) && rows.len() == blueprint.rows.len();
     let all_guests = blueprint.guests.iter().all(|guest| running.contains(&guest.name)) && observed.domains.len() == blueprint.guests.len();
     if all_rows && all_guests { Phase::Up } else { Phase::Partial }
