@@ -158,6 +158,35 @@ fn impossible_networks_are_refused() {
 }
 
 #[test]
+fn gateways_and_subnets_that_make_no_sense_are_told() {
+    let with = |subnet: &str, nic: &str| {
+        format!(
+            "machines: [{{name: a, micro: {{}}, network: [{{switch: lan, {nic}}}]}}]\nnetwork: {{ovn: {{switches: {{lan: {{subnet: {subnet}}}}}}}}}\n"
+        )
+    };
+    assert_eq!(places(&with("10.0.0.0/24", "ip: 10.0.0.9, gateway: 10.0.0.9"))[0].2, "E036");
+    for subnet in ["224.0.0.0/24", "127.0.0.0/8", "0.0.0.0/0", "0.0.0.0/8", "255.0.0.0/8", "169.254.0.0/16", "ff02::/64"] {
+        assert_eq!(places(&with(subnet, "ip: dynamic"))[0].2, "E006", "{subnet}");
+    }
+    let warnings = |text: &str| load(text).expect("valid").warnings.into_iter().map(|warning| warning.code).collect::<Vec<_>>();
+    assert_eq!(warnings(&with("10.0.0.0/24", "ip: 10.0.0.9, gateway: 10.0.0.1")), ["W004"]);
+    assert_eq!(warnings(&with("10.0.0.5/24", "ip: 10.0.0.9")), ["W005"]);
+}
+
+#[test]
+fn one_fault_of_a_router_port_makes_no_others() {
+    let text = "machines: []\nnetwork:\n  ovn:\n    switches: {a: {subnet: 10.0.0.0/24}}\n    routers:\n      r:\n        ports: [{name: p, gateway_ip: 10.0.0.0/24, switch: a}]\n        static_routes: [{prefix: 0.0.0.0/0, nexthop: 10.0.0.9}]\n        dhcp: [{switch: a}]\n";
+    assert_eq!(places(text).into_iter().map(|place| place.2).collect::<Vec<_>>(), ["E032"]);
+    let many: String = (0..300).map(|n| format!("  - {{nme: g{n}, micro: {{}}}}\n")).collect();
+    let problem = load(&format!("machines:\n{many}{NETWORK}")).expect_err("faults");
+    assert!(
+        problem.diagnostics.last().is_some_and(|last| last.code == "E009" && last.message.starts_with("400 ")),
+        "{:?}",
+        problem.diagnostics.last()
+    );
+}
+
+#[test]
 fn dynamic_addresses_avoid_what_is_taken_and_stay_where_they_are() {
     let text = "\
 machines:

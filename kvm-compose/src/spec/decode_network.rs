@@ -70,9 +70,19 @@ fn subnet(node: &Node, what: &str, reader: &mut Reader) -> Option<Spanned<IpNet>
         reader.error(node.at, "E006", format!("{what} {} has no room for guests and a gateway", net.value), hint);
         return None;
     }
-    if net.value.prefix_len() == 0 {
-        reader.error(node.at, "E006", format!("{what} cannot be the whole address space"), None);
+    let first = net.value.network();
+    let special = match first {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_multicast() || v4.is_unspecified() || v4.is_link_local() || v4.octets()[0] >= 240,
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_multicast() || v6.is_unspecified(),
+    };
+    if net.value.prefix_len() == 0 || special {
+        let hint = Some("use private addresses, such as 10.0.0.0/24 (RFC 1918) or fd00:1::/64 (RFC 4193)".to_string());
+        reader.error(node.at, "E006", format!("{what} {} has addresses that no guest may have", net.value), hint);
         return None;
+    }
+    if net.value.addr() != first {
+        let hint = Some(format!("write `{}`", net.value.trunc()));
+        reader.warning(node.at, "W005", format!("{what} {} means {}", net.value, net.value.trunc()), hint);
     }
     Some(net)
 }

@@ -3,7 +3,10 @@
 //! Pure. Addresses: what the file names comes first, then what a guest has already, then the lowest free ones; so no
 //! edit moves an untouched guest.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 
@@ -49,6 +52,14 @@ fn who(machine: &wrote::Machine) -> String {
 
 /// Claims every address and MAC that the file names, before anything is chosen.
 fn claim_written(wrote: &[wrote::Machine], segments: &mut Segments, reader: &mut Reader) {
+    let written: BTreeSet<(&NetworkName, IpAddr)> = wrote
+        .iter()
+        .flat_map(|machine| &machine.network)
+        .filter_map(|nic| match nic.ip.as_ref()?.value {
+            wrote::IpChoice::Address(address) => Some((&nic.switch.value, address)),
+            wrote::IpChoice::Dynamic => None,
+        })
+        .collect();
     for machine in wrote {
         if machine.network.len() > MAX_NICS {
             reader.error(machine.at, "E006", format!("machine `{}` has more than {MAX_NICS} interfaces", machine.name.value), None);
@@ -71,7 +82,17 @@ fn claim_written(wrote: &[wrote::Machine], segments: &mut Segments, reader: &mut
                 segments.claim_mac(&switch.name, mac.value, &who(machine), mac.at, reader);
             }
             if let Some(gateway) = &nic.gateway {
-                check_gateway(gateway, &switch, segments, reader);
+                let own = nic.ip.as_ref().is_some_and(|ip| ip.value == wrote::IpChoice::Address(gateway.value));
+                let guest = written.contains(&(&nic.switch.value, gateway.value));
+                match own {
+                    true => {
+                        let hint = Some("name a router's address on the switch, or leave `gateway` out".to_string());
+                        reader.error(gateway.at, "E036", format!("machine `{}` cannot be its own gateway", machine.name.value), hint);
+                    }
+                    // A guest may route for others.
+                    false if !guest => check_gateway(gateway, &switch, segments, reader),
+                    false => {}
+                }
             }
         }
     }
@@ -84,10 +105,18 @@ fn check_gateway(gateway: &Spanned<IpAddr>, switch: &Switch, segments: &Segments
         return;
     }
     let known = segments.gateways.get(&switch.name).map(Vec::as_slice).unwrap_or_default();
-    if !known.is_empty() && !known.contains(&gateway.value) {
+    if !known.contains(&gateway.value) {
         let list: Vec<String> = known.iter().map(IpAddr::to_string).collect();
-        let hint = Some(format!("routers on this switch: {}", list.join(", ")));
-        reader.warning(gateway.at, "W004", format!("no router has the address {} on switch `{}`", gateway.value, switch.name), hint);
+        let hint = Some(match list.is_empty() {
+            true => "no router stands on this switch".to_string(),
+            false => format!("routers on this switch: {}", list.join(", ")),
+        });
+        reader.warning(
+            gateway.at,
+            "W004",
+            format!("no router or guest has the address {} on switch `{}`", gateway.value, switch.name),
+            hint,
+        );
     }
 }
 
