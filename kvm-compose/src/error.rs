@@ -84,6 +84,8 @@ codes! {
     Ovn = "ovn", 61, 503, 1;
     /// Docker does not answer, or refused a call.
     Docker = "docker", 62, 503, 1;
+    /// A host of the cluster does not answer.
+    HostAway = "host_away", 63, 503, 1;
     /// A guest did not become ready within its limit.
     GuestNotReady = "guest_not_ready", 70, 500, 1;
     /// The guest agent does not answer.

@@ -74,7 +74,7 @@ fn a_removed_guest_is_all_that_is_removed() {
     up(&host, &wanted, &UpOptions::default()).expect("it comes up");
     let world = host.world.lock();
     assert!(world.starts.values().all(|starts| *starts == 1));
-    assert!(!world.files.iter().any(|file| file.to_string_lossy().contains("g1")), "{:?}", world.files);
+    assert!(!world.files.iter().any(|file| file.what.to_string_lossy().contains("g1")), "{:?}", world.files);
 }
 
 #[test]
@@ -134,7 +134,8 @@ fn strangers_and_missing_bases_are_refused_before_anything_is_done() {
     host.strangers.lock().push(Stranger { kind: "domain".to_string(), name: "lab.g1".to_string(), hint: "rename it".to_string() });
     assert_eq!(up(&host, &wanted, &UpOptions::default()).expect_err("a stranger").code, Code::Conflict);
     let other = FakeHost::default();
-    other.missing.lock().insert(wanted.guests[0].bases[0].clone(), "does not exist".to_string());
+    let (on, path) = (wanted.guests[0].host.clone(), wanted.guests[0].bases[0].path.clone());
+    other.missing.lock().push(kvm_compose::plan::observed::MissingBase { host: on, path, why: "does not exist".to_string() });
     let problem = up(&other, &wanted, &UpOptions::default()).expect_err("a missing base");
     assert_eq!(problem.code, Code::ImageMissing);
     assert!(problem.message.contains("`g1`"), "{}", problem.message);
@@ -163,4 +164,28 @@ proptest! {
         down(&host).expect("it goes down");
         prop_assert_eq!(host.world.lock().shape(), World::default());
     }
+}
+
+#[test]
+fn a_guest_that_moves_leaves_nothing_behind_and_its_base_travels_once() {
+    let text = |host: &str| {
+        format!(
+            "machines:\n  - {{name: a, micro: {{}}, network: [{{switch: lan}}], placement: {{host: {host}}}}}\n  \
+             - {{name: b, micro: {{}}, network: [{{switch: lan}}], placement: {{host: h1}}}}\n\
+             network: {{ovn: {{switches: {{lan: {{subnet: 10.9.0.0/24}}}}}}}}\n"
+        )
+    };
+    let host = FakeHost::default();
+    up(&host, &blueprint(&text("master"), &World::default()), &UpOptions::default()).expect("up");
+    let fetches = |host: &FakeHost| host.history.lock().iter().filter(|work| matches!(work, Work::FetchBase { .. })).count();
+    assert_eq!(fetches(&host), 2, "kernel and initramfs");
+    let moved = blueprint(&text("h1"), &host.world.lock().clone());
+    let plan: Vec<String> = steps(&host, &moved).iter().map(|step| format!("{} on {}", step.id, step.host)).collect();
+    assert!(plan.contains(&"remove/a on master".to_string()) && plan.contains(&"start/a on h1".to_string()), "{plan:?}");
+    up(&host, &moved, &UpOptions::default()).expect("moved");
+    assert_eq!(fetches(&host), 2, "they are there");
+    let world = host.world.lock().clone();
+    assert!(world.domains.values().all(|domain| domain.host.as_str() == "h1") && world.files.iter().all(|file| file.host.as_str() == "h1"));
+    down(&host).expect("down");
+    assert_eq!(host.world.into_inner().shape(), World::default());
 }

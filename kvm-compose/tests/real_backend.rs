@@ -13,7 +13,7 @@ use kvm_compose::{
     orchestrate::host::Cancel,
     plan::{
         blueprint::{Column, ReadyCondition, RowKey, Table},
-        observed::Observed,
+        observed::{Observed, OnHost},
         step::{NetworkChange, RowDelete, RowUpdate, Work},
     },
 };
@@ -108,13 +108,13 @@ fn a_killed_guest_is_seen_and_brought_back() {
     let problem = lab.apply(&await_ready(&blueprint, 60)).expect_err("it does not run");
     assert_eq!(problem.code, Code::GuestNotReady);
     assert!(begun.elapsed() < Duration::from_secs(5), "a guest that ended is not waited for");
-    for port in observed.bridge_ports {
+    for OnHost { what: port, .. } in observed.bridge_ports {
         lab.apply(&Work::RemoveBridgePort { port: port.clone() }).expect("unplugged");
         lab.apply(&Work::RemoveBridgePort { port }).expect("gone already");
     }
     lab.up(&blueprint).expect("up again");
     assert_eq!(lab.exec("box", &["true"]).status, 0);
-    let port = lab.observe(Some(&blueprint)).bridge_ports.remove(0);
+    let port = lab.observe(Some(&blueprint)).bridge_ports.remove(0).what;
     assert_eq!(lab.apply(&Work::RemoveBridgePort { port }).expect_err("in use").code, Code::Conflict);
 }
 

@@ -20,6 +20,10 @@ pub fn what(work: &Work) -> String {
             }
             format!("network rows in one transaction: {}", parts.join(", "))
         }
+        Work::FetchBase { base } => {
+            let bytes = base.sum.as_ref().map_or(0, |sum| sum.bytes);
+            format!("get a base file from the master, {} MiB", bytes.div_ceil(1 << 20))
+        }
         Work::CreateVolume { volume } if volume.deep_copy => format!("copy the disk {}", volume.base.display()),
         Work::CreateVolume { volume } => format!("make a disk on top of {}", volume.base.display()),
         Work::WriteSeed { .. } => "write the seed".to_string(),

@@ -121,7 +121,8 @@ impl Lab {
     pub fn blueprint(&self, yaml: &str) -> Blueprint {
         let project = self.data.path().join("project");
         std::fs::create_dir_all(&project).expect("a project");
-        self.host.prepare(&self.deployment, "kvm-compose.yaml", yaml, &project).expect("a good file").blueprint
+        let hosts = || self.host.alone(&self.deployment);
+        self.host.prepare(&self.deployment, "kvm-compose.yaml", yaml, &project, &Cancel::new(), hosts).expect("a good file").blueprint
     }
 
     /// Puts a file into the project.
@@ -144,7 +145,8 @@ impl Lab {
     pub fn down(&self) -> Result<(), Problem> {
         let cancel = Cancel::new();
         let operation = Operation { uuid: Uuid::new_v4(), cancel: &cancel, sink: &self.said };
-        orchestrate::down(&self.host, self.config.installation, &self.deployment, &operation)
+        let nothing = kvm_compose::plan::nothing(self.config.installation, &self.deployment, &self.config.host);
+        orchestrate::down(&self.host, &nothing, &operation)
     }
 
     pub fn observe(&self, wanted: Option<&Blueprint>) -> Observed {
@@ -163,7 +165,8 @@ impl Lab {
 
     pub fn apply_until(&self, work: &Work, cancel: &Cancel) -> Result<(), Problem> {
         let say = |line: &str| drop(self.said.emit(EventKind::Line { guest: None, text: line.to_string() }));
-        self.host.apply(work, &Context { deployment: &self.deployment, operation: Uuid::new_v4(), cancel, say: &say })
+        self.host
+            .apply(work, &Context { host: &self.config.host, deployment: &self.deployment, operation: Uuid::new_v4(), cancel, say: &say })
     }
 
     pub fn exec(&self, guest: &str, argv: &[&str]) -> ExecResult {

@@ -74,6 +74,19 @@ impl Libvirt {
         Ok(mark::qemu_ids(&xml))
     }
 
+    /// Virtual CPUs of all domains that have a process, whosever they are.
+    pub fn busy_cpus(&self) -> Result<u32, Problem> {
+        let count = |connect: &Connect| {
+            let mut cpus = 0u32;
+            for handle in connect.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE)? {
+                // One that has gone meanwhile takes none.
+                cpus = cpus.saturating_add(present(handle.get_info().map_err(Into::into))?.map_or(0, |info| info.nr_virt_cpu));
+            }
+            Ok(cpus)
+        };
+        self.looks.repeatable(count).map_err(|fault| problem("cannot count libvirt's virtual CPUs", fault))
+    }
+
     /// Name and mark of every domain that carries one.
     pub fn marked(&self) -> Result<Vec<(String, Mark)>, Problem> {
         Ok(self.domains(&|_| true)?.ours.into_iter().map(|domain| (domain.name, domain.mark)).collect())
