@@ -12,6 +12,7 @@ pub mod api;
 pub mod app;
 pub mod args;
 pub mod auth;
+pub mod cluster;
 pub mod config;
 pub mod data;
 pub mod error;

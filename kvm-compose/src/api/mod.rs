@@ -3,6 +3,7 @@
 //! Pure. Core types are free to change; these change only with the API.
 
 pub mod action;
+pub mod cluster;
 pub mod deployment;
 pub mod event;
 pub mod image;

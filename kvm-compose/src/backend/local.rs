@@ -5,6 +5,8 @@
 mod apply;
 mod observe;
 
+pub use observe::port_names;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -96,6 +98,15 @@ pub struct LocalHost {
     micro: Mutex<Option<MicroImage>>,
 }
 
+/// What a testbed file is prepared for.
+#[derive(Clone, Copy)]
+pub enum Purpose<'a> {
+    /// To compare with what is there, for people: large files are not read.
+    Looking,
+    /// To carry it out or to plan it; may be told to stop.
+    Doing(&'a Cancel),
+}
+
 /// Where a member of a cluster gets base files.
 pub trait BaseSource: Send + Sync {
     /// Brings the content to `to`, whole and verified, or not at all. Present already is success.
@@ -161,6 +172,16 @@ impl LocalHost {
         LocalHost { source: Some(source), ..LocalHost::new(config) }
     }
 
+    /// This host's name in OVN, when Open vSwitch has one.
+    pub fn chassis(&self) -> Result<Option<String>, Problem> {
+        Ok(self.switch.check(&self.config.bridge)?.0)
+    }
+
+    /// Memory free for guests, in MiB.
+    pub fn free_memory_mb(&self) -> Result<u64, Problem> {
+        free_memory_mb()
+    }
+
     /// How this host is set up.
     pub fn config(&self) -> &LocalConfig {
         &self.config
@@ -178,7 +199,7 @@ impl LocalHost {
     }
 
     /// The micro image that tests KVM here: made on this host, or the master's.
-    fn find_micro(&self) -> Result<Option<MicroImage>, Problem> {
+    pub fn find_micro(&self) -> Result<Option<MicroImage>, Problem> {
         Ok(images::find_micro(&self.config.images_dir)?.or_else(|| self.micro.lock().clone()))
     }
 
@@ -256,7 +277,7 @@ impl LocalHost {
         file: &str,
         text: &str,
         project: &Path,
-        cancel: &Cancel,
+        purpose: Purpose<'_>,
         hosts: impl FnOnce() -> Result<Hosts, Problem>,
     ) -> Result<Prepared, Problem> {
         let leases = self.leases(deployment)?;
@@ -268,8 +289,11 @@ impl LocalHost {
         let hosts = hosts()?;
         let places = plan::place(&loaded.topology.guests, &hosts)?;
         let travelling = plan::travelling(&loaded.topology, &hosts, &places, &files);
-        let sums: Result<plan::Sums, Problem> =
-            travelling.into_iter().map(|path| self.sums.of(&path, cancel).map(|sum| (path, sum))).collect();
+        let sum = |path: &Path| match purpose {
+            Purpose::Doing(cancel) => self.sums.of(path, cancel),
+            Purpose::Looking => Ok(Sum { sha256: String::new(), bytes: 0 }),
+        };
+        let sums: Result<plan::Sums, Problem> = travelling.into_iter().map(|path| sum(&path).map(|sum| (path, sum))).collect();
         let blueprint = plan::lower(&loaded.topology, &hosts, &places, &files, &sums?)?;
         let used = hosts.all().filter(|site| blueprint.guests.iter().any(|guest| guest.host == site.host));
         let warnings = used.filter_map(|site| match &site.accelerator {

@@ -12,7 +12,7 @@ use std::{
 
 use kvm_compose::{
     api::UpOptions,
-    backend::local::{AcceleratorChoice, ExecCall, ExecResult, LocalConfig, LocalHost},
+    backend::local::{AcceleratorChoice, ExecCall, ExecResult, LocalConfig, LocalHost, Purpose},
     error::Problem,
     names::{DeploymentName, GuestName, HostName, InstallationId},
     orchestrate::{
@@ -122,7 +122,10 @@ impl Lab {
         let project = self.data.path().join("project");
         std::fs::create_dir_all(&project).expect("a project");
         let hosts = || self.host.alone(&self.deployment);
-        self.host.prepare(&self.deployment, "kvm-compose.yaml", yaml, &project, &Cancel::new(), hosts).expect("a good file").blueprint
+        self.host
+            .prepare(&self.deployment, "kvm-compose.yaml", yaml, &project, Purpose::Doing(&Cancel::new()), hosts)
+            .expect("a good file")
+            .blueprint
     }
 
     /// Puts a file into the project.

@@ -11,6 +11,7 @@
 //! Must not know HTTP, websockets or libvirt: it is asked by handlers and asks the [`driver::Driver`].
 
 pub mod driver;
+pub mod fleet;
 pub mod index;
 pub mod journal;
 pub mod local;

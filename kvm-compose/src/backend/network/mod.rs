@@ -9,6 +9,7 @@ pub mod ovs;
 pub mod ovsdb;
 pub mod seen;
 pub mod settle;
+pub mod southbound;
 pub mod value;
 
 pub use ovn::Northbound;
