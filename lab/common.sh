@@ -28,6 +28,7 @@ mac_address() { # mgmt or data, HOST
     printf '02:%s:00:00:00:%02x\n' "$byte" "$(host_number "$2")"
 }
 
+# Without the underlay, in the order of their numbers.
 known_hosts() { if [[ -f $STATE/hosts ]]; then cat -- "$STATE/hosts"; fi; }
 is_known() { known_hosts | grep -Fx -- "$1" >/dev/null; }
 

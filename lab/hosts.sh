@@ -113,7 +113,7 @@ up() {
     for host in $(host_names "$count"); do
         is_known "$host" || [[ ! -e $LAB_DIR/$host ]] || die "$LAB_DIR/$host is there and not the lab's: choose another LAB_DIR"
     done
-    { known_hosts; host_names "$count"; } | awk '!seen[$0]++' >"$STATE/hosts.new"
+    { known_hosts; host_names "$count"; } | awk '!seen[$0]++' | sort -s -k 1.2,1n >"$STATE/hosts.new"
     mv -f -- "$STATE/hosts.new" "$STATE/hosts"
     if is_off "$UNDERLAY"; then boot "$UNDERLAY" || exit 1; fi
     for host in $(host_names "$count"); do

@@ -22,10 +22,19 @@ write_pid() {
     mv -f -- "$STATE/$NAME.pid.new" "$STATE/$NAME.pid"
 }
 
+# What is only covered still stands in /proc/mounts, and libvirt would believe it.
+off() { # FOLDER: no mount of the machine's at it or below
+    awk -v at="$1" '$2 == at || index($2, at "/") == 1 { print $2 }' /proc/self/mounts | tac >"$STATE/$NAME.mounts"
+    local at
+    while read -r at; do umount --lazy "$at"; done <"$STATE/$NAME.mounts"
+    rm -f -- "$STATE/$NAME.mounts"
+}
+
 # Without the machine's /dev there is no /dev/kvm: every host translates, wherever the lab runs.
 own_dev() {
     local new=$DISK/dev node
     mkdir -p "$new"
+    off /dev
     mount -t tmpfs -o mode=0755 dev "$new"
     mkdir "$new"/{pts,shm,net}
     for node in 'null c 1 3' 'zero c 1 5' 'full c 1 7' 'random c 1 8' 'urandom c 1 9' 'tty c 5 0' 'net/tun c 10 200'; do
@@ -37,19 +46,23 @@ own_dev() {
     ln -s pts/ptmx "$new/ptmx"
     ln -s /proc/self/fd "$new/fd"
     ln -s fd/0 "$new/stdin"; ln -s fd/1 "$new/stdout"; ln -s fd/2 "$new/stderr"
-    mount --rbind "$new" /dev
+    mount --move "$new" /dev
+    rmdir "$new"
 }
 
 # No control groups: libvirt does without, and those of all hosts and of the machine would bear the same names.
 own_sys() {
-    mount -t proc proc /proc
+    off /sys
     mount -t sysfs sysfs /sys
+    off /proc
+    mount -t proc proc /proc
     if [[ -d /sys/fs/cgroup ]]; then mount -t tmpfs -o ro cgroup /sys/fs/cgroup; fi
 }
 
 own_folders() {
     local folder
     rm -rf -- "$DISK/run"
+    off /run
     for folder in "${PRIVATE[@]}"; do
         mkdir -p -- "$DISK$folder" "$folder"
         mount --bind -- "$DISK$folder" "$folder"

@@ -41,7 +41,7 @@ start() {
         ovsdb-server) start_ovsdb ;;
         ovs-vswitchd) start_vswitchd ;;
         ovn-central) "$OVN_CTL" start_northd ;;
-        ovn-controller) ovn-controller unix:/run/openvswitch/db.sock "${QUIET[@]}" ;;
+        ovn-controller) ovn-controller unix:/run/openvswitch/db.sock "${QUIET[@]}" --log-file=/var/log/ovn/ovn-controller.log ;;
         virtlogd) virtlogd --daemon ;;
         libvirtd) start_libvirtd ;;
     esac >>"/var/log/lab-$1.log" 2>&1 </dev/null
