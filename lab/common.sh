@@ -30,6 +30,11 @@ mac_address() { # mgmt or data, HOST
 
 # Without the underlay, in the order of their numbers.
 known_hosts() { if [[ -f $STATE/hosts ]]; then cat -- "$STATE/hosts"; fi; }
+hosts_file() { # every host by its name
+    local host
+    printf '127.0.0.1 localhost\n'
+    while read -r host; do printf '%s %s\n' "$(mgmt_address "$host")" "$host"; done < <(known_hosts)
+}
 is_known() { known_hosts | grep -Fx -- "$1" >/dev/null; }
 
 # wait_until SECONDS CONDITION COMMAND...: polls; a failure names the condition and the limit.

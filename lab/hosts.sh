@@ -121,6 +121,9 @@ up() {
         pids+=($!)
     done
     for pid in "${pids[@]}"; do wait "$pid" || failed=yes; done
+    for host in $(known_hosts); do # in place: a running host has this very file mounted
+        if [[ -e $LAB_DIR/$host/etc/hosts ]]; then hosts_file >"$LAB_DIR/$host/etc/hosts"; fi
+    done
     [[ $failed = no ]] || die "not every host is up; \`down\` removes what is"
 }
 

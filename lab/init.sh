@@ -80,13 +80,9 @@ put_file() { # PATH, the text on standard input: over the machine's file of that
 
 # A machine id for the host's life, a boot id for this boot.
 own_identity() {
-    local other
     hostname "$NAME"
     echo "$NAME" | put_file /etc/hostname
-    {
-        printf '127.0.0.1 localhost\n'
-        while read -r other; do printf '%s %s\n' "$(mgmt_address "$other")" "$other"; done < <(known_hosts)
-    } | put_file /etc/hosts
+    hosts_file | put_file /etc/hosts
     if [[ ! -s $DISK/etc/id ]]; then tr -d - </proc/sys/kernel/random/uuid >"$DISK/etc/id"; fi
     put_file /etc/machine-id <"$DISK/etc/id"
     put_file /proc/sys/kernel/random/boot_id </proc/sys/kernel/random/uuid
