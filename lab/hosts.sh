@@ -77,7 +77,7 @@ start_host() { # HOST: what runs already is left alone
 
 # What started a host, by its arguments: a pid file may be missing where `up` was killed.
 starter_pids() {
-    pgrep -f -- "^unshare .*/init\.sh ${LAB_DIR//./\\.} ${1:-[a-z0-9]+}\$" || true
+    pgrep -f -- "^(setsid|env|unshare) .*/init\.sh ${LAB_DIR//./\\.} ${1:-[a-z0-9]+}\$" || true
 }
 DOOMED=()
 kill_host() { # HOST, or none for everything; the kernel kills all of a PID namespace with its first process
