@@ -6,7 +6,7 @@
 VIRT_PACKAGES=(qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients libvirt-dev)
 BASE_PACKAGES=(openvswitch-switch ovn-central ovn-host docker.io busybox-static dropbear-bin qemu-guest-agent
     ethtool iproute2 tini kmod jq pkg-config gcc libc6-dev curl ca-certificates)
-TEST_PACKAGES=(shellcheck genisoimage)
+TEST_PACKAGES=(shellcheck genisoimage openssl)
 BACKPORTS_SOURCE=/etc/apt/sources.list.d/testbedos-backports.sources
 APT_OPTIONS=(-y --no-install-recommends --no-remove -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3
     -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold)
