@@ -8,14 +8,18 @@ use axum::{
     routing::MethodRouter,
 };
 use kvm_compose::{
-    api::{self as wire, action::LogRecord},
+    api::{
+        self as wire,
+        action::LogRecord,
+        cluster::{JoinToken, Members},
+    },
     error::{Code, Problem},
     names::{DeploymentName, printable},
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    api::{actions, config, deployments, images, logs, server},
+    api::{actions, cluster, config, deployments, images, logs, server},
     app::App,
     auth,
     config::host::{ClusterConfig, HostConfig},
@@ -41,6 +45,11 @@ pub fn endpoints() -> Vec<Endpoint> {
             .takes::<HostConfig>()
             .answers::<HostConfig>(200),
         get("/api/config/cluster", "config/kvm-compose-config.json", config::cluster).answers::<ClusterConfig>(200),
+        get("/api/cluster/members", "The hosts of the cluster, and which of them answer", cluster::members).answers::<Members>(200),
+        post("/api/cluster/token", "A token with which one host may join", cluster::token).answers::<JoinToken>(201),
+        delete("/api/cluster/members/{host}", "Lets a member go", cluster::remove)
+            .query("force", "also while guests stand there: they are given up and go on running")
+            .answers_nothing(204),
         get("/api/deployments", "All deployments", deployments::list).answers::<Vec<wire::DeploymentSummary>>(200),
         post(
             "/api/deployments",

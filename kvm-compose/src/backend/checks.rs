@@ -44,6 +44,11 @@ pub fn ovn(northbound: &Northbound) -> CheckResult {
     required("ovn", northbound.check(), START)
 }
 
+/// Open vSwitch answers.
+pub fn open_vswitch(switch: &Switch, bridge: &str) -> CheckResult {
+    required("ovs", switch.check(bridge).map(|_| "Open vSwitch answers".to_string()), START)
+}
+
 /// Open vSwitch answers, is registered as a chassis and has the integration bridge.
 pub fn ovs(switch: &Switch, bridge: &str) -> CheckResult {
     match switch.check(bridge) {

@@ -177,6 +177,11 @@ impl LocalHost {
         Ok(self.switch.check(&self.config.bridge)?.0)
     }
 
+    /// From now on these chassis of OVN are not waited for: their hosts are away.
+    pub fn set_away(&self, chassis: std::collections::BTreeSet<String>) {
+        self.northbound.set_away(chassis);
+    }
+
     /// Memory free for guests, in MiB.
     pub fn free_memory_mb(&self) -> Result<u64, Problem> {
         free_memory_mb()
@@ -321,6 +326,19 @@ impl LocalHost {
         ]
     }
 
+    /// The parts that a member of a cluster must have of its own.
+    pub fn member_checks(&self) -> Vec<CheckResult> {
+        vec![checks::libvirt(&self.libvirt), checks::open_vswitch(&self.switch, &self.config.bridge), checks::disk(&self.config.data_dir)]
+    }
+
+    /// Brings a base file from the master, and says where it lies.
+    pub fn fetch_base(&self, sum: &Sum, cancel: &Cancel, say: &dyn Fn(&str)) -> Result<PathBuf, Problem> {
+        let source = self.source.as_ref().ok_or_else(|| Problem::internal("this host has no master to get base files from"))?;
+        let path = self.bases().join(&sum.sha256);
+        source.fetch(sum, &path, cancel, say)?;
+        Ok(path)
+    }
+
     /// Runs a command in a guest through its agent.
     pub fn exec(&self, deployment: &DeploymentName, call: &ExecCall<'_>, cancel: &Cancel) -> Result<ExecResult, Problem> {
         let domain = self.config.installation.domain_uuid(deployment, call.guest);
@@ -349,11 +367,17 @@ impl LocalHost {
     /// Names of everything that carries this installation's mark, with the deployment it belongs to: for
     /// `doctor --orphans`.
     pub fn marked(&self) -> Result<Vec<(String, DeploymentName)>, Problem> {
+        let mut marked = self.marked_here()?;
+        marked.extend(self.northbound.marked(&self.config.installation.to_string())?);
+        Ok(marked)
+    }
+
+    /// The same, without the logical network, which is not a host's.
+    pub fn marked_here(&self) -> Result<Vec<(String, DeploymentName)>, Problem> {
         let installation = self.config.installation.to_string();
         let domains = self.libvirt.marked()?.into_iter().filter(|(_, mark)| mark.installation == installation);
         let mut marked: Vec<(String, DeploymentName)> =
             domains.filter_map(|(name, mark)| Some((format!("domain {name}"), DeploymentName::new(&mark.deployment).ok()?))).collect();
-        marked.extend(self.northbound.marked(&installation)?);
         let folders = folder::deployments_with_files(&self.deployments())?;
         marked.extend(folders.into_iter().map(|(path, name)| (format!("folder {}", path.display()), name)));
         Ok(marked)

@@ -3,6 +3,7 @@
 //! Must not know libvirt, OVN or files of records.
 
 pub mod actions;
+pub mod cluster;
 pub mod config;
 pub mod deployments;
 pub mod extract;

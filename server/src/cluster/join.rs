@@ -61,6 +61,7 @@ impl Cluster {
             certificate,
             authority: self.authority.certificate.clone(),
             master: self.setup.host.hostname.clone(),
+            installation: self.setup.installation,
             southbound_port: SOUTHBOUND_PORT,
         })
     }

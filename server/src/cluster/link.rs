@@ -32,7 +32,7 @@ pub async fn serve(cluster: Arc<Cluster>, socket: WebSocket, certificate: String
             let micro = offer(&cluster).await;
             let (out, mut queue) = mpsc::unbounded_channel();
             // The welcome is the first in the queue, so it goes before any call.
-            let welcome = FromMaster::Welcome { installation: cluster.setup.installation, micro };
+            let welcome = FromMaster::Welcome { micro };
             let number = cluster.linked(&name, Link { number: 0, out }, welcome, address);
             let writing = async {
                 let mut beat = tokio::time::interval(BEAT);
@@ -75,7 +75,7 @@ pub async fn serve(cluster: Arc<Cluster>, socket: WebSocket, certificate: String
         Err(problem) => problem,
     };
     tracing::warn!(certificate, problem = %refused, "a member is refused");
-    let leave = FromMaster::Leave { reason: refused.message.clone() };
+    let leave = FromMaster::Leave { code: refused.code, reason: refused.message.clone() };
     if let Ok(text) = serde_json::to_string(&leave) {
         let frame = CloseFrame { code: 1008, reason: refused.code.name().into() };
         // It is refused either way.

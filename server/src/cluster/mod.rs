@@ -248,7 +248,7 @@ impl Cluster {
         {
             let reason = "it was removed with `testbed cluster remove`".to_string();
             // One that is not there to hear it finds out at its next knock.
-            let _unheard = link.out.send(FromMaster::Leave { reason });
+            let _unheard = link.out.send(FromMaster::Leave { code: Code::Unauthorized, reason });
         }
         self.changed.notify_all();
         self.fold()?;
@@ -285,6 +285,13 @@ impl Cluster {
         }
     }
 
+    /// Nobody waits for the chassis of a member that does not answer.
+    fn tell_network(&self) {
+        let state = self.state.lock();
+        let away = state.members.values().filter(|live| live.membership.state != MemberState::Ready);
+        self.local.set_away(away.map(|live| live.record.chassis.clone()).collect());
+    }
+
     /// Brings kvm-compose-config.json up to date.
     fn fold(&self) -> Result<(), Problem> {
         let me = &self.setup.host;
@@ -295,6 +302,7 @@ impl Cluster {
             cpus: me.cpus,
             memory_mb: me.memory_mb,
         };
+        self.tell_network();
         // Held while the file is written, so that an older state never overwrites a newer one.
         let mut state = self.state.lock();
         let counted = state.members.values().filter(|live| member::is_counted(live.membership.state));

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kvm_compose::{
-    error::Problem,
+    error::{Code, Problem},
     names::{DeploymentName, GuestName, HostName, InstallationId},
     plan::{
         blueprint::{Blueprint, Sum},
@@ -54,6 +54,8 @@ pub struct Joined {
     pub authority: String,
     /// The master's host.
     pub master: HostName,
+    /// Whose marks the member's things carry.
+    pub installation: InstallationId,
     /// Port of OVN's southbound database on the master, over TLS.
     pub southbound_port: u16,
 }
@@ -98,8 +100,6 @@ pub enum FromMember {
 pub enum FromMaster {
     /// The first message.
     Welcome {
-        /// Whose marks the member's things carry.
-        installation: InstallationId,
         /// The micro image, which tests KVM on the member.
         micro: Option<MicroOffer>,
     },
@@ -119,6 +119,8 @@ pub enum FromMaster {
     },
     /// The connection ends for good.
     Leave {
+        /// `unauthorized` when it is for good.
+        code: Code,
         /// Why.
         reason: String,
     },
@@ -229,5 +231,5 @@ pub fn check_version(version: &str, protocol: u32, whose: &str) -> Result<(), Pr
         "{whose} is version {} (protocol {protocol}), this server is {VERSION} (protocol {PROTOCOL})",
         kvm_compose::names::printable(version)
     );
-    Err(Problem::new(kvm_compose::error::Code::Unsupported, message).hint("install the same version on all hosts of a cluster"))
+    Err(Problem::new(Code::Unsupported, message).hint("install the same version on all hosts of a cluster"))
 }

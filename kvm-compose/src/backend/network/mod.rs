@@ -3,6 +3,7 @@
 //! Must not know libvirt, files or what a deployment wants.
 
 pub mod change;
+pub mod chassis;
 mod framing;
 pub mod ovn;
 pub mod ovs;
