@@ -143,6 +143,9 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
     /// List and build base images
     #[command(subcommand)]
     Image(Image),
+    /// Let hosts join the cluster, list them, let them go
+    #[command(subcommand)]
+    Cluster(Cluster),
     /// Check each part that the server needs, and print how to fix what is missing
     Doctor {
         /// List what servers made and no deployment owns
@@ -252,6 +255,24 @@ pub struct Exec {
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub argv: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Cluster {
+    /// Make a join token, and print the one line to run on the new host
+    Token,
+    /// List the hosts, and which of them answer
+    #[command(visible_alias = "ls")]
+    List,
+    /// Let a member go
+    #[command(visible_alias = "rm")]
+    Remove {
+        /// The member
+        host: String,
+        /// Also while guests stand there: they are given up and go on running
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

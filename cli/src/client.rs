@@ -7,10 +7,12 @@ use std::{io, time::Duration};
 use kvm_compose::{
     api::{
         ActionAccepted, ActionRequest, BuildImage, CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, ErrorBody,
-        ImageInfo, LogIndex, Ready, Version, action::LogRecord,
+        ImageInfo, LogIndex, Ready, Version,
+        action::LogRecord,
+        cluster::{JoinToken, Members},
     },
     error::{Code, Problem},
-    names::DeploymentName,
+    names::{DeploymentName, HostName},
 };
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
@@ -132,6 +134,20 @@ impl Client {
             Force::No => self.request(Method::DELETE, &path),
         };
         success(self.exchange(request).await?).await.map(drop)
+    }
+
+    pub async fn members(&self) -> Result<Members, Problem> {
+        self.send(self.request(Method::GET, &path(&["cluster", "members"]))).await
+    }
+
+    pub async fn join_token(&self) -> Result<JoinToken, Problem> {
+        self.send(self.request(Method::POST, &path(&["cluster", "token"]))).await
+    }
+
+    pub async fn remove_member(&self, host: &HostName, force: Force) -> Result<(), Problem> {
+        let path = path(&["cluster", "members", host.as_str()]);
+        let path = if force == Force::Yes { path + "?force=true" } else { path };
+        success(self.exchange(self.request(Method::DELETE, &path)).await?).await.map(drop)
     }
 
     pub async fn reset(&self, name: &DeploymentName) -> Result<DeploymentInfo, Problem> {

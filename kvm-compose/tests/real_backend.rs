@@ -8,6 +8,7 @@ mod real;
 use std::time::{Duration, Instant};
 
 use kvm_compose::{
+    backend::local::Purpose,
     backend::network::ovsdb::Database,
     error::{Code, Problem},
     orchestrate::host::Cancel,
@@ -175,7 +176,10 @@ fn a_change_of_the_network_reads_back_as_written_and_can_be_undone() {
             assert_eq!(seen.columns.get(column), Some(value), "{} {column}", row.key);
         }
     }
-    let leases = lab.host.prepare(&lab.deployment, "f", PAIR, lab.data.path()).map(|prepared| prepared.blueprint);
+    let leases = lab
+        .host
+        .prepare(&lab.deployment, "f", PAIR, lab.data.path(), Purpose::Looking, || lab.host.alone(&lab.deployment))
+        .map(|prepared| prepared.blueprint);
     assert_eq!(leases.as_ref(), Ok(&blueprint), "addresses stay where they are");
 
     let key = RowKey("port/web/0".to_string());

@@ -1,5 +1,6 @@
 //! One module a command. What more than one needs stands here.
 
+mod cluster;
 mod completion;
 mod config;
 mod deployment;
@@ -68,6 +69,7 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
         Command::Events { all } => events::run(session, if all { events::Scope::All } else { events::Scope::Project }).await,
         Command::Exec(args) => exec::run(session, args).await,
         Command::Deployment(command) => deployment::run(session, command).await,
+        Command::Cluster(command) => cluster::run(session, command).await,
         Command::Image(command) => image::run(session, command).await,
         Command::Doctor { orphans: false } => doctor::run(session).await,
         Command::Doctor { orphans: true } => doctor::run_orphans(session).await,
