@@ -268,7 +268,8 @@ pub enum Cluster {
     #[command(visible_alias = "rm")]
     Remove {
         /// The member
-        host: String,
+        #[arg(value_name = "HOST")]
+        member: String,
         /// Also while guests stand there: they are given up and go on running
         #[arg(long)]
         force: bool,

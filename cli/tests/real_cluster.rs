@@ -32,16 +32,9 @@ fn six_guests_over_two_hosts_reach_each_other_and_leave_nothing() {
     }
     // 20 MB by TCP, on one switch and through the router, checked at the other end.
     for (server, client, address) in [("a", "b", "10.7.1.11"), ("c", "a", "10.7.2.13")] {
-        ok(&[
-            "exec",
-            server,
-            "--",
-            "sh",
-            "-c",
-            "dd if=/dev/urandom of=/tmp/big bs=1M count=20 2>/dev/null; (nc -l -p 9000 < /tmp/big >/dev/null 2>&1 &) ; md5sum < /tmp/big > /tmp/sum",
-        ]);
-        let sum = ok(&["exec", server, "--", "cat", "/tmp/sum"]).stdout;
-        let got = ok(&["exec", client, "--", "sh", "-c", &format!("nc -w 60 {address} 9000 </dev/null | md5sum")]).stdout;
+        ok(&["exec", server, "--", "sh", "-c", "dd if=/dev/urandom of=/srv/www/big bs=1M count=20 2>/dev/null"]);
+        let sum = ok(&["exec", server, "--", "sh", "-c", "md5sum < /srv/www/big"]).stdout;
+        let got = ok(&["exec", client, "--", "sh", "-c", &format!("wget -q -O - http://{address}/big | md5sum")]).stdout;
         assert_eq!(got, sum, "{client} gets 20 MB from {server}");
     }
 

@@ -17,7 +17,7 @@ pub async fn run(session: &Session, command: Cluster) -> Outcome {
     match command {
         Cluster::Token => token(session).await,
         Cluster::List => list(session).await,
-        Cluster::Remove { host, force } => remove(session, &host, if force { Force::Yes } else { Force::No }).await,
+        Cluster::Remove { member, force } => remove(session, &member, if force { Force::Yes } else { Force::No }).await,
     }
 }
 

@@ -130,6 +130,15 @@ impl Cluster {
         link["ifname"].as_str().expect("a name").to_string()
     }
 
+    /// Waits until a host's server has ended by itself; returns what it wrote.
+    pub fn ended(&mut self, host: &str) -> String {
+        let mut server = self.servers.remove(host).expect("a server");
+        server.wait(SOON).expect("it ends");
+        let said = server.output();
+        std::fs::remove_file(self.log_file(host)).expect("a log");
+        said
+    }
+
     /// `kill -9` of a host's server.
     pub fn kill(&mut self, host: &str) {
         if let Some(mut server) = self.servers.remove(host) {

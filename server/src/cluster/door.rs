@@ -134,6 +134,7 @@ fn router(cluster: Arc<Cluster>) -> Router {
         .route("/api/cluster/link", get(connect))
         .route("/api/cluster/bases/{sha256}", get(base))
         .fallback(async || Failure(Problem::new(Code::NotFound, "only members of the cluster are served here")).into_response())
+        .layer(axum::middleware::from_fn(crate::http::trace::shaped))
         .with_state(cluster)
 }
 
