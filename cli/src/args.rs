@@ -85,7 +85,7 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
     Up(Up),
     /// Remove all guests and networks of the deployment; run it again if it could not remove all
     Down(Down),
-    /// Say what `up` would do, and why; sends the file to the server, touches no guest and no network
+    /// Say what `up` would do, and why; the server is asked about this file and keeps nothing of it
     #[command(after_help = "Examples:
   testbed plan                    compared with what is there now
   testbed plan --offline          as if nothing were there yet, without a server")]

@@ -138,9 +138,10 @@ impl Client {
         self.send(self.request(Method::POST, &path(&["deployments", name.as_str(), "reset"]))).await
     }
 
-    /// Hands the testbed file over, byte for byte.
-    pub async fn put_yaml(&self, name: &DeploymentName, yaml: String) -> Result<(), Problem> {
-        let request = self.request(Method::PUT, &path(&["deployments", name.as_str(), "yaml"]));
+    /// Hands the testbed file over, byte for byte, with the name that messages call it by.
+    pub async fn put_yaml(&self, name: &DeploymentName, file: &str, yaml: String) -> Result<(), Problem> {
+        let query = format!("?file={}", encoded(file));
+        let request = self.request(Method::PUT, &(path(&["deployments", name.as_str(), "yaml"]) + &query));
         success(self.exchange(request.header(CONTENT_TYPE, "application/yaml").body(yaml)).await?).await.map(drop)
     }
 
@@ -232,19 +233,21 @@ pub enum Force {
     No,
 }
 
-/// A path below `/api`, each segment percent-encoded (RFC 3986: all but the unreserved characters).
+/// A path below `/api`, each segment percent-encoded.
 pub fn path(segments: &[&str]) -> String {
-    let mut path = String::from("/api");
-    for segment in segments {
-        path.push('/');
-        for byte in segment.bytes() {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => path.push(char::from(byte)),
-                _ => path.push_str(&format!("%{byte:02X}")),
-            }
+    segments.iter().fold(String::from("/api"), |path, segment| path + "/" + &encoded(segment))
+}
+
+/// Percent-encoded (RFC 3986: all but the unreserved characters).
+fn encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
         }
     }
-    path
+    encoded
 }
 
 async fn success(response: Response) -> Result<Response, Problem> {

@@ -61,6 +61,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .answers_nothing(204),
         get(&below("yaml"), "The testbed file, byte for byte", deployments::yaml).answers_bytes(200, "application/yaml"),
         put(&below("yaml"), "Replaces the testbed file, byte for byte", deployments::put_yaml)
+            .query("file", "what messages call it; `kvm-compose.yaml` when absent")
             .takes_bytes("application/yaml")
             .answers_nothing(204),
         get(&below("state"), "Desired and observed, asked just now", deployments::state).answers::<wire::DeploymentState>(200),

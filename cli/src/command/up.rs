@@ -18,10 +18,10 @@ use crate::{
 pub async fn run(session: &Session, args: Up) -> Outcome {
     let options = options(&args.converge, args.keep_on_failure)?;
     let client = session.client()?;
-    let name = prepare(session, &client).await?;
     if args.dry_run {
-        return plan::ask(session, &client, &name, options).await;
+        return plan::ask(session, &client, options).await;
     }
+    let name = prepare(session, &client).await?;
     let request = ActionRequest::Up(options);
     if args.detach {
         return Ok(detached(session, &client.act(&name, &request).await?));
@@ -49,13 +49,13 @@ pub fn options(converge: &Converge, keep_on_failure: bool) -> Result<UpOptions, 
 
 /// Checks the testbed file and hands it to the server, which then knows the deployment. Without a file, the deployment is
 /// what the server has of it.
-pub async fn prepare(session: &Session, client: &Client) -> Result<DeploymentName, Problem> {
+async fn prepare(session: &Session, client: &Client) -> Result<DeploymentName, Problem> {
     let Some(project) = session.project()? else { return session.deployment() };
     let name = session.name_of(&project)?;
     let (text, loaded) = project.load(&name)?;
     print_warnings(&session.out, &loaded.warnings);
     ensure(session, client, &name, project.location()?).await?;
-    client.put_yaml(&name, text).await?;
+    client.put_yaml(&name, &project.shown(), text).await?;
     Ok(name)
 }
 

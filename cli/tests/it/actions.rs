@@ -30,7 +30,7 @@ fn up_hands_the_file_over_follows_and_shows_the_guests() {
         asked,
         [
             "POST /api/deployments",
-            "PUT /api/deployments/lab/yaml",
+            "PUT /api/deployments/lab/yaml?file=kvm-compose.yaml",
             "POST /api/deployments/lab/action",
             &format!("GET /api/deployments/lab/logs/{uuid}/stream?format=events&from=0"),
             &format!("GET /api/deployments/lab/logs/{uuid}"),
@@ -155,7 +155,13 @@ fn a_plan_is_printed() {
     }
     assert_eq!(fake.run(&["plan", "-o", "json"]).json()["steps"][0]["id"], "start/web");
     let asked: Vec<_> = fake.requests().into_iter().filter(|asked| asked.what.ends_with("/action")).collect();
-    assert!(asked.iter().all(|asked| asked.body.starts_with(r#"{"command":"plan""#)), "{asked:?}");
+    for asked in asked {
+        let body: Value = serde_json::from_str(&asked.body).expect("JSON");
+        let draft = json!({"text": FILE, "file": "kvm-compose.yaml", "project_location": fake.project()});
+        assert_eq!((&body["command"], &body["draft"]), (&json!("plan"), &draft));
+    }
+    let kept = fake.requests().into_iter().filter(|asked| asked.what.starts_with("PUT") || asked.what == "POST /api/deployments");
+    assert_eq!(kept.count(), 0, "a plan stores nothing");
 }
 
 #[test]

@@ -8,7 +8,7 @@ pub mod event;
 pub mod image;
 pub mod server;
 
-pub use action::{ActionAccepted, ActionRequest, ActionState, Command, ExecRequest, LogEntry, LogIndex, UpOptions};
+pub use action::{ActionAccepted, ActionRequest, ActionState, Command, Draft, ExecRequest, LogEntry, LogIndex, PlanOptions, UpOptions};
 pub use deployment::{
     CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, GuestState, NicState, OperationSummary, Phase, PlanDocument,
     RunState,

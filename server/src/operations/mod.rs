@@ -116,7 +116,11 @@ impl Operations {
     pub fn start(self: &Arc<Self>, name: &DeploymentName, request: ActionRequest) -> Result<Uuid, Problem> {
         perform::check(&request)?;
         let uuid = Uuid::now_v7();
-        let slot = self.table.claim(name, request.command(), uuid, || self.record(name).map(|_| ()))?;
+        let slot = self.table.claim(name, request.command(), uuid, || match self.record(name) {
+            // A draft is all that its plan needs.
+            Err(problem) if problem.code == Code::NotFound && perform::brings_a_draft(&request) => crate::store::check_new_name(name),
+            other => other.map(|_| ()),
+        })?;
         self.launch(slot, perform::Job::Action(request))
     }
 
@@ -172,8 +176,7 @@ impl Operations {
             running.cancel.cancel();
             return Ok(());
         }
-        self.record(name)?;
-        let entry = self.entry(name, uuid)?;
+        let entry = self.entry_or_no_deployment(name, uuid)?;
         Err(Problem::new(Code::Conflict, format!("the action {uuid} has ended already: {}", entry.state)))
     }
 
@@ -321,6 +324,7 @@ mod tests {
             last_action: None,
             last_change: None,
             forgiven: None,
+            file: None,
         };
         assert_eq!(run_state(&record, Phase::Down, None), (RunState::Down, None));
         assert_eq!(run_state(&record, Phase::Unknown, None), (RunState::Down, None));

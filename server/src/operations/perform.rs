@@ -16,6 +16,7 @@ use kvm_compose::{
 use super::{
     Operations,
     journal::{End, millis},
+    projects,
     table::Running,
 };
 use crate::store::{self, records};
@@ -51,7 +52,11 @@ impl Outcome {
 
 /// Refuses requests that cannot be carried out, before anything is claimed.
 pub fn check(request: &ActionRequest) -> Result<(), Problem> {
-    let ActionRequest::Exec(exec) = request else { return Ok(()) };
+    let exec = match request {
+        ActionRequest::Exec(exec) => exec,
+        ActionRequest::Plan(options) => return options.draft.as_ref().map_or(Ok(()), projects::check_draft),
+        ActionRequest::Up(_) | ActionRequest::Down {} => return Ok(()),
+    };
     let refused = |message: &str| Err(Problem::new(Code::BadRequest, message));
     if exec.argv.first().is_none_or(String::is_empty) {
         return refused("`argv` must hold at least the program's name");
@@ -63,6 +68,11 @@ pub fn check(request: &ActionRequest) -> Result<(), Problem> {
         return refused("`timeout_s` must be between 1 and 604800");
     }
     stdin(exec).map(|_| ())
+}
+
+/// True for a plan that needs no deployment.
+pub fn brings_a_draft(request: &ActionRequest) -> bool {
+    matches!(request, ActionRequest::Plan(options) if options.draft.is_some())
 }
 
 fn bad_variable(key: &str, value: &str) -> bool {
@@ -102,7 +112,11 @@ impl Operations {
                 Ok(Outcome::succeeded())
             }
             Job::Action(ActionRequest::Plan(options)) => {
-                let document = driver.plan(&self.project(name)?, options, &operation)?;
+                let project = match &options.draft {
+                    Some(draft) => self.draft_project(name, draft)?,
+                    None => self.project(name)?,
+                };
+                let document = driver.plan(&project, &options.up(), &operation)?;
                 sink.emit(EventKind::Planned { steps: document.steps.clone() })?;
                 let result = serde_json::to_value(document).map_err(|error| Problem::internal("a plan is not JSON").cause(error))?;
                 Ok(Outcome { result: Some(result), ..Outcome::succeeded() })

@@ -28,6 +28,9 @@ pub struct DeploymentRecord {
     /// The `up` or `down` whose failure a reset made good.
     #[serde(default)]
     pub forgiven: Option<Uuid>,
+    /// What messages call the testbed file; none means `kvm-compose.yaml`.
+    #[serde(default)]
+    pub file: Option<String>,
 }
 
 impl DeploymentRecord {

@@ -46,6 +46,54 @@ fn the_outcome_of_every_command_is_on_record() {
 }
 
 #[test]
+fn a_draft_is_planned_and_not_kept() {
+    let lab = Lab::start();
+    lab.deployment("lab", "steps 2");
+    lab.finish("lab", UP);
+    let draft = |rest: &str| format!(r#"{{"command":"plan","draft":{{"text":"steps 3"{rest}}}}}"#);
+    let (_, entry) = lab.finish("lab", &draft(r#","file":"../other.yaml","project_location":"/p""#));
+    assert_eq!(entry["result"]["network"][0], "../other.yaml in /p: steps 3", "{entry}");
+    assert_eq!(lab.get("/api/deployments/lab/yaml").expect(200).text(), "steps 2");
+    assert_eq!(lab.get("/api/deployments/lab/state").expect(200).json()["phase"], "up", "a plan makes nothing partial");
+
+    // A deployment that does not exist: its plan can be followed and read, and leaves none behind.
+    let (lines, entry) = lab.finish("new", &draft(""));
+    assert!(lines.last().expect("lines").contains(" succeeded in"), "{lines:?}");
+    assert!(entry["result"]["network"][0].as_str().expect("text").starts_with("kvm-compose.yaml in "), "{entry}");
+    for path in ["/api/deployments/new", "/api/deployments/new/logs", "/api/deployments/new/yaml"] {
+        assert_eq!(lab.get(path).expect(404).code(), "not_found");
+    }
+    let left = std::fs::read_dir(lab.settings.data.deployments()).expect("a folder").filter_map(Result::ok);
+    let left: Vec<_> = left.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(|name| name.starts_with("new")).collect();
+    assert_eq!(left, Vec::<String>::new());
+    assert_eq!(lab.client().post("/api/deployments/new/action", PLAN).expect(404).code(), "not_found");
+    assert_eq!(lab.client().post("/api/deployments/new-logs/action", &draft("")).expect(400).code(), "invalid_name");
+    for bad in [r#","project_location":"../p""#, r#","file":"a\nb""#, r#","more":1"#] {
+        assert_eq!(lab.client().post("/api/deployments/new/action", &draft(bad)).expect(400).code(), "bad_request", "{bad}");
+    }
+    // Many of them do not pile up.
+    let first = lab.act("new", &draft(""));
+    lab.client().follow(&format!("/api/deployments/new/logs/{first}/stream")).until_end();
+    for _ in 0..51 {
+        lab.finish("new", &draft(""));
+    }
+    assert_eq!(lab.get(&format!("/api/deployments/new/logs/{first}")).status, 404);
+}
+
+#[test]
+fn the_testbed_file_keeps_its_name() {
+    let lab = Lab::start();
+    lab.deployment("lab", "steps 1");
+    let planned = || lab.finish("lab", PLAN).1["result"]["network"][0].as_str().expect("text").to_string();
+    assert!(planned().starts_with("kvm-compose.yaml in "));
+    lab.client().put("/api/deployments/lab/yaml?file=sub%2Fother.yaml", "steps 1").expect(204);
+    assert!(planned().starts_with("sub/other.yaml in "), "{}", planned());
+    lab.client().put("/api/deployments/lab/yaml", "steps 1").expect(204);
+    assert!(planned().starts_with("kvm-compose.yaml in "));
+    lab.client().put("/api/deployments/lab/yaml?file=a%0Ab", "steps 1").expect(400);
+}
+
+#[test]
 fn a_failure_names_its_command_and_a_panic_is_a_failure() {
     let lab = Lab::start();
     lab.deployment("fails", "steps 2\nfail");

@@ -101,7 +101,8 @@ impl Driver for Fake {
             }
         }
         let deployment = project.deployment.clone();
-        Ok(PlanDocument { deployment, offline: false, steps: Vec::new(), placement: Vec::new(), network: Vec::new() })
+        let seen = format!("{} in {}: {}", project.file, project.folder.display(), project.text);
+        Ok(PlanDocument { deployment, offline: false, steps: Vec::new(), placement: Vec::new(), network: vec![seen] })
     }
 
     fn exec(&self, _: &DeploymentName, request: &ExecRequest, stdin: &[u8], cancel: &Cancel) -> Result<ExecResult, Problem> {
