@@ -90,7 +90,7 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
   testbed plan                    compared with what is there now
   testbed plan --offline          as if nothing were there yet, without a server")]
     Plan(Plan),
-    /// Check the testbed file; print every fault with its place (needs no server)
+    /// Check the testbed file and the files it names; print every fault with its place (needs no server)
     Validate,
     /// Print the testbed file with every default filled in (needs no server)
     Config,

@@ -141,6 +141,17 @@ fn strangers_and_missing_bases_are_refused_before_anything_is_done() {
     assert!(host.history.lock().is_empty() && other.history.lock().is_empty());
 }
 
+#[test]
+fn a_host_that_does_not_exist_is_told_with_its_place() {
+    let text = testbed(1, &[(1, 0, false)]).replace("micro: {}", "micro: {}, placement: {host: moon}");
+    let name = "lab".parse().expect("valid");
+    let loaded = kvm_compose::topology::load("other.yaml", &text, &name, &Default::default()).expect("it loads");
+    let problem = kvm_compose::plan::lower(&loaded.topology, &fake::site(), &Default::default()).expect_err("no such host");
+    let at = problem.at.expect("a place");
+    assert_eq!((problem.code, at.file.as_str(), at.line), (Code::Capacity, "other.yaml", 2));
+    assert_eq!(text.lines().nth(1).expect("a line").chars().skip(at.column as usize - 1).take(4).collect::<String>(), "moon");
+}
+
 fn any_testbed() -> impl Strategy<Value = String> {
     (1u8..4, proptest::collection::btree_map(0u8..12, (0u8..4, any::<bool>()), 0..7)).prop_map(|(switches, guests)| {
         testbed(switches, &guests.into_iter().map(|(number, (switch, dynamic))| (number, switch, dynamic)).collect::<Vec<_>>())

@@ -101,8 +101,11 @@ fn place(guest: &Guest, site: &Site) -> Result<String, Problem> {
         None => Ok("the only host".to_string()),
         Some(host) if host == &site.host => Ok("the file asks for it".to_string()),
         Some(host) if matches!(host.as_str(), "main" | "master") => Ok(format!("the file asks for `{host}`, which is the master")),
-        Some(host) => Err(Problem::new(Code::Capacity, format!("guest `{}` cannot be placed: there is no host `{host}`", guest.name))
-            .hint(format!("the hosts are: {} (also called `main` and `master`)", site.host))),
+        Some(host) => {
+            let problem = Problem::new(Code::Capacity, format!("guest `{}` cannot be placed: there is no host `{host}`", guest.name))
+                .hint(format!("the hosts are: {} (also called `main` and `master`)", site.host));
+            Err(Problem { at: guest.host_at.clone(), ..problem })
+        }
     }
 }
 

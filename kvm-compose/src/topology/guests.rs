@@ -211,7 +211,8 @@ fn guest(
         reader.warning(machine.name.at, "W001", format!("`{name}` is not a DNS label"), hint);
     }
     let nics = (0..machine.network.len()).filter_map(|nic| interface(index, nic, machine, deployment, chosen, segments, reader)).collect();
-    let host = machine.placement.as_ref().and_then(|placement| placement.host.as_ref()).map(|host| host.value.clone());
+    let host = machine.placement.as_ref().and_then(|placement| placement.host.as_ref());
+    let (host, host_at) = (host.map(|host| host.value.clone()), host.map(|host| reader.place(host.at)));
     let timeout_s = machine.ready.as_ref().and_then(|ready| ready.timeout_s.as_ref()).map_or(READY_S, |limit| limit.value);
     let asked = machine.ready.as_ref().and_then(|ready| ready.agent.as_ref()).map(|agent| agent.value);
     let file = |path: &Spanned<String>, reader: &Reader| FileRef {
@@ -228,6 +229,7 @@ fn guest(
             memory_mb: micro.memory_mb.as_ref().map_or(MICRO_MEMORY_MB, |memory| memory.value),
             nics,
             host,
+            host_at,
             ready: Readiness { condition: asked.unwrap_or(ReadyCondition::Agent), timeout_s },
             environment: micro.environment.iter().map(|(key, value)| (key.clone(), value.value.clone())).collect(),
             setup_script: micro.setup_script.as_ref().map(|path| file(path, reader)),
@@ -268,6 +270,7 @@ fn guest(
         memory_mb: libvirt.memory_mb.as_ref()?.value,
         nics,
         host,
+        host_at,
         // An image is only known to have an agent when the file says so or wants scripts run through it.
         ready: Readiness { condition: asked.unwrap_or(if scripts { ReadyCondition::Agent } else { ReadyCondition::Running }), timeout_s },
         environment: BTreeMap::new(),

@@ -104,6 +104,8 @@ pub struct Guest {
     pub nics: Vec<Nic>,
     /// The host the file asks for.
     pub host: Option<HostName>,
+    /// Where the file asks for it.
+    pub host_at: Option<Place>,
     /// When it is ready.
     pub ready: Readiness,
     /// Variables in the guest's environment.
