@@ -15,7 +15,7 @@ use kvm_compose::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{app::App, error::Answer, metrics::Snapshot, operations::run_state};
+use crate::{app::App, error::Answer, metrics::Snapshot, operations::run_state, store::reserve};
 
 /// The API's version.
 const API: u32 = 1;
@@ -51,6 +51,7 @@ pub async fn ready(State(app): State<App>) -> Response {
         Err(_) => failed(format!("the real parts did not answer within {} s", CHECK_LIMIT.as_secs())),
     };
     parts.push(store(&app));
+    parts.push(reserve(&app));
     let ready = parts.iter().all(|part| part.ok || !part.required);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Ready { ready, parts })).into_response()
@@ -65,6 +66,22 @@ fn store(app: &App) -> CheckResult {
         required: false,
         detail,
         fix: (!set_aside.is_empty()).then(|| "restore the named files from a copy, or remove them; then restart the server".to_string()),
+    }
+}
+
+fn reserve(app: &App) -> CheckResult {
+    let (ok, size) = (app.operations.reserve.is_there(), reserve::SIZE >> 20);
+    let detail = if ok {
+        format!("{size} MiB are set aside, so that `down` works on a full disk")
+    } else {
+        "the room set aside for `down` is given up".to_string()
+    };
+    CheckResult {
+        part: "reserve".to_string(),
+        ok,
+        required: false,
+        detail,
+        fix: (!ok).then(|| "free some space on the data folder's disk; it is set aside again within seconds".to_string()),
     }
 }
 

@@ -36,7 +36,7 @@ use uuid::Uuid;
 use crate::{
     data::DataDir,
     metrics::Metrics,
-    store::{DeploymentRecord, Store, Versioned},
+    store::{DeploymentRecord, Store, Versioned, reserve::Reserve},
 };
 use driver::{Driver, View};
 use index::Indexes;
@@ -61,6 +61,8 @@ pub struct Operations {
     pub store: Store,
     /// Where files are.
     pub data: DataDir,
+    /// Room for `down` on a full disk.
+    pub reserve: Reserve,
     /// Counts.
     pub metrics: Arc<Metrics>,
     driver: Arc<dyn Driver>,
@@ -84,7 +86,12 @@ impl Operations {
     /// Actions over a store and a driver.
     pub fn new(store: Store, data: DataDir, driver: Arc<dyn Driver>, limits: Limits, metrics: Arc<Metrics>) -> Result<Arc<Self>, Problem> {
         let indexes = Indexes::open(&data)?;
+        let reserve = Reserve::of(data.root());
+        if let Err(problem) = reserve.fill() {
+            tracing::warn!(%problem, causes = ?problem.causes, "no room is set aside for `down` on a full disk");
+        }
         let operations = Operations {
+            reserve,
             store,
             data,
             metrics,
@@ -115,6 +122,18 @@ impl Operations {
     /// Starts an action on a deployment. Fails with `busy` while another one owns it. Blocks for some disk writes.
     pub fn start(self: &Arc<Self>, name: &DeploymentName, request: ActionRequest) -> Result<Uuid, Problem> {
         perform::check(&request)?;
+        if request.command() != Command::Down {
+            return self.start_checked(name, request);
+        }
+        // Its log comes before it makes room.
+        self.reserve.give_up_if_low();
+        match self.start_checked(name, request.clone()) {
+            Err(problem) if problem.code == Code::DiskFull && self.reserve.give_up() => self.start_checked(name, request),
+            other => other,
+        }
+    }
+
+    fn start_checked(self: &Arc<Self>, name: &DeploymentName, request: ActionRequest) -> Result<Uuid, Problem> {
         let uuid = Uuid::now_v7();
         let slot = self.table.claim(name, request.command(), uuid, || match self.record(name) {
             // A draft is all that its plan needs.

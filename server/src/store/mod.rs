@@ -5,6 +5,7 @@
 pub mod atomic;
 pub mod file;
 pub mod records;
+pub mod reserve;
 
 use std::sync::Arc;
 
