@@ -276,9 +276,9 @@ impl Operations {
         Ok(view)
     }
 
-    /// The action that runs on a deployment (its owner before those beside it), or else the last one that ended.
+    /// The action that has a deployment to itself, or else the last one that ended. What is run in guests never counts.
     pub fn last_action(&self, record: &DeploymentRecord) -> Option<OperationSummary> {
-        let running = self.table.foremost(&record.name).map(|running| OperationSummary {
+        let running = self.table.owner(&record.name).map(|running| OperationSummary {
             uuid: running.uuid,
             command: running.command,
             state: ActionState::Running,
@@ -361,11 +361,11 @@ mod tests {
             assert_eq!(run_state(&record, phase, record.last_action.as_ref()), expected, "{command} {state} {phase:?}");
         }
         record.note(action(Command::Up, ActionState::Succeeded));
-        for harmless in [Command::Exec, Command::Plan] {
-            record.note(action(harmless, ActionState::Failed));
-            assert_eq!(run_state(&record, Phase::Up, record.last_action.as_ref()), (RunState::Up, None), "{harmless}");
-        }
-        let running = action(Command::Exec, ActionState::Running);
+        record.note(action(Command::Exec, ActionState::Failed));
+        assert_eq!(record.last_action.as_ref().map(|action| action.command), Some(Command::Up), "what is run in a guest is not noted");
+        record.note(action(Command::Plan, ActionState::Failed));
+        assert_eq!(run_state(&record, Phase::Up, record.last_action.as_ref()), (RunState::Up, None));
+        let running = action(Command::Plan, ActionState::Running);
         assert_eq!(run_state(&record, Phase::Up, Some(&running)), (RunState::Running, None));
     }
 }

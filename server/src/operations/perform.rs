@@ -171,7 +171,7 @@ impl Operations {
         let summary = records::summary(uuid, &entry);
         let keep = self.limits.read().log_entries;
         let mut written = self.put_entry(running.command, name, uuid, entry.clone(), keep);
-        if running.command != Command::BuildImage {
+        if !matches!(running.command, Command::BuildImage | Command::Exec) {
             let noted = store::update(&*self.store.deployments, name, |record| {
                 record.note(summary.clone());
                 record.phase = phase.unwrap_or(record.phase);

@@ -27,7 +27,7 @@ fn the_outcome_of_every_command_is_on_record() {
     let (_, entry) = lab.finish("lab", &exec(&["exit", "7"]));
     assert_eq!((&entry["state"], &entry["error_code"], &entry["exit_status"]), (&"failed".into(), &73.into(), &7.into()));
     let shown = lab.show("lab");
-    assert_eq!((&shown["state"], &shown["last_action"]["command"]), (&"up".into(), &"exec".into()), "a failed exec hurts nobody");
+    assert_eq!((&shown["state"], &shown["last_action"]["command"]), (&"up".into(), &"plan".into()), "a failed exec hurts nobody");
 
     // The file on disk is what the API answers: uuid → entry.
     let on_disk: serde_json::Value =
