@@ -19,6 +19,7 @@ use crate::{
     client::{Client, Owner},
     exit::{self, Outcome},
     follow::{Follower, Next},
+    host::Host,
     progress::Progress,
     session::Session,
 };
@@ -100,7 +101,7 @@ async fn follow(
     tokio::pin!(limit);
     loop {
         tokio::select! {
-            next = follower.next() => match next.map_err(|problem| goes_on(problem, uuid))? {
+            next = follower.next() => match next.map_err(|problem| lost(&client.host, problem, follower.nobody_listens(), uuid))? {
                 Next::Line(line) => {
                     if session.global.output == Format::Ndjson {
                         session.out.line(&line);
@@ -110,7 +111,8 @@ async fn follow(
                         progress.event(&event);
                     }
                 }
-                Next::Cut => progress.note("the connection was lost; connecting again"),
+                Next::Cut => progress.note("the connection to the server was lost; trying again for a minute at most"),
+                Next::Back => progress.note("connected again"),
                 Next::End(_) => break,
             },
             _ = interrupts.0.recv() => {
@@ -151,9 +153,16 @@ fn cancel(client: &Client, owner: &Owner, uuid: Uuid) -> LocalBoxFuture<'static,
     Box::pin(async move { client.cancel(&owner, uuid).await })
 }
 
-fn goes_on(problem: Problem, uuid: Uuid) -> Problem {
+/// What it means for the action that its server cannot be followed any more.
+fn lost(host: &Host, problem: Problem, nobody_listens: bool, uuid: Uuid) -> Problem {
     match problem.code {
-        Code::Unavailable => problem.hint(format!("the action goes on without being watched; `testbed logs -f {uuid}` watches again")),
+        Code::Unavailable if nobody_listens => {
+            let start = problem.hint.clone().unwrap_or_default();
+            Problem { message: format!("the server at `{host}` is gone, and the action with it"), ..problem }
+                .hint(format!("{start}; once it is back, the same command completes what was begun"))
+        }
+        Code::Unavailable => problem
+            .hint(format!("if the server still runs, the action goes on without being watched; `testbed logs -f {uuid}` watches again")),
         _ => problem,
     }
 }

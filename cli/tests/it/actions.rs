@@ -226,6 +226,28 @@ fn a_second_ctrl_c_stops_following_only() {
 }
 
 #[test]
+fn a_server_that_is_gone_is_not_waited_for_long_and_told() {
+    let fake = Fake::start(Script::endless(Ending::Never));
+    // What `kill -9` leaves: a socket on which nobody listens.
+    let socket = wire::dying(&fake);
+    let mut child = testbed(&fake.project(), &socket, &["up"]).spawn().expect("the command starts");
+    let begun = Instant::now();
+    let stderr = wait_for_line(&mut child, "plan: 2 steps");
+    let ran = with_rest(child, stderr);
+    assert_eq!(ran.status, Some(5), "{ran:?}");
+    assert!(begun.elapsed() < Duration::from_secs(15), "it took {:?}", begun.elapsed());
+    let told = [
+        "the connection to the server was lost; trying again for a minute at most\n",
+        " is gone, and the action with it\n",
+        "the same command completes",
+    ];
+    for words in told {
+        assert!(ran.stderr.contains(words), "{words}: {ran:?}");
+    }
+    assert!(!ran.stderr.contains("goes on"), "{ran:?}");
+}
+
+#[test]
 fn an_action_out_of_time_is_cancelled() {
     let fake = Fake::start(Script::endless(Ending::OnCancel));
     let ran = fake.run(&["up", "--timeout", "1"]);
