@@ -9,7 +9,7 @@ use futures_util::future::LocalBoxFuture;
 use kvm_compose::{
     api::{ActionAccepted, action::LogRecord},
     error::{Code, Problem},
-    orchestrate::event::Event,
+    orchestrate::event::{Event, EventKind},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use uuid::Uuid;
@@ -29,6 +29,31 @@ pub struct Ended {
     pub record: LogRecord,
     /// Ctrl-C was pressed.
     pub interrupted: bool,
+    /// What the events told of the work.
+    pub told: Told,
+}
+
+/// What an action's events told of its work.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Steps that began.
+    pub begun: usize,
+    /// Steps that were undone; none when nothing was taken back.
+    pub undone: Option<usize>,
+    /// Steps that could not be undone.
+    pub stuck: Vec<String>,
+}
+
+impl Told {
+    fn event(&mut self, kind: &EventKind) {
+        match kind {
+            EventKind::StepStarted { .. } => self.begun += 1,
+            EventKind::Unwinding { .. } => self.undone = Some(0),
+            EventKind::UndoDone { .. } => self.undone = self.undone.map(|undone| undone + 1),
+            EventKind::UndoFailed { step, .. } => self.stuck.push(step.clone()),
+            _ => {}
+        }
+    }
 }
 
 impl Ended {
@@ -91,6 +116,7 @@ async fn follow(
     let mut follower = Follower::new(client, owner.path(&["logs", &uuid.to_string(), "stream"]), "format=events&from={from}");
     let mut interrupted = false;
     let mut out_of_time = false;
+    let mut told = Told::default();
     let mut cancelling: Option<LocalBoxFuture<'static, Result<(), Problem>>> = None;
     let limit = async {
         match allowed {
@@ -108,6 +134,7 @@ async fn follow(
                     }
                     // An event of a newer server that this command does not know is passed over.
                     if let Ok(event) = serde_json::from_str::<Event>(&line) {
+                        told.event(&event.kind);
                         progress.event(&event);
                     }
                 }
@@ -145,7 +172,7 @@ async fn follow(
         return Err(Problem::new(Code::Timeout, format!("`{}` took longer than {limit} s and was cancelled", record.entry.command))
             .hint("allow it more time with `--timeout`, or leave the flag out to wait for as long as it takes"));
     }
-    Ok(Followed::Ended(Box::new(Ended { record, interrupted })))
+    Ok(Followed::Ended(Box::new(Ended { record, interrupted, told })))
 }
 
 fn cancel(client: &Client, owner: &Owner, uuid: Uuid) -> LocalBoxFuture<'static, Result<(), Problem>> {

@@ -11,7 +11,10 @@ use kvm_compose::{
     orchestrate::event::{Event, EventKind, clean},
 };
 
-use crate::output::{self, unicode};
+use crate::{
+    output::{self, unicode},
+    terminal::WithoutEcho,
+};
 
 /// How many running steps are shown at a time.
 const ROWS: usize = 6;
@@ -103,6 +106,7 @@ struct Bars {
     what: BTreeMap<String, (String, Vec<GuestName>)>,
     rows: Vec<(String, ProgressBar)>,
     waiting: Vec<Waiting>,
+    _without_echo: WithoutEcho,
 }
 
 /// A step that runs and has no row.
@@ -118,7 +122,15 @@ impl Bars {
         let overall = screen.add(ProgressBar::new_spinner().with_style(style("{spinner} {msg} {elapsed}")));
         overall.set_message("waiting for the server");
         overall.enable_steady_tick(TICK);
-        Bars { screen, overall, command: String::new(), what: BTreeMap::new(), rows: Vec::new(), waiting: Vec::new() }
+        Bars {
+            screen,
+            overall,
+            command: String::new(),
+            what: BTreeMap::new(),
+            rows: Vec::new(),
+            waiting: Vec::new(),
+            _without_echo: WithoutEcho::begin(),
+        }
     }
 
     fn event(&mut self, kind: &EventKind, verbose: bool) {
@@ -130,6 +142,10 @@ impl Bars {
             EventKind::Planned { steps } => {
                 self.what = steps.iter().map(|step| (step.id.clone(), (clean(&step.what), step.guests.clone()))).collect();
                 self.count(steps.len(), "");
+                // The plan itself says so in its result.
+                if steps.is_empty() && self.command != "plan" {
+                    self.above(&format!("{}: nothing to do", self.command));
+                }
             }
             EventKind::StepStarted { step } => self.start(step, self.words(step)),
             EventKind::UndoStarted { step } => self.start(step, format!("undo: {}", self.words(step))),
@@ -215,6 +231,13 @@ impl Bars {
             row.finish_and_clear();
         }
         self.overall.finish_and_clear();
+    }
+}
+
+/// Whatever ends the watching, no bar is left behind that looks alive.
+impl Drop for Bars {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 

@@ -119,6 +119,24 @@ fn a_full_disk() {
     assert_eq!((left, domains, rows), (vec![], vec![], vec![]));
 }
 
+#[test]
+fn a_name_that_another_installation_holds() {
+    let (mut one, mut other) = (Lab::start(), Lab::start());
+    let yaml = format!("machines:\n  - {{name: one, micro: {{}}, network: [{{switch: lan}}]}}\n{NETWORK}");
+    let theirs = one.project("fail-twice", &yaml);
+    one.ok(&theirs.args(&["up"]));
+    let ours = other.project("fail-twice", &yaml);
+    let ran = other.run(&ours.args(&["up"]));
+    let installation = one.json(&["version", "--server"])["server"]["installation"].as_str().expect("an id").to_string();
+    assert_eq!(ran.status, 4, "{}", ran.stderr);
+    for words in [format!("another installation, {installation}, has it").as_str(), "hint: ", "--project-name"] {
+        assert!(ran.stderr.contains(words), "no `{words}` in: {}", ran.stderr);
+    }
+    other.ok(&ours.args(&["down"]));
+    assert_eq!(running("fail-twice").len(), 1, "nothing of theirs was touched");
+    one.ok(&theirs.args(&["down"]));
+}
+
 /// Writes until nothing more fits.
 fn fill_up(path: &std::path::Path) {
     use std::io::Write as _;

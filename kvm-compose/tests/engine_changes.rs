@@ -131,8 +131,18 @@ fn provision_makes_every_guest_anew() {
 fn strangers_and_missing_bases_are_refused_before_anything_is_done() {
     let wanted = blueprint(&testbed(1, &[(1, 0, false)]), &World::default());
     let host = FakeHost::default();
-    host.strangers.lock().push(Stranger { kind: "domain".to_string(), name: "lab.g1".to_string(), hint: "rename it".to_string() });
-    assert_eq!(up(&host, &wanted, &UpOptions::default()).expect_err("a stranger").code, Code::Conflict);
+    host.strangers.lock().push(Stranger {
+        kind: "domain".to_string(),
+        name: "lab.g1".to_string(),
+        hint: "rename it".to_string(),
+        installation: None,
+    });
+    let problem = up(&host, &wanted, &UpOptions::default()).expect_err("a stranger");
+    assert_eq!((problem.code, problem.hint.as_deref()), (Code::Conflict, Some("rename it")));
+    *host.strangers.lock() = vec![Stranger::of_installation("domain", "lab.g1", "an-id", "lab")];
+    let problem = up(&host, &wanted, &UpOptions::default()).expect_err("another installation's");
+    assert_eq!(problem.message, "there is a domain named `lab.g1` already: another installation, an-id, has it");
+    assert!(problem.hint.is_some_and(|hint| hint.contains("take it down there")));
     let other = FakeHost::default();
     other.missing.lock().insert(wanted.guests[0].bases[0].clone(), "does not exist".to_string());
     let problem = up(&other, &wanted, &UpOptions::default()).expect_err("a missing base");

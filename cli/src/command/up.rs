@@ -1,17 +1,18 @@
 //! `testbed up`
 
 use kvm_compose::{
-    api::{ActionRequest, CreateDeployment, UpOptions},
+    api::{ActionRequest, ActionState, CreateDeployment, UpOptions},
     error::{Code, Problem},
     names::DeploymentName,
 };
 
 use super::{act, conclude, detached, plan};
 use crate::{
+    action::Ended,
     args::{Converge, Format, Up},
     client::Client,
     exit::{Exit, Outcome},
-    output::{problem::print_warnings, table},
+    output::{self, problem::print_warnings, table},
     session::{Session, guests},
 };
 
@@ -22,11 +23,19 @@ pub async fn run(session: &Session, args: Up) -> Outcome {
         return plan::ask(session, &client, options).await;
     }
     let name = prepare(session, &client).await?;
+    let keep = options.keep_on_failure;
     let request = ActionRequest::Up(options);
     if args.detach {
         return Ok(detached(session, &client.act(&name, &request).await?));
     }
     let Some(ended) = act(session, &client, &name, &request).await? else { return Ok(Exit::CANCELLED) };
+    if session.global.output == Format::Text
+        && !session.global.quiet
+        && !keep
+        && let Some(text) = taken_back(&ended)
+    {
+        output::error_line(&text);
+    }
     let exit = conclude(session, &ended)?;
     if exit == Exit::SUCCESS && session.global.output == Format::Text && !session.global.quiet {
         let state = client.state(&name).await?;
@@ -34,6 +43,21 @@ pub async fn run(session: &Session, args: Up) -> Outcome {
         state.warnings.iter().for_each(|warning| session.out.warning(warning));
     }
     Ok(exit)
+}
+
+/// What is left of an `up` that did not come to its end.
+fn taken_back(ended: &Ended) -> Option<String> {
+    let entry = &ended.record.entry;
+    if !matches!(entry.state, ActionState::Failed | ActionState::Cancelled) {
+        return None;
+    }
+    let told = &ended.told;
+    Some(match told.undone {
+        _ if !told.stuck.is_empty() => format!("not removed: {}; `testbed down` removes the rest", told.stuck.join(", ")),
+        Some(undone) => format!("everything that this `up` had made is removed again ({undone} undone)"),
+        None if told.begun == 0 => return None,
+        None => "nothing had been made that is to be removed".to_string(),
+    })
 }
 
 /// The flags as the server takes them.

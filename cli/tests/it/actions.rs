@@ -7,7 +7,10 @@ use std::{
 };
 
 use crate::fake::{ACTION, Ending, FILE, Fake, Ran, Script, in_time, lab, ran, run, testbed, wire};
-use kvm_compose::error::{Code, Problem};
+use kvm_compose::{
+    error::{Code, Problem},
+    orchestrate::event::EventKind,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -197,8 +200,26 @@ fn ctrl_c_cancels_and_follows_the_unwinding() {
     let ran = with_rest(child, stderr);
     assert_eq!(ran.status, Some(130), "{ran:?}");
     assert!(ran.stderr.contains("cancelled in 0.0 s"), "the unwinding is shown: {ran:?}");
-    assert!(ran.stderr.ends_with("error: the action was cancelled\n"), "{ran:?}");
+    assert!(
+        ran.stderr.ends_with("everything that this `up` had made is removed again (1 undone)\nerror: the action was cancelled\n"),
+        "{ran:?}"
+    );
     fake.wait_for(&format!("DELETE /api/deployments/lab/action/{ACTION}"));
+}
+
+#[test]
+fn what_could_not_be_removed_is_named() {
+    let problem = Problem::new(Code::GuestNotReady, "`web` is not ready");
+    let mut script = Script::failing(problem.clone());
+    let last = script.events.pop().expect("an event");
+    script.events.extend([
+        EventKind::Unwinding { steps: 2 },
+        EventKind::UndoFailed { step: "start/web".into(), problem: Problem::new(Code::Libvirt, "libvirt is away") },
+        EventKind::UndoDone { step: "network".into() },
+        last,
+    ]);
+    let ran = Fake::start(script).run(&["up"]);
+    assert!(ran.stderr.contains("not removed: start/web; `testbed down` removes the rest\nerror: "), "{ran:?}");
 }
 
 #[test]

@@ -11,8 +11,8 @@ use kvm_compose::{
     error::Problem,
     names::{DeploymentName, HostName, InstallationId, domain_name},
     orchestrate::{
-        self, Operation,
-        event::EventKind,
+        self, Operation, Sink,
+        event::{EventKind, PlannedStep},
         host::{Cancel, Host as _},
     },
     plan::{
@@ -52,22 +52,38 @@ impl LocalDriver {
             operation.sink.emit(EventKind::Line { guest: None, text })?;
         }
         let prepared = self.host.prepare(&project.deployment, &project.file, &project.text, &project.folder)?;
-        for text in warnings(&prepared) {
-            operation.sink.emit(EventKind::Warning { text })?;
+        for fault in &prepared.loaded.warnings {
+            operation.sink.emit(EventKind::Warning { text: format!("{}: {}", fault.at, fault.message) })?;
         }
         Ok(prepared)
     }
 }
 
-fn warnings(prepared: &Prepared) -> Vec<String> {
-    let of_file = prepared.loaded.warnings.iter().map(|fault| format!("{}: {}", fault.at, fault.message));
-    of_file.chain(prepared.warnings.iter().cloned()).collect()
+/// Passes events on. What the place has to say about running guests (no KVM) follows a plan that starts some, and is
+/// not repeated where there is nothing to do.
+struct WithPlace<'a> {
+    sink: &'a dyn Sink,
+    warnings: &'a [String],
+}
+
+impl Sink for WithPlace<'_> {
+    fn emit(&self, event: EventKind) -> Result<(), Problem> {
+        let starts = matches!(&event, EventKind::Planned { steps } if starts_guests(steps));
+        self.sink.emit(event)?;
+        let said = if starts { self.warnings } else { &[] };
+        said.iter().try_for_each(|text| self.sink.emit(EventKind::Warning { text: text.clone() }))
+    }
+}
+
+fn starts_guests(steps: &[PlannedStep]) -> bool {
+    steps.iter().any(|step| step.id.starts_with("start/"))
 }
 
 impl Driver for LocalDriver {
     fn up(&self, project: &Project, options: &UpOptions, operation: &Operation<'_>) -> Result<(), Problem> {
         let prepared = self.prepare_aloud(project, operation)?;
-        orchestrate::up(&self.host, &prepared.blueprint, options, operation)
+        let sink = WithPlace { sink: operation.sink, warnings: &prepared.warnings };
+        orchestrate::up(&self.host, &prepared.blueprint, options, &Operation { sink: &sink, ..*operation })
     }
 
     fn down(&self, deployment: &DeploymentName, operation: &Operation<'_>) -> Result<(), Problem> {
@@ -76,7 +92,11 @@ impl Driver for LocalDriver {
 
     fn plan(&self, project: &Project, options: &UpOptions, operation: &Operation<'_>) -> Result<PlanDocument, Problem> {
         let prepared = self.prepare_aloud(project, operation)?;
-        orchestrate::plan(&self.host, &prepared.blueprint, options)
+        let document = orchestrate::plan(&self.host, &prepared.blueprint, options)?;
+        if starts_guests(&document.steps) {
+            prepared.warnings.iter().try_for_each(|text| operation.sink.emit(EventKind::Warning { text: text.clone() }))?;
+        }
+        Ok(document)
     }
 
     fn exec(&self, deployment: &DeploymentName, request: &ExecRequest, stdin: &[u8], cancel: &Cancel) -> Result<ExecResult, Problem> {
