@@ -5,11 +5,12 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::future::LocalBoxFuture;
 use kvm_compose::{
     api::{ActionAccepted, action::LogRecord},
     error::{Code, Problem},
-    orchestrate::event::{Event, EventKind},
+    orchestrate::event::{Event, EventKind, OutputStream},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use uuid::Uuid;
@@ -20,6 +21,7 @@ use crate::{
     exit::{self, Outcome},
     follow::{Follower, Next},
     host::Host,
+    output::{self, Output},
     progress::Progress,
     session::Session,
 };
@@ -42,9 +44,21 @@ pub struct Told {
     pub undone: Option<usize>,
     /// Steps that could not be undone.
     pub stuck: Vec<String>,
+    /// Bytes of a command's standard output and error that were printed as they came.
+    pub printed: [usize; 2],
 }
 
 impl Told {
+    fn print(&mut self, kind: &EventKind, out: &Output) {
+        let EventKind::Output { stream, data_base64, .. } = kind else { return };
+        let Ok(bytes) = STANDARD.decode(data_base64) else { return };
+        match stream {
+            OutputStream::Stdout => out.bytes(&bytes),
+            OutputStream::Stderr => output::error_bytes(&bytes),
+        }
+        self.printed[usize::from(*stream == OutputStream::Stderr)] += bytes.len();
+    }
+
     fn event(&mut self, kind: &EventKind) {
         match kind {
             EventKind::StepStarted { .. } => self.begun += 1,
@@ -73,6 +87,8 @@ pub struct Watch {
     pub progress: Progress,
     /// It is cancelled when it takes longer.
     pub limit: Option<Duration>,
+    /// What a command in a guest prints is printed here as it comes.
+    pub prints: bool,
 }
 
 /// What following comes to.
@@ -111,7 +127,7 @@ async fn follow(
     owner: &Owner,
     uuid: Uuid,
     mut interrupts: Interrupts,
-    Watch { mut progress, limit: allowed }: Watch,
+    Watch { mut progress, limit: allowed, prints }: Watch,
 ) -> Result<Followed, Problem> {
     let mut follower = Follower::new(client, owner.path(&["logs", &uuid.to_string(), "stream"]), "format=events&from={from}");
     let mut interrupted = false;
@@ -135,6 +151,9 @@ async fn follow(
                     // An event of a newer server that this command does not know is passed over.
                     if let Ok(event) = serde_json::from_str::<Event>(&line) {
                         told.event(&event.kind);
+                        if prints {
+                            told.print(&event.kind, &session.out);
+                        }
                         progress.event(&event);
                     }
                 }

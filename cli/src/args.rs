@@ -130,7 +130,7 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
         #[arg(short, long)]
         all: bool,
     },
-    /// Run a command in a guest; the exit status is the command's own
+    /// Run a command in a guest; its output comes as it is written, its exit status is the command's own
     #[command(after_help = "Examples:
   testbed exec web -- ip -br addr
   testbed exec web -e LANG=C -- sh -c 'echo $LANG'

@@ -60,8 +60,11 @@ impl Progress {
         Progress { display: Display::None(talk), verbose: false }
     }
 
-    /// Takes one event.
+    /// Takes one event. What a command prints is printed by whoever runs it.
     pub fn event(&mut self, event: &Event) {
+        if matches!(event.kind, EventKind::Output { .. }) {
+            return;
+        }
         match &mut self.display {
             Display::None(_) => {}
             Display::Lines if self.verbose || !from_guest(&event.kind) => output::error_line(&event.line()),
@@ -158,7 +161,7 @@ impl Bars {
             EventKind::Line { guest: Some(guest), text } => self.say(guest, text),
             EventKind::Line { guest: None, text } => self.overall.set_message(format!("{}: {}", self.command, clean(text))),
             EventKind::Warning { .. } if !verbose => self.above(&kind.text()),
-            EventKind::Warning { .. } | EventKind::Finished { .. } => {}
+            EventKind::Warning { .. } | EventKind::Output { .. } | EventKind::Finished { .. } => {}
         }
     }
 

@@ -9,6 +9,7 @@ use kvm_compose::{
     backend::accelerator::LIMIT,
     backend::local::{ExecCall, ExecResult, LocalConfig, LocalHost, Prepared},
     error::Problem,
+    guest::output::Say,
     names::{DeploymentName, HostName, InstallationId, domain_name},
     orchestrate::{
         self, Operation, Sink,
@@ -99,7 +100,14 @@ impl Driver for LocalDriver {
         Ok(document)
     }
 
-    fn exec(&self, deployment: &DeploymentName, request: &ExecRequest, stdin: &[u8], cancel: &Cancel) -> Result<ExecResult, Problem> {
+    fn exec(
+        &self,
+        deployment: &DeploymentName,
+        request: &ExecRequest,
+        stdin: &[u8],
+        cancel: &Cancel,
+        say: Say<'_>,
+    ) -> Result<ExecResult, Problem> {
         let call = ExecCall {
             guest: &request.guest,
             argv: &request.argv,
@@ -107,7 +115,7 @@ impl Driver for LocalDriver {
             stdin,
             timeout_s: request.timeout_s.unwrap_or(EXEC_TIMEOUT_S),
         };
-        self.host.exec(deployment, &call, cancel)
+        self.host.exec(deployment, &call, cancel, say)
     }
 
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View {

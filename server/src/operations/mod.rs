@@ -14,6 +14,7 @@ pub mod driver;
 pub mod index;
 pub mod journal;
 pub mod local;
+pub mod output;
 pub mod perform;
 pub mod projects;
 pub mod recovery;

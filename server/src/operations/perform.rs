@@ -7,8 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::Utc;
 use kvm_compose::{
-    api::{ActionRequest, ActionState, Command, ExecRequest, LogEntry, action::ExecOutput},
-    backend::local::ExecResult,
+    api::{ActionRequest, ActionState, Command, ExecRequest, LogEntry},
     error::{Code, Problem},
     orchestrate::{Operation, Sink as _, event::EventKind},
 };
@@ -16,6 +15,7 @@ use kvm_compose::{
 use super::{
     Operations,
     journal::{End, millis},
+    output::Heard,
     projects,
     table::Running,
 };
@@ -34,9 +34,12 @@ pub enum Job {
 
 /// What came of it.
 pub struct Outcome {
-    problem: Option<Problem>,
-    exit_status: Option<i32>,
-    result: Option<serde_json::Value>,
+    /// Why it did not succeed.
+    pub problem: Option<Problem>,
+    /// The status of a command in a guest.
+    pub exit_status: Option<i32>,
+    /// What is answered beyond the log.
+    pub result: Option<serde_json::Value>,
 }
 
 impl Outcome {
@@ -122,9 +125,9 @@ impl Operations {
                 Ok(Outcome { result: Some(result), ..Outcome::succeeded() })
             }
             Job::Action(ActionRequest::Exec(exec)) => {
-                let answer = driver.exec(name, exec, &stdin(exec)?, &running.cancel)?;
-                say_output(running, exec, &answer)?;
-                exec_outcome(exec, &answer)
+                let heard = Heard::new(sink, exec);
+                let answer = driver.exec(name, exec, &stdin(exec)?, &running.cancel, &|stream, bytes| heard.take(stream, bytes));
+                heard.outcome(answer)
             }
             Job::BuildMicro => {
                 let say = |text: &str| {
@@ -194,31 +197,4 @@ impl Operations {
         let seen = catch_unwind(AssertUnwindSafe(|| self.driver().observe(name, self.project(name)).phase));
         seen.inspect_err(|_| tracing::error!(deployment = %name, "the observation after an action panicked")).ok()
     }
-}
-
-fn exec_outcome(exec: &ExecRequest, answer: &ExecResult) -> Result<Outcome, Problem> {
-    let output = ExecOutput {
-        stdout_base64: STANDARD.encode(&answer.stdout),
-        stderr_base64: STANDARD.encode(&answer.stderr),
-        truncated: answer.truncated,
-    };
-    let result = serde_json::to_value(output).map_err(|error| Problem::internal("an output is not JSON").cause(error))?;
-    let program = kvm_compose::names::printable(exec.argv.first().map_or("", String::as_str));
-    let problem = (answer.status != 0)
-        .then(|| Problem::new(Code::CommandFailed, format!("`{program}` in guest `{}` ended with status {}", exec.guest, answer.status)));
-    Ok(Outcome { problem, exit_status: Some(answer.status), result: Some(result) })
-}
-
-fn say_output(running: &Running, exec: &ExecRequest, answer: &ExecResult) -> Result<(), Problem> {
-    for stream in [&answer.stdout, &answer.stderr] {
-        let mut lines: Vec<_> = stream.split(|&byte| byte == b'\n').collect();
-        if lines.last().is_some_and(|last| last.is_empty()) {
-            lines.pop();
-        }
-        for line in lines {
-            let text = String::from_utf8_lossy(line).into_owned();
-            running.journal.emit(EventKind::Line { guest: Some(exec.guest.clone()), text })?;
-        }
-    }
-    Ok(())
 }

@@ -21,7 +21,8 @@ fn the_outcome_of_every_command_is_on_record() {
     assert_eq!(entry["exit_status"], 0);
     assert_eq!(entry["result"]["stdout_base64"], STANDARD.encode(b"one\ntwo\xff"));
     assert!(
-        lines[1].ends_with(" web: one") && lines[2].ends_with(" web: two\u{fffd}") && lines[3].ends_with(" web: a warning"),
+        // A line goes out when it is whole: one without an end at the command's end.
+        lines[1].ends_with(" web: one") && lines[2].ends_with(" web: a warning") && lines[3].ends_with(" web: two\u{fffd}"),
         "{lines:?}"
     );
     let (_, entry) = lab.finish("lab", &exec(&["exit", "7"]));
@@ -43,6 +44,22 @@ fn the_outcome_of_every_command_is_on_record() {
     let (_, entry) = lab.finish("lab", DOWN);
     assert_eq!(entry["error_code"], 0);
     assert_eq!(lab.show("lab")["state"], "down");
+}
+
+#[test]
+fn what_a_command_printed_before_it_was_stopped_is_kept() {
+    let lab = Lab::start();
+    lab.deployment("lab", "steps 1");
+    let uuid = lab.act("lab", &exec(&["wait", &lab.gate("never").display().to_string()]));
+    let mut follower = lab.client().follow(&format!("/api/deployments/lab/logs/{uuid}/stream?format=events"));
+    let first =
+        std::iter::from_fn(|| follower.line().ok()).find(|line| line.contains(r#""kind":"output""#)).expect("it comes while it runs");
+    assert!(first.contains(&STANDARD.encode("first\n")), "{first}");
+    lab.client().delete(&format!("/api/deployments/lab/action/{uuid}")).expect(202);
+    let (rest, _) = follower.until_end();
+    assert!(rest.iter().any(|line| line.contains(&STANDARD.encode("half"))), "{rest:?}");
+    let entry = lab.entry("lab", &uuid);
+    assert_eq!((&entry["state"], &entry["result"]["stdout_base64"]), (&"cancelled".into(), &STANDARD.encode("first\nhalf").into()));
 }
 
 #[test]
