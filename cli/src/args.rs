@@ -185,7 +185,8 @@ pub struct Converge {
     #[arg(long)]
     pub rerun_scripts: bool,
     /// Write ACLs again even where they look right
-    #[arg(long)]
+    // Hidden until ACLs act: a file that has some is refused (E090).
+    #[arg(long, hide = true)]
     pub reapply_acl: bool,
 }
 

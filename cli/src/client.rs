@@ -7,7 +7,7 @@ use std::{io, time::Duration};
 use kvm_compose::{
     api::{
         ActionAccepted, ActionRequest, BuildImage, CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, ErrorBody,
-        ImageInfo, LogIndex, Ready, Version, action::LogRecord,
+        ImageInfo, LogIndex, Orphan, Ready, Version, action::LogRecord,
     },
     error::{Code, Problem},
     names::DeploymentName,
@@ -16,7 +16,7 @@ use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
     header::{ACCEPT, CONTENT_TYPE},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::host::{CONNECT_LIMIT, Host};
@@ -53,21 +53,6 @@ impl Owner {
         };
         path(&[head, rest].concat())
     }
-}
-
-/// Something that a server made and no deployment owns: one line of GET `/api/orphans`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Orphan {
-    /// `domain`, `network`, `folder`, …
-    pub kind: String,
-    /// Its name.
-    pub name: String,
-    /// What is known of it.
-    #[serde(default)]
-    pub detail: String,
-    /// How to remove it.
-    #[serde(default)]
-    pub fix: Option<String>,
 }
 
 impl Client {
@@ -270,6 +255,7 @@ pub fn refused(status: StatusCode, body: &[u8]) -> Problem {
         401 => Code::Unauthorized,
         403 => Code::Forbidden,
         404 => Code::NotFound,
+        405 => Code::MethodNotAllowed,
         409 => Code::Conflict,
         413 => Code::TooLarge,
         429 => Code::RateLimited,

@@ -35,7 +35,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         get("/api/health", "The process answers", server::health).answers::<wire::Health>(200),
         get("/api/ready", "Each real part: 200 when all that is required is ready, else 503 with the same body", server::ready)
             .answers::<wire::Ready>(200),
-        get("/api/orphans", "What this server made and no deployment owns", server::orphans).answers::<Vec<server::Orphan>>(200),
+        get("/api/orphans", "What this server made and no deployment owns", server::orphans).answers::<Vec<wire::Orphan>>(200),
         get("/api/config/host", "config/host.json", config::host).answers::<HostConfig>(200),
         post("/api/config/host", "Replaces config/host.json; used from the next start on", config::put_host)
             .takes::<HostConfig>()
@@ -134,10 +134,8 @@ async fn wrong_method(request: Request) -> Response {
     if let Err(problem) = refuse_name(&request) {
         return Failure(problem).into_response();
     }
-    let problem = Problem::new(Code::BadRequest, format!("{} does not take {}", printable(request.uri().path()), request.method()));
-    let mut response = Failure(problem).into_response();
-    *response.status_mut() = axum::http::StatusCode::METHOD_NOT_ALLOWED;
-    response
+    let message = format!("{} does not take {}", printable(request.uri().path()), request.method());
+    Failure(Problem::new(Code::MethodNotAllowed, message)).into_response()
 }
 
 /// Checks the name in a path below `/api/deployments/` that no endpoint took.

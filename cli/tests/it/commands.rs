@@ -50,6 +50,7 @@ fn names_are_checked_at_the_door() {
         &["info", "A;b"],
         &["deployment", "destroy", ""],
         &["deployment", "create", "x\n"],
+        &["validate", "-p", "a-logs"],
         &["exec", "../x", "ls"],
         &["up", "a/b"],
         &["exec", "web", "-e", "novalue", "ls"],

@@ -180,7 +180,8 @@ pub struct PlanDocument {
     pub steps: Vec<PlannedStep>,
     /// Why each guest stands where it does.
     pub placement: Vec<Placement>,
-    /// What changes in the northbound database: `+ key`, `~ key column`, `- key`.
+    /// What changes in the northbound database: `+ key` (with the addresses of a guest's port), `~ key column: old → new`,
+    /// `- key`.
     pub network: Vec<String>,
 }
 

@@ -14,7 +14,7 @@ pub use deployment::{
     RunState,
 };
 pub use image::{BuildImage, ImageInfo};
-pub use server::{CheckResult, Health, Ready, Version};
+pub use server::{CheckResult, Health, Orphan, Ready, Version};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

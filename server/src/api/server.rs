@@ -9,11 +9,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use kvm_compose::{
-    api::{CheckResult, Health, Ready, Version},
+    api::{CheckResult, Health, Orphan, Ready, Version},
     error::{Code, Problem},
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use crate::{app::App, error::Answer, metrics::Snapshot, operations::run_state, store::reserve};
 
@@ -83,19 +81,6 @@ fn reserve(app: &App) -> CheckResult {
         detail,
         fix: (!ok).then(|| "free some space on the data folder's disk; it is set aside again within seconds".to_string()),
     }
-}
-
-/// One line of GET `/api/orphans`: something that this server made and no deployment owns.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Orphan {
-    /// `domain`, `switch`, `folder`, …
-    pub kind: String,
-    /// Its name.
-    pub name: String,
-    /// What is known of it.
-    pub detail: String,
-    /// How to remove it.
-    pub fix: Option<String>,
 }
 
 /// GET `/api/orphans`.
