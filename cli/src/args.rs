@@ -85,12 +85,12 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
     Up(Up),
     /// Remove all guests and networks of the deployment; run it again if it could not remove all
     Down(Down),
-    /// Say what `up` would do, and why; sends the file to the server, touches no guest and no network
+    /// Say what `up` would do, and why; the server is asked about this file and keeps nothing of it
     #[command(after_help = "Examples:
   testbed plan                    compared with what is there now
   testbed plan --offline          as if nothing were there yet, without a server")]
     Plan(Plan),
-    /// Check the testbed file; print every fault with its place (needs no server)
+    /// Check the testbed file and the files it names; print every fault with its place (needs no server)
     Validate,
     /// Print the testbed file with every default filled in (needs no server)
     Config,
@@ -130,7 +130,7 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
         #[arg(short, long)]
         all: bool,
     },
-    /// Run a command in a guest; the exit status is the command's own
+    /// Run a command in a guest; its output comes as it is written, its exit status is the command's own
     #[command(after_help = "Examples:
   testbed exec web -- ip -br addr
   testbed exec web -e LANG=C -- sh -c 'echo $LANG'
@@ -188,7 +188,8 @@ pub struct Converge {
     #[arg(long)]
     pub rerun_scripts: bool,
     /// Write ACLs again even where they look right
-    #[arg(long)]
+    // Hidden until ACLs act: a file that has some is refused (E090).
+    #[arg(long, hide = true)]
     pub reapply_acl: bool,
 }
 

@@ -58,6 +58,8 @@ codes! {
     InvalidFile = "invalid_file", 12, 422, 2;
     /// The file asks for something this version or this host cannot do.
     Unsupported = "unsupported", 13, 422, 2;
+    /// The path exists, but does not take this HTTP method.
+    MethodNotAllowed = "method_not_allowed", 14, 405, 2;
     /// No credential, or a wrong one.
     Unauthorized = "unauthorized", 20, 401, 6;
     /// The credential does not allow this.

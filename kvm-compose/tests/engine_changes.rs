@@ -131,8 +131,18 @@ fn provision_makes_every_guest_anew() {
 fn strangers_and_missing_bases_are_refused_before_anything_is_done() {
     let wanted = blueprint(&testbed(1, &[(1, 0, false)]), &World::default());
     let host = FakeHost::default();
-    host.strangers.lock().push(Stranger { kind: "domain".to_string(), name: "lab.g1".to_string(), hint: "rename it".to_string() });
-    assert_eq!(up(&host, &wanted, &UpOptions::default()).expect_err("a stranger").code, Code::Conflict);
+    host.strangers.lock().push(Stranger {
+        kind: "domain".to_string(),
+        name: "lab.g1".to_string(),
+        hint: "rename it".to_string(),
+        installation: None,
+    });
+    let problem = up(&host, &wanted, &UpOptions::default()).expect_err("a stranger");
+    assert_eq!((problem.code, problem.hint.as_deref()), (Code::Conflict, Some("rename it")));
+    *host.strangers.lock() = vec![Stranger::of_installation("domain", "lab.g1", "an-id", "lab")];
+    let problem = up(&host, &wanted, &UpOptions::default()).expect_err("another installation's");
+    assert_eq!(problem.message, "there is a domain named `lab.g1` already: another installation, an-id, has it");
+    assert!(problem.hint.is_some_and(|hint| hint.contains("take it down there")));
     let other = FakeHost::default();
     let (on, path) = (wanted.guests[0].host.clone(), wanted.guests[0].bases[0].path.clone());
     other.missing.lock().push(kvm_compose::plan::observed::MissingBase { host: on, path, why: "does not exist".to_string() });
@@ -140,6 +150,17 @@ fn strangers_and_missing_bases_are_refused_before_anything_is_done() {
     assert_eq!(problem.code, Code::ImageMissing);
     assert!(problem.message.contains("`g1`"), "{}", problem.message);
     assert!(host.history.lock().is_empty() && other.history.lock().is_empty());
+}
+
+#[test]
+fn a_host_that_does_not_exist_is_told_with_its_place() {
+    let text = testbed(1, &[(1, 0, false)]).replace("micro: {}", "micro: {}, placement: {host: moon}");
+    let name = "lab".parse().expect("valid");
+    let loaded = kvm_compose::topology::load("other.yaml", &text, &name, &Default::default()).expect("it loads");
+    let problem = kvm_compose::plan::place(&loaded.topology.guests, &fake::hosts()).expect_err("no such host");
+    let at = problem.at.expect("a place");
+    assert_eq!((problem.code, at.file.as_str(), at.line), (Code::Capacity, "other.yaml", 2));
+    assert_eq!(text.lines().nth(1).expect("a line").chars().skip(at.column as usize - 1).take(4).collect::<String>(), "moon");
 }
 
 fn any_testbed() -> impl Strategy<Value = String> {

@@ -3,8 +3,16 @@
 use std::path::{Path, PathBuf};
 
 /// From the lowest to the highest: a module knows only those before it. `error`, `diagnostic`, `names` and `addr` are one layer.
-const LAYERS: &[&[&str]] =
-    &[&["error", "diagnostic", "names", "addr"], &["api"], &["spec"], &["topology"], &["plan"], &["orchestrate"], &["backend", "guest"]];
+const LAYERS: &[&[&str]] = &[
+    &["error", "diagnostic", "names", "addr"],
+    &["api"],
+    &["spec"],
+    &["topology"],
+    &["plan"],
+    &["orchestrate"],
+    &["project"],
+    &["backend", "guest"],
+];
 
 /// Modules whose output depends on nothing but their input.
 const PURE: &[&str] = &["error", "diagnostic", "names", "addr", "api", "spec", "topology", "plan"];

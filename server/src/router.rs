@@ -14,7 +14,7 @@ use kvm_compose::{
         cluster::{JoinToken, Members},
     },
     error::{Code, Problem},
-    names::{DeploymentName, printable},
+    names::{DeploymentName, HostName, printable},
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -39,7 +39,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         get("/api/health", "The process answers", server::health).answers::<wire::Health>(200),
         get("/api/ready", "Each real part: 200 when all that is required is ready, else 503 with the same body", server::ready)
             .answers::<wire::Ready>(200),
-        get("/api/orphans", "What this server made and no deployment owns", server::orphans).answers::<Vec<server::Orphan>>(200),
+        get("/api/orphans", "What this server made and no deployment owns", server::orphans).answers::<Vec<wire::Orphan>>(200),
         get("/api/config/host", "config/host.json", config::host).answers::<HostConfig>(200),
         post("/api/config/host", "Replaces config/host.json; used from the next start on", config::put_host)
             .takes::<HostConfig>()
@@ -70,6 +70,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .answers_nothing(204),
         get(&below("yaml"), "The testbed file, byte for byte", deployments::yaml).answers_bytes(200, "application/yaml"),
         put(&below("yaml"), "Replaces the testbed file, byte for byte", deployments::put_yaml)
+            .query("file", "what messages call it; `kvm-compose.yaml` when absent")
             .takes_bytes("application/yaml")
             .answers_nothing(204),
         get(&below("state"), "Desired and observed, asked just now", deployments::state).answers::<wire::DeploymentState>(200),
@@ -142,14 +143,15 @@ async fn wrong_method(request: Request) -> Response {
     if let Err(problem) = refuse_name(&request) {
         return Failure(problem).into_response();
     }
-    let problem = Problem::new(Code::BadRequest, format!("{} does not take {}", printable(request.uri().path()), request.method()));
-    let mut response = Failure(problem).into_response();
-    *response.status_mut() = axum::http::StatusCode::METHOD_NOT_ALLOWED;
-    response
+    let message = format!("{} does not take {}", printable(request.uri().path()), request.method());
+    Failure(Problem::new(Code::MethodNotAllowed, message)).into_response()
 }
 
 /// Checks the name in a path below `/api/deployments/` that no endpoint took.
 fn refuse_name(request: &Request) -> Result<(), Problem> {
+    if let Some(rest) = request.uri().path().strip_prefix("/api/cluster/members/") {
+        return HostName::new(&percent_decoded(rest)).map(|_| ());
+    }
     let Some(rest) = request.uri().path().strip_prefix("/api/deployments/") else { return Ok(()) };
     let name = rest.split('/').next().unwrap_or_default();
     DeploymentName::new(&percent_decoded(name)).map(|_| ())

@@ -204,7 +204,7 @@ fn keep_house(app: &App) {
             tick.tick().await;
             let saved = app.store(|operations| {
                 operations.save_unsaved();
-                Ok(())
+                operations.reserve.fill()
             });
             if let Err(problem) = saved.await {
                 tracing::warn!(%problem, "housekeeping failed");

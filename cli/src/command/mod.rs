@@ -81,7 +81,7 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
 
 /// Asks for an action and follows it to its end; nothing when Ctrl-C left it to itself.
 async fn act(session: &Session, client: &Client, name: &DeploymentName, request: &ActionRequest) -> Result<Option<Ended>, Problem> {
-    let watch = Watch { progress: session.progress(), limit: session.global.timeout };
+    let watch = Watch { progress: session.progress(), limit: session.global.timeout, prints: false };
     ended(action::run(session, client, &Owner::Deployment(name.clone()), client.act(name, request), watch).await?)
 }
 

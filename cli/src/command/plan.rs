@@ -7,9 +7,9 @@ use std::{
 };
 
 use kvm_compose::{
-    api::{ActionRequest, PlanDocument, UpOptions},
+    api::{ActionRequest, Draft, PlanDocument, PlanOptions, UpOptions},
     error::Problem,
-    names::{DeploymentName, HostName, InstallationId},
+    names::{HostName, InstallationId},
     orchestrate,
     plan::{
         self,
@@ -35,14 +35,22 @@ pub async fn run(session: &Session, args: Plan) -> Outcome {
     if args.offline {
         return offline(session);
     }
-    let client = session.client()?;
-    let name = up::prepare(session, &client).await?;
-    ask(session, &client, &name, options).await
+    ask(session, &session.client()?, options).await
 }
 
-/// Asks the server what `up` would do now.
-pub async fn ask(session: &Session, client: &Client, name: &DeploymentName, options: UpOptions) -> Outcome {
-    let Some(ended) = act(session, client, name, &ActionRequest::Plan(options)).await? else { return Ok(Exit::CANCELLED) };
+/// Asks the server what `up` would do now. The testbed file goes with the request: the server's own copy stays as it is.
+pub async fn ask(session: &Session, client: &Client, options: UpOptions) -> Outcome {
+    let (name, draft) = match session.project()? {
+        Some(project) => {
+            let name = session.name_of(&project)?;
+            let (text, loaded) = project.load(&name)?;
+            print_warnings(&session.out, &loaded.warnings);
+            (name, Some(Draft { text, file: Some(project.shown()), project_location: Some(project.location()?) }))
+        }
+        None => (session.deployment()?, None),
+    };
+    let request = ActionRequest::Plan(PlanOptions::of(options, draft));
+    let Some(ended) = act(session, client, &name, &request).await? else { return Ok(Exit::CANCELLED) };
     let exit = if session.global.output == Format::Json { ended.outcome()? } else { conclude(session, &ended)? };
     let Some(result) = &ended.record.entry.result else { return Ok(exit) };
     let document: PlanDocument = serde_json::from_value(result.clone())

@@ -9,13 +9,13 @@ pub mod event;
 pub mod image;
 pub mod server;
 
-pub use action::{ActionAccepted, ActionRequest, ActionState, Command, ExecRequest, LogEntry, LogIndex, UpOptions};
+pub use action::{ActionAccepted, ActionRequest, ActionState, Command, Draft, ExecRequest, LogEntry, LogIndex, PlanOptions, UpOptions};
 pub use deployment::{
     CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, GuestState, NicState, OperationSummary, Phase, PlanDocument,
     RunState,
 };
 pub use image::{BuildImage, ImageInfo};
-pub use server::{CheckResult, Health, Ready, Version};
+pub use server::{CheckResult, Health, Orphan, Ready, Version};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

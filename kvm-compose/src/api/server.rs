@@ -28,7 +28,7 @@ pub struct Health {
 pub struct Ready {
     /// True when every required part is ready.
     pub ready: bool,
-    /// Each part: libvirt, kvm, ovn, ovs, docker, store, disk, micro.
+    /// Each part: libvirt, kvm, ovn, ovs, docker, store, reserve, disk, micro.
     pub parts: Vec<CheckResult>,
 }
 
@@ -45,5 +45,20 @@ pub struct CheckResult {
     pub detail: String,
     /// What to do when it is not ok.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fix: Option<String>,
+}
+
+/// One line of GET `/api/orphans`: something that this server made and no deployment owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Orphan {
+    /// `domain`, `switch`, `folder`, …
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// What is known of it.
+    #[serde(default)]
+    pub detail: String,
+    /// How to remove it.
+    #[serde(default)]
     pub fix: Option<String>,
 }

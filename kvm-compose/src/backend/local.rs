@@ -26,7 +26,7 @@ use crate::{
     api::{CheckResult, ImageInfo},
     diagnostic::problem_of,
     error::{Code, Problem},
-    guest::exec,
+    guest::{exec, output::Say},
     names::{DeploymentName, GuestName, HostName, InstallationId},
     orchestrate::host::{Cancel, Context, Host},
     plan::{
@@ -132,7 +132,7 @@ pub struct ExecResult {
     pub stdout: Vec<u8>,
     /// What it wrote to its standard error.
     pub stderr: Vec<u8>,
-    /// True when the agent cut one of them.
+    /// True when one of them is longer than is kept.
     pub truncated: bool,
 }
 
@@ -339,8 +339,8 @@ impl LocalHost {
         Ok(path)
     }
 
-    /// Runs a command in a guest through its agent.
-    pub fn exec(&self, deployment: &DeploymentName, call: &ExecCall<'_>, cancel: &Cancel) -> Result<ExecResult, Problem> {
+    /// Runs a command in a guest through its agent. What it prints goes to `say` as it comes.
+    pub fn exec(&self, deployment: &DeploymentName, call: &ExecCall<'_>, cancel: &Cancel, say: Say<'_>) -> Result<ExecResult, Problem> {
         let domain = self.config.installation.domain_uuid(deployment, call.guest);
         if self.libvirt.state(domain)?.is_none() {
             return Err(Problem::new(Code::NotFound, format!("deployment `{deployment}` has no guest `{}`", call.guest))
@@ -354,7 +354,7 @@ impl LocalHost {
             stdin: call.stdin,
             limit: Duration::from_secs(call.timeout_s),
         };
-        let exec::Ended { status, stdout, stderr, truncated } = exec::run(&self.libvirt, &command, cancel)?;
+        let exec::Ended { status, stdout, stderr, truncated } = exec::run(&self.libvirt, &command, cancel, say)?;
         Ok(ExecResult { status, stdout, stderr, truncated })
     }
 

@@ -138,4 +138,18 @@ pub struct Stranger {
     pub name: String,
     /// How to tell whose it is, or how to remove it.
     pub hint: String,
+    /// The installation that made it, when it is a testbed's.
+    #[serde(default)]
+    pub installation: Option<String>,
+}
+
+impl Stranger {
+    /// A thing that another installation made for a deployment of its own.
+    pub fn of_installation(kind: &str, name: &str, installation: &str, deployment: &str) -> Self {
+        let hint = format!(
+            "it belongs to the deployment `{deployment}` of the testbedos-server with that id (`testbed version --server` prints a server's): \
+             take it down there, or give this deployment another name with `--project-name`"
+        );
+        Stranger { kind: kind.to_string(), name: name.to_string(), hint, installation: Some(installation.to_string()) }
+    }
 }

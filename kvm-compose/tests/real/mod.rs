@@ -179,7 +179,12 @@ impl Lab {
     pub fn try_exec(&self, guest: &str, argv: &[&str], stdin: &[u8], timeout_s: u64, cancel: &Cancel) -> Result<ExecResult, Problem> {
         let (guest, argv) = (GuestName::new(guest).expect("valid"), argv.iter().map(|word| word.to_string()).collect::<Vec<_>>());
         let environment = BTreeMap::new();
-        self.host.exec(&self.deployment, &ExecCall { guest: &guest, argv: &argv, environment: &environment, stdin, timeout_s }, cancel)
+        self.host.exec(
+            &self.deployment,
+            &ExecCall { guest: &guest, argv: &argv, environment: &environment, stdin, timeout_s },
+            cancel,
+            &|_, _| {},
+        )
     }
 
     /// Everything that anybody said.

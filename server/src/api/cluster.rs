@@ -38,7 +38,8 @@ pub async fn members(State(app): State<App>) -> Answer<axum::Json<Members>> {
 
 /// DELETE `/api/cluster/members/{name}`.
 pub async fn remove(State(app): State<App>, Path(name): Path<String>, words: Words) -> Answer<StatusCode> {
-    let (cluster, name) = (cluster(&app)?, HostName::new(&name)?);
+    let name = HostName::new(&name)?;
+    let cluster = cluster(&app)?;
     let force = words.flag("force")?;
     blocking(move || cluster.remove(&name, force)).await?;
     Ok(StatusCode::NO_CONTENT)

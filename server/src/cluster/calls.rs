@@ -9,7 +9,7 @@ use std::{
 };
 
 use kvm_compose::{
-    api::cluster::MemberState,
+    api::{cluster::MemberState, event::OutputStream},
     error::{Code, Problem},
     names::HostName,
     orchestrate::host::Cancel,
@@ -32,10 +32,21 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 pub enum Reply {
     /// A line for the action's log.
     Line(String),
+    /// What a command printed.
+    Output(OutputStream, Vec<u8>),
     /// The end.
     Done(Outcome),
     /// The member has come back over another connection.
     Linked,
+}
+
+/// What a member says while it carries out a call.
+#[derive(Debug, Clone, Copy)]
+pub enum Said<'a> {
+    /// A line for the action's log.
+    Line(&'a str),
+    /// What a command printed.
+    Output(OutputStream, &'a [u8]),
 }
 
 /// How long an answer is waited for.
@@ -77,6 +88,22 @@ impl Cluster {
         cancel: &Cancel,
         say: &(dyn Fn(&str) + Send + Sync),
     ) -> Result<T, Problem> {
+        self.call_and_hear(host, call, patience, cancel, &|said| {
+            if let Said::Line(text) = said {
+                say(text);
+            }
+        })
+    }
+
+    /// Asks a member, and hears all that it says meanwhile.
+    pub fn call_and_hear<T: DeserializeOwned>(
+        &self,
+        host: &HostName,
+        call: &Call,
+        patience: Patience,
+        cancel: &Cancel,
+        hear: &dyn Fn(Said<'_>),
+    ) -> Result<T, Problem> {
         let id = Uuid::now_v7();
         let (tell, told) = mpsc::channel();
         match self.state.lock().members.get_mut(host) {
@@ -93,7 +120,7 @@ impl Cluster {
             if now != link {
                 waiting.sent |= now.is_some();
                 if let (Some(_), None, false) = (link, now, told_cut) {
-                    say(&format!("host `{host}` does not answer; waiting until it does or is lost"));
+                    hear(Said::Line(&format!("host `{host}` does not answer; waiting until it does or is lost")));
                     told_cut = true;
                 }
                 link = now;
@@ -117,7 +144,8 @@ impl Cluster {
                 }
             }
             match told.recv_timeout(LOOK) {
-                Ok(Reply::Line(text)) => say(&text),
+                Ok(Reply::Line(text)) => hear(Said::Line(&text)),
+                Ok(Reply::Output(stream, bytes)) => hear(Said::Output(stream, &bytes)),
                 Ok(Reply::Done(outcome)) => {
                     waiting.ended = true;
                     return answer(host, outcome);

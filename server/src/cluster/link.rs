@@ -6,6 +6,7 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::Utc;
 use futures_util::{SinkExt as _, StreamExt as _, stream::SplitStream};
 use kvm_compose::{error::Problem, names::HostName};
@@ -172,6 +173,10 @@ impl Cluster {
             live.last_seen = Some(Utc::now());
             let (id, reply) = match message {
                 FromMember::Line { id, text } => (id, Reply::Line(text)),
+                FromMember::Output { id, stream, bytes } => match STANDARD.decode(&bytes) {
+                    Ok(bytes) => (id, Reply::Output(stream, bytes)),
+                    Err(_) => return,
+                },
                 FromMember::Done { id, outcome } => (id, Reply::Done(outcome)),
                 FromMember::Beat { free_memory_mb } => {
                     live.free_memory_mb = Some(free_memory_mb);

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kvm_compose::{
+    api::event::OutputStream,
     error::{Code, Problem},
     names::{DeploymentName, GuestName, HostName, InstallationId},
     plan::{
@@ -84,6 +85,15 @@ pub enum FromMember {
         id: Uuid,
         /// The line.
         text: String,
+    },
+    /// What the command of a call printed.
+    Output {
+        /// The call.
+        id: Uuid,
+        /// Where to.
+        stream: OutputStream,
+        /// The bytes, base64.
+        bytes: String,
     },
     /// A call has ended.
     Done {

@@ -30,8 +30,8 @@ use crate::cluster::wire::{Call, Ended, FromMember, Outcome, Seat};
 
 /// How long an outcome is kept for a master that did not hear it.
 const KEPT: Duration = Duration::from_secs(300);
-/// Lines kept for a master that is away, of each call.
-const LINES_KEPT: usize = 1000;
+/// Lines and pieces of output kept for a master that is away, of each call.
+const KEPT_UNSENT: usize = 1000;
 
 /// All calls.
 pub struct Calls {
@@ -48,7 +48,7 @@ struct Inner {
 }
 
 enum State {
-    Running { cancel: Cancel, unsent: Vec<String> },
+    Running { cancel: Cancel, unsent: Vec<FromMember> },
     Ended { outcome: Outcome, at: Instant },
 }
 
@@ -94,7 +94,7 @@ impl Calls {
             let said = |message| link.as_ref().is_some_and(|link| link.send(message).is_ok());
             match inner.calls.get_mut(&id) {
                 Some(State::Running { unsent, .. }) => {
-                    unsent.retain(|text| !said(FromMember::Line { id, text: text.clone() }));
+                    unsent.retain(|message| !said(message.clone()));
                     return;
                 }
                 Some(State::Ended { outcome, .. }) => {
@@ -127,14 +127,14 @@ impl Calls {
         }
     }
 
-    fn line(&self, id: Uuid, text: &str) {
+    /// Says something of a running call; what nobody hears is kept until it is asked for again.
+    fn say(&self, id: Uuid, message: FromMember) {
         let mut inner = self.inner.lock();
-        let line = FromMember::Line { id, text: text.to_string() };
-        if !inner.link.as_ref().is_some_and(|link| link.send(line).is_ok())
+        if !inner.link.as_ref().is_some_and(|link| link.send(message.clone()).is_ok())
             && let Some(State::Running { unsent, .. }) = inner.calls.get_mut(&id)
-            && unsent.len() < LINES_KEPT
+            && unsent.len() < KEPT_UNSENT
         {
-            unsent.push(text.to_string());
+            unsent.push(message);
         }
     }
 
@@ -159,7 +159,7 @@ impl Calls {
             Call::Apply { deployment, operation, work } => {
                 let turn = self.turn(work);
                 let _turn = turn.as_ref().map(|turn| turn.lock());
-                let say = |text: &str| self.line(id, text);
+                let say = |text: &str| self.say(id, FromMember::Line { id, text: text.to_string() });
                 let context = Context { host, deployment, operation: *operation, cancel, say: &say };
                 self.local.apply(work, &context).map(|()| Value::Null)
             }
@@ -168,7 +168,8 @@ impl Calls {
                 let stdin =
                     STANDARD.decode(stdin).map_err(|error| Problem::new(Code::BadRequest, "the input is not base64").cause(error))?;
                 let call = ExecCall { guest, argv, environment, stdin: &stdin, timeout_s: *timeout_s };
-                let ended = self.local.exec(deployment, &call, cancel)?;
+                let say = |stream, bytes: &[u8]| self.say(id, FromMember::Output { id, stream, bytes: STANDARD.encode(bytes) });
+                let ended = self.local.exec(deployment, &call, cancel, &say)?;
                 json(&Ended {
                     status: ended.status,
                     stdout: STANDARD.encode(ended.stdout),

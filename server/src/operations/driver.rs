@@ -8,6 +8,7 @@ use kvm_compose::{
     api::{CheckResult, ExecRequest, GuestState, ImageInfo, Phase, PlanDocument, UpOptions},
     backend::local::ExecResult,
     error::Problem,
+    guest::output::Say,
     names::DeploymentName,
     orchestrate::{Operation, host::Cancel},
 };
@@ -51,8 +52,15 @@ pub trait Driver: Send + Sync + 'static {
     /// What `up` would do.
     fn plan(&self, project: &Project, options: &UpOptions, operation: &Operation<'_>) -> Result<PlanDocument, Problem>;
 
-    /// Runs a command in a guest.
-    fn exec(&self, deployment: &DeploymentName, request: &ExecRequest, stdin: &[u8], cancel: &Cancel) -> Result<ExecResult, Problem>;
+    /// Runs a command in a guest. What it prints goes to `say` as it comes, also when it fails.
+    fn exec(
+        &self,
+        deployment: &DeploymentName,
+        request: &ExecRequest,
+        stdin: &[u8],
+        cancel: &Cancel,
+        say: Say<'_>,
+    ) -> Result<ExecResult, Problem>;
 
     /// What is there, beside what is wanted. A file that cannot be used is a warning, never an error.
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View;

@@ -150,7 +150,7 @@ impl Journal {
 
     fn append(&self, kind: EventKind) -> Result<u64, Problem> {
         let mut files = self.files.lock();
-        let is_text = matches!(kind, EventKind::Line { .. } | EventKind::Warning { .. });
+        let is_text = matches!(kind, EventKind::Line { .. } | EventKind::Output { .. } | EventKind::Warning { .. });
         if is_text && files.progress.log + files.progress.events > self.limit {
             if files.cut {
                 return Ok(files.progress.events);

@@ -11,10 +11,11 @@ use kvm_compose::{
     backend::accelerator::LIMIT,
     backend::local::{ExecCall, ExecResult, LocalConfig, LocalHost, Prepared, Purpose},
     error::Problem,
+    guest::output::Say,
     names::{DeploymentName, HostName, InstallationId, domain_name},
     orchestrate::{
-        self, Operation,
-        event::EventKind,
+        self, Operation, Sink,
+        event::{EventKind, PlannedStep},
         host::{Cancel, Host as _},
     },
     plan::{
@@ -31,7 +32,7 @@ use super::{
 };
 use crate::cluster::{
     Cluster,
-    calls::Patience,
+    calls::{Patience, Said},
     wire::{Call, Ended},
 };
 
@@ -81,16 +82,31 @@ impl LocalDriver {
         let hosts = || fleet.hosts(&project.deployment);
         let Project { deployment, file, text, folder } = project;
         let prepared = self.host.prepare(deployment, file, text, folder, Purpose::Doing(operation.cancel), hosts)?;
-        for text in warnings(&prepared) {
-            operation.sink.emit(EventKind::Warning { text })?;
+        for fault in &prepared.loaded.warnings {
+            operation.sink.emit(EventKind::Warning { text: format!("{}: {}", fault.at, fault.message) })?;
         }
         Ok(prepared)
     }
 }
 
-fn warnings(prepared: &Prepared) -> Vec<String> {
-    let of_file = prepared.loaded.warnings.iter().map(|fault| format!("{}: {}", fault.at, fault.message));
-    of_file.chain(prepared.warnings.iter().cloned()).collect()
+/// Passes events on. What the place has to say about running guests (no KVM) follows a plan that starts some, and is
+/// not repeated where there is nothing to do.
+struct WithPlace<'a> {
+    sink: &'a dyn Sink,
+    warnings: &'a [String],
+}
+
+impl Sink for WithPlace<'_> {
+    fn emit(&self, event: EventKind) -> Result<(), Problem> {
+        let starts = matches!(&event, EventKind::Planned { steps } if starts_guests(steps));
+        self.sink.emit(event)?;
+        let said = if starts { self.warnings } else { &[] };
+        said.iter().try_for_each(|text| self.sink.emit(EventKind::Warning { text: text.clone() }))
+    }
+}
+
+fn starts_guests(steps: &[PlannedStep]) -> bool {
+    steps.iter().any(|step| step.id.starts_with("start/"))
 }
 
 impl Driver for LocalDriver {
@@ -98,7 +114,8 @@ impl Driver for LocalDriver {
         let prepared = self.prepare_aloud(project, operation)?;
         let fleet = self.fleet(Patience::UntilLost, operation.cancel);
         fleet.settle(&prepared.blueprint)?;
-        orchestrate::up(&fleet, &prepared.blueprint, options, operation)?;
+        let sink = WithPlace { sink: operation.sink, warnings: &prepared.warnings };
+        orchestrate::up(&fleet, &prepared.blueprint, options, &Operation { sink: &sink, ..*operation })?;
         fleet.settled(&prepared.blueprint)
     }
 
@@ -109,13 +126,24 @@ impl Driver for LocalDriver {
 
     fn plan(&self, project: &Project, options: &UpOptions, operation: &Operation<'_>) -> Result<PlanDocument, Problem> {
         let prepared = self.prepare_aloud(project, operation)?;
-        orchestrate::plan(&self.fleet(Patience::UntilLost, operation.cancel), &prepared.blueprint, options)
+        let document = orchestrate::plan(&self.fleet(Patience::UntilLost, operation.cancel), &prepared.blueprint, options)?;
+        if starts_guests(&document.steps) {
+            prepared.warnings.iter().try_for_each(|text| operation.sink.emit(EventKind::Warning { text: text.clone() }))?;
+        }
+        Ok(document)
     }
 
-    fn exec(&self, deployment: &DeploymentName, request: &ExecRequest, stdin: &[u8], cancel: &Cancel) -> Result<ExecResult, Problem> {
+    fn exec(
+        &self,
+        deployment: &DeploymentName,
+        request: &ExecRequest,
+        stdin: &[u8],
+        cancel: &Cancel,
+        say: Say<'_>,
+    ) -> Result<ExecResult, Problem> {
         let fleet = self.fleet(Patience::UntilLost, cancel);
         if let (Some(cluster), Some(host)) = (&self.cluster, fleet.member_of(deployment, &request.guest)?) {
-            return exec_there(cluster, &host, deployment, request, stdin, cancel);
+            return exec_there(cluster, &host, deployment, request, (stdin, cancel, say));
         }
         let call = ExecCall {
             guest: &request.guest,
@@ -124,7 +152,7 @@ impl Driver for LocalDriver {
             stdin,
             timeout_s: request.timeout_s.unwrap_or(EXEC_TIMEOUT_S),
         };
-        self.host.exec(deployment, &call, cancel)
+        self.host.exec(deployment, &call, cancel, say)
     }
 
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View {
@@ -261,8 +289,7 @@ fn exec_there(
     host: &HostName,
     deployment: &DeploymentName,
     request: &ExecRequest,
-    stdin: &[u8],
-    cancel: &Cancel,
+    (stdin, cancel, say): (&[u8], &Cancel, Say<'_>),
 ) -> Result<ExecResult, Problem> {
     let call = Call::Exec {
         deployment: deployment.clone(),
@@ -272,7 +299,10 @@ fn exec_there(
         stdin: STANDARD.encode(stdin),
         timeout_s: request.timeout_s.unwrap_or(EXEC_TIMEOUT_S),
     };
-    let ended: Ended = cluster.call(host, &call, Patience::UntilLost, cancel, &|_| {})?;
+    let ended: Ended = cluster.call_and_hear(host, &call, Patience::UntilLost, cancel, &|said| match said {
+        Said::Output(stream, bytes) => say(stream, bytes),
+        Said::Line(_) => {}
+    })?;
     let bytes = |text: &str| STANDARD.decode(text).map_err(|error| Problem::internal("a member's output is not base64").cause(error));
     Ok(ExecResult { status: ended.status, stdout: bytes(&ended.stdout)?, stderr: bytes(&ended.stderr)?, truncated: ended.truncated })
 }

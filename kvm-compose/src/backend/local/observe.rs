@@ -14,7 +14,7 @@ use super::LocalHost;
 use crate::{
     backend::{
         files::bases,
-        hypervisor::{DomainFact, Hypervisor, Listing},
+        hypervisor::{DomainFact, Hypervisor, Listing, OtherDomain},
     },
     error::Problem,
     guest::{agent::Agent, script},
@@ -169,13 +169,17 @@ impl LocalHost {
 }
 
 fn strange_domains(wanted: &[&GuestBlueprint], listing: &Listing) -> Vec<Stranger> {
-    let is_needed = |name: &String, uuid: &Uuid| wanted.iter().any(|guest| guest.domain.name == *name || guest.domain.uuid == *uuid);
-    let stranger = |name: &String| Stranger {
-        kind: "domain".to_string(),
-        name: name.clone(),
-        hint: format!("it does not carry this deployment's mark; look at it with `virsh dumpxml {name}`"),
+    let is_needed = |other: &&OtherDomain| wanted.iter().any(|guest| guest.domain.name == other.name || guest.domain.uuid == other.uuid);
+    let stranger = |other: &OtherDomain| match &other.mark {
+        Some(mark) => Stranger::of_installation("domain", &other.name, &mark.installation, &mark.deployment),
+        None => Stranger {
+            kind: "domain".to_string(),
+            name: other.name.clone(),
+            hint: format!("it carries no mark of ours; look at it with `virsh dumpxml {}`", other.name),
+            installation: None,
+        },
     };
-    listing.others.iter().filter(|(name, uuid)| is_needed(name, uuid)).map(|(name, _)| stranger(name)).collect()
+    listing.others.iter().filter(is_needed).map(stranger).collect()
 }
 
 /// Names of the deployment's logical ports that are there.
