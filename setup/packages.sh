@@ -72,6 +72,8 @@ add_backports() {
     local mirror text
     # shellcheck disable=SC2016 # apt's own variable
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | sed -n 1p)
+    # Before the first `apt-get update` no mirror is known by its suite, and a dry run fetches nothing.
+    if [[ -z $mirror ]] && dry_run; then echo "would write: $BACKPORTS_SOURCE"; return 0; fi
     [[ -n $mirror ]] || die "no apt source for bookworm is configured, so the mirror for its backports is not known"
     say "Adding the suite bookworm-backports of $mirror ($BACKPORTS_SOURCE)"
     text=$(mktemp)
