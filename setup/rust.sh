@@ -14,7 +14,7 @@ find_cargo() {
 toolchain_channel() { sed -n 's/^channel *= *"\(.*\)"/\1/p' "$ROOT/rust-toolchain.toml"; }
 wanted_rust() { sed -n 's/^rust-version *= *"\(.*\)"/\1/p' "$ROOT/Cargo.toml"; }
 
-cargo_usable() { # there, with clippy and rustfmt, and not older than the workspace asks for
+cargo_usable() { # there, and not older than the workspace asks for
     find_cargo
     have cargo || return 1
     local version
@@ -35,32 +35,51 @@ need_rust() {
 }
 
 install_rust() {
+    start_log
     if ! have rustup; then
-        if available rustup && ! installed cargo; then install_packages rustup; else install_rustup_by_script; fi
+        if available rustup && ! installed cargo; then install_packages rustup; else install_rustup; fi
         find_cargo
     fi
     local channel home
     channel=$(toolchain_channel)
     home=${RUSTUP_HOME:-$(builder_home)/.rustup}
     [[ -d $home/toolchains ]] || record rust "$home"
-    as_builder rustup toolchain install "$channel" --profile minimal --component clippy --component rustfmt >>"$LOG" 2>&1 \
-        || { tail -n 15 "$LOG" >&2; die "the toolchain $channel could not be installed; see $LOG"; }
+    # Under a limit: rustup waits for a silent network without one.
+    as_builder timeout 1800 rustup toolchain install "$channel" --profile minimal --component clippy \
+        --component rustfmt >>"$LOG" 2>&1 \
+        || rust_failed "the toolchain $channel could not be installed through rustup"
     find_cargo
-    cargo_usable || die "cargo is missing or older than $(wanted_rust) even after installing the toolchain $channel"
+    cargo_usable || rust_failed "cargo is missing or older than $(wanted_rust) even with the toolchain $channel"
 }
 
-install_rustup_by_script() {
-    local script user
-    script=$(mktemp)
-    user=$(builder)
-    quiet curl --proto '=https' --tlsv1.2 --retry 3 -sSfL -o "$script" https://sh.rustup.rs \
-        || die "rustup could not be fetched; install Rust $(wanted_rust) or newer and run this again"
-    chmod 0644 "$script"
-    record rust "${CARGO_HOME:-$(builder_home)/.cargo}"
-    record rust "${RUSTUP_HOME:-$(builder_home)/.rustup}"
-    as_builder sh "$script" -y --no-modify-path --profile minimal --default-toolchain none >>"$LOG" 2>&1 \
-        || die "rustup could not be installed for $user; see $LOG"
-    rm -f -- "$script"
+rust_failed() { # WHAT
+    tail -n 5 "$LOG" | sed 's/^/    | /' >&2
+    if have cargo; then note "found: $(command -v cargo), $(as_builder cargo --version 2>&1 | sed -n 1p)" >&2; fi
+    die "$1; see $LOG. Install Rust $(wanted_rust) or newer (with clippy and rustfmt for the tests) and run this again"
+}
+
+# The installer itself, checked, instead of the script that would fetch it.
+install_rustup() {
+    local folder home url=https://static.rust-lang.org/rustup/dist/x86_64-unknown-linux-gnu/rustup-init
+    folder=$(mktemp -d)
+    if ! fetch "$url" "$folder/rustup-init" || ! fetch "$url.sha256" "$folder/sum" \
+        || [[ $(cut -c 1-64 "$folder/sum") != $(sha256sum "$folder/rustup-init" | cut -c 1-64) ]]; then
+        rm -rf -- "$folder"
+        rust_failed "rustup could not be fetched, or not as it was published, from $url"
+    fi
+    chmod -R a+rx "$folder"
+    for home in "${CARGO_HOME:-$(builder_home)/.cargo}" "${RUSTUP_HOME:-$(builder_home)/.rustup}"; do
+        [[ -d $home ]] || record rust "$home" # what was there holds things of the user's
+    done
+    if ! as_builder "$folder/rustup-init" -y --no-modify-path --profile minimal --default-toolchain none >>"$LOG" 2>&1; then
+        rm -rf -- "$folder"
+        rust_failed "rustup could not be installed for $(builder)"
+    fi
+    rm -rf -- "$folder"
+}
+
+fetch() { # URL FILE
+    quiet curl --proto '=https' --tlsv1.2 --retry 3 --connect-timeout 20 --max-time 300 -sSfL -o "$2" "$1"
 }
 
 need_nextest() {
