@@ -4,7 +4,7 @@
 # shellcheck disable=SC2034 # the lists are for the files beside this one
 
 VIRT_PACKAGES=(qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients libvirt-dev)
-BASE_PACKAGES=(openvswitch-switch ovn-central ovn-host docker.io busybox-static dropbear-bin qemu-guest-agent
+BASE_PACKAGES=(openvswitch-switch ovn-central ovn-host busybox-static dropbear-bin qemu-guest-agent
     ethtool iproute2 tini kmod jq pkg-config gcc libc6-dev curl ca-certificates)
 TEST_PACKAGES=(shellcheck genisoimage)
 BACKPORTS_SOURCE=/etc/apt/sources.list.d/testbedos-backports.sources
