@@ -68,7 +68,8 @@ wants_backports() {
 }
 
 add_backports() {
-    apt-cache policy qemu-system-x86 | grep 'bpo12' >/dev/null && return 0
+    # Not by a package's versions: one that was removed and not purged still counts as a source of its own.
+    apt-cache policy | grep -F 'n=bookworm-backports,' >/dev/null && return 0
     local mirror text
     # shellcheck disable=SC2016 # apt's own variable
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' \
