@@ -81,6 +81,7 @@ start_unit() {
 
 stop_unit() {
     local unit=$1 parts
+    if optional "$unit" && ! have dockerd; then return 0; fi
     [[ -e $SERVICES_DIR/$unit.unit ]] || { note "$unit: not started by setup.sh, left alone"; return 0; }
     read -ra parts <<<"$(unit_parts "$unit")"
     run systemctl stop "${parts[@]}" || warn "$unit could not be stopped"
@@ -142,7 +143,7 @@ stop_daemon() {
     if ! pid=$(our_pid "$daemon"); then
         if dry_run; then return 0; fi
         rm -f -- "$SERVICES_DIR/$daemon.pid"
-        if daemon_answers "$daemon"; then note "$daemon: not started by setup.sh, left alone"; fi
+        if ! systemd_runs && daemon_answers "$daemon"; then note "$daemon: not started by setup.sh, left alone"; fi
         return 0
     fi
     if dry_run; then echo "would stop: $daemon (pid $pid)"; return 0; fi
@@ -172,8 +173,8 @@ services_status() { # status 3, as systemctl's, when a part that is needed does 
         [[ $daemon = virtlogd ]] && systemd_runs && continue # started on demand
         if daemon_answers "$daemon"; then
             origin='not by setup.sh'
+            if systemd_runs; then origin='by systemd'; fi
             if our_pid "$daemon" >/dev/null; then origin="by setup.sh, pid $(our_pid "$daemon")"; fi
-            if ls "$SERVICES_DIR"/*.unit >/dev/null 2>&1; then origin='with systemd'; fi
             printf '%-15s running, started %s\n' "$daemon" "$origin"
         elif optional "$daemon"; then
             if have "$daemon"; then printf '%-15s not running (optional)\n' "$daemon"; fi
