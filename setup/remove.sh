@@ -171,6 +171,9 @@ keep_needed_by() { # FILE PACKAGES...: takes what they depend on out of the list
 remove_network_data() { # which the packages' own removal leaves behind
     [[ $DELETE_DATA = yes ]] || return 0
     if recorded packages ovn-central; then run rm -rf -- /var/lib/ovn /var/log/ovn; fi
+    if recorded packages libvirt-daemon-system; then
+        run find /var/lib/libvirt /etc/libvirt -depth -type d -empty -delete 2>/dev/null || true
+    fi
     if recorded packages openvswitch-switch; then run rm -rf -- /var/lib/openvswitch /var/log/openvswitch /etc/openvswitch; fi
 }
 

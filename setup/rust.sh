@@ -60,7 +60,7 @@ rust_failed() { # WHAT
 
 # The installer itself, checked, instead of the script that would fetch it.
 install_rustup() {
-    local folder home url=https://static.rust-lang.org/rustup/dist/x86_64-unknown-linux-gnu/rustup-init
+    local folder home path new url=https://static.rust-lang.org/rustup/dist/x86_64-unknown-linux-gnu/rustup-init
     folder=$(mktemp -d)
     if ! fetch "$url" "$folder/rustup-init" || ! fetch "$url.sha256" "$folder/sum" \
         || [[ $(cut -c 1-64 "$folder/sum") != $(sha256sum "$folder/rustup-init" | cut -c 1-64) ]]; then
@@ -68,8 +68,10 @@ install_rustup() {
         rust_failed "rustup could not be fetched, or not as it was published, from $url"
     fi
     chmod -R a+rx "$folder"
-    for home in "${CARGO_HOME:-$(builder_home)/.cargo}" "${RUSTUP_HOME:-$(builder_home)/.rustup}"; do
-        [[ -d $home ]] || record rust "$home" # what was there holds things of the user's
+    home=${CARGO_HOME:-$(builder_home)/.cargo}
+    if [[ -d $home ]]; then new=("$home/bin" "$home/env"); else new=("$home"); fi
+    for path in "${new[@]}" "${RUSTUP_HOME:-$(builder_home)/.rustup}"; do
+        [[ -e $path ]] || record rust "$path" # what was there holds things of the user's
     done
     if ! as_builder "$folder/rustup-init" -y --no-modify-path --profile minimal --default-toolchain none >>"$LOG" 2>&1; then
         rm -rf -- "$folder"

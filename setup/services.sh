@@ -25,6 +25,16 @@ unit_parts() { # what to stop: a socket left open would start its service again
         *) echo "$1.service" ;;
     esac
 }
+unit_package() {
+    case $1 in
+        libvirtd) echo libvirt-daemon-system ;;
+        docker) echo docker.io ;;
+        *) echo "$1" ;;
+    esac
+}
+unit_is_ours() { # started here, or by the installation of its package here
+    [[ -e $SERVICES_DIR/$1.unit ]] || recorded packages "$(unit_package "$1")"
+}
 unit_answers() {
     local daemon
     for daemon in $(unit_daemons "$1"); do daemon_answers "$daemon" || return 1; done
@@ -82,7 +92,7 @@ start_unit() {
 stop_unit() {
     local unit=$1 parts
     if optional "$unit" && ! have dockerd; then return 0; fi
-    [[ -e $SERVICES_DIR/$unit.unit ]] || { note "$unit: not started by setup.sh, left alone"; return 0; }
+    unit_is_ours "$unit" || { note "$unit: not started by setup.sh, left alone"; return 0; }
     read -ra parts <<<"$(unit_parts "$unit")"
     run systemctl stop "${parts[@]}" || warn "$unit could not be stopped"
     run rm -f -- "$SERVICES_DIR/$unit.unit"
