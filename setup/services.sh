@@ -96,7 +96,7 @@ stop_unit() {
     read -ra parts <<<"$(unit_parts "$unit")"
     run systemctl stop "${parts[@]}" || warn "$unit could not be stopped"
     run rm -f -- "$SERVICES_DIR/$unit.unit"
-    note "$unit: stopped"
+    dry_run || note "$unit: stopped"
 }
 
 # --- without systemd ---
