@@ -81,7 +81,7 @@ install_rustup() {
 }
 
 fetch() { # URL FILE
-    quiet curl --proto '=https' --tlsv1.2 --retry 3 --connect-timeout 20 --max-time 300 -sSfL -o "$2" "$1"
+    curl --proto '=https' --tlsv1.2 --retry 3 --connect-timeout 20 --max-time 300 -sSfL -o "$2" "$1" >>"$LOG" 2>&1
 }
 
 need_nextest() {
