@@ -18,10 +18,11 @@ unit_daemons() {
         docker) echo dockerd ;;
     esac
 }
-unit_parts() { # what to stop: a socket left open would start its service again
+unit_parts() { # what to stop: a socket left open would start its service again, and not every part stops with its whole
     case $1 in
         libvirtd) echo libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service ;;
         docker) echo docker.socket docker.service ;;
+        openvswitch-switch) echo openvswitch-switch.service ovs-vswitchd.service ovsdb-server.service ;;
         *) echo "$1.service" ;;
     esac
 }
