@@ -17,15 +17,37 @@ find_testbed() {
 
 TESTBEDS=()
 
+start_installed_server() { # BINARY
+    if systemd_runs && [[ -e /etc/systemd/system/testbedos-server.service ]]; then
+        quiet systemctl start testbedos-server.service
+    else
+        make_group && start_server "$1"
+    fi
+}
+
+# Only the server knows how to take a testbed down, and it needs the services for that.
+wake_server() { # BINARY
+    local tool
+    for tool in ovs-vsctl ovn-nbctl virsh; do have "$tool" || return 0; done
+    [[ -x $1 ]] || return 0
+    if dry_run; then echo "would start: the services and the server, to take testbeds down"; return 0; fi
+    say "The server does not run: starting it and the services, to take testbeds down"
+    (services_start && start_installed_server "$1") || true # whether it answers is asked afterwards
+}
+
 take_testbeds_down() {
     local testbed name
-    if ! server_answers; then
-        if compgen -G "$DATA_DIR/deployments/*" >/dev/null; then
-            warn "the server does not run: testbeds that are up stay up (start it and run this again to take them down)"
+    compgen -G "$DATA_DIR/deployments/*" >/dev/null || return 0
+    testbed=$(find_testbed) || testbed=''
+    server_answers || [[ -z $testbed ]] || wake_server "${testbed}os-server"
+    if [[ -z $testbed ]] || ! server_answers; then
+        if dry_run; then return 0; fi
+        if pgrep -f "^[^ ]*qemu-system.*$DATA_DIR/" >/dev/null; then
+            die "guests of testbeds run, and there is no server with its \`testbed\` to take them down: ./setup.sh demo starts both"
         fi
+        warn "no server answers: what testbeds may have in OVN's databases stays there"
         return 0
     fi
-    testbed=$(find_testbed) || { warn "no testbed command found: testbeds that are up stay up"; return 0; }
     mapfile -t TESTBEDS < <("$testbed" --host "unix:$SERVER_SOCKET" list -o json </dev/null \
         | jq -r '.. | objects | select(has("name")) | .name')
     for name in "${TESTBEDS[@]}"; do
