@@ -29,32 +29,33 @@ start_installed_server() { # BINARY
 wake_server() { # BINARY
     local tool
     for tool in ovs-vsctl ovn-nbctl virsh; do have "$tool" || return 0; done
-    [[ -x $1 ]] || return 0
-    if dry_run; then echo "would start: the services and the server, to take testbeds down"; return 0; fi
-    say "The server does not run: starting it and the services, to take testbeds down"
-    (services_start && start_installed_server "$1") || true # whether it answers is asked afterwards
+    (
+        services_start || exit
+        if ! server_answers && [[ -x $1 ]]; then start_installed_server "$1"; fi
+    ) || true # what came of it is asked afterwards
 }
+
+guests_of_testbeds() { pgrep -f "^[^ ]*qemu-system.*$DATA_DIR/" >/dev/null; }
 
 take_testbeds_down() {
     local testbed name
     compgen -G "$DATA_DIR/deployments/*" >/dev/null || return 0
     testbed=$(find_testbed) || testbed=''
-    server_answers || [[ -z $testbed ]] || wake_server "${testbed}os-server"
-    if [[ -z $testbed ]] || ! server_answers; then
-        if dry_run; then return 0; fi
-        if pgrep -f "^[^ ]*qemu-system.*$DATA_DIR/" >/dev/null; then
-            die "guests of testbeds run, and there is no server with its \`testbed\` to take them down: ./setup.sh demo starts both"
-        fi
+    wake_server "${testbed}os-server"
+    if [[ -n $testbed ]] && server_answers; then
+        mapfile -t TESTBEDS < <("$testbed" --host "unix:$SERVER_SOCKET" list -o json </dev/null \
+            | jq -r '.. | objects | select(has("name")) | .name')
+        for name in "${TESTBEDS[@]}"; do
+            say "Taking the testbed $name down"
+            run timeout 300 "$testbed" --host "unix:$SERVER_SOCKET" -p "$name" down </dev/null \
+                || warn "$name did not go down wholly; what is left of it stays"
+        done
+    elif ! dry_run; then
         warn "no server answers: what testbeds may have in OVN's databases stays there"
-        return 0
     fi
-    mapfile -t TESTBEDS < <("$testbed" --host "unix:$SERVER_SOCKET" list -o json </dev/null \
-        | jq -r '.. | objects | select(has("name")) | .name')
-    for name in "${TESTBEDS[@]}"; do
-        say "Taking the testbed $name down"
-        run timeout 300 "$testbed" --host "unix:$SERVER_SOCKET" -p "$name" down </dev/null \
-            || warn "$name did not go down wholly; what is left of it stays"
-    done
+    if ! dry_run && guests_of_testbeds; then
+        die "guests of testbeds still run, and need all the rest. \`./setup.sh demo\` and \`testbed doctor\` tell what is broken"
+    fi
 }
 
 # Without a terminal of its own virsh looks for no agent that could ask for a password.

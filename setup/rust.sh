@@ -87,12 +87,12 @@ fetch() { # URL FILE
 need_nextest() {
     find_cargo
     have cargo-nextest && return 0
-    if dry_run; then echo "would run: cargo install --locked cargo-nextest"; return 0; fi
+    if dry_run; then echo "would build: cargo-nextest"; return 0; fi
     step "Building cargo-nextest (some minutes, once)" build_nextest
 }
 
 build_nextest() {
-    as_builder cargo install --locked cargo-nextest >>"$LOG" 2>&1 \
+    as_builder cargo install --locked cargo-nextest --no-default-features --features default-no-update >>"$LOG" 2>&1 \
         || { tail -n 15 "$LOG" >&2; die "cargo-nextest could not be installed; see $LOG"; }
     record nextest "$(command -v cargo-nextest || echo "${CARGO_HOME:-$(builder_home)/.cargo}/bin/cargo-nextest")"
 }
