@@ -62,7 +62,7 @@ check_shell_scripts() {
 NEWEST_LINTS=1.99
 check_lints() {
     local version level=-D
-    version=$(as_builder_now cargo --version | awk '{print $2}')
+    version=$(cargo_version | awk '{print $2}')
     if [[ $(printf '%s\n%s.999\n' "$version" "$NEWEST_LINTS" | sort -V | tail -n 1) = "$version" ]]; then
         note "clippy $version is newer than the newest used so far ($NEWEST_LINTS.x): its warnings do not count"
         level=-W

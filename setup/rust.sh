@@ -18,15 +18,22 @@ cargo_usable() { # there, and not older than the workspace asks for
     find_cargo
     have cargo || return 1
     local version
-    version=$(cd "$ROOT" && as_builder_now cargo --version 2>/dev/null | awk '{print $2}') || return 1
+    version=$(cargo_version | awk '{print $2}')
     [[ -n $version ]] || return 1
     [[ $(printf '%s\n%s\n' "$(wanted_rust)" "$version" | sort -V | sed -n 1p) = "$(wanted_rust)" ]]
+}
+# Asking must not install: rustup's cargo would fetch a toolchain that is not there, silently.
+cargo_version() {
+    if have rustup && ! as_builder_now rustup toolchain list 2>/dev/null | grep "^$(toolchain_channel)" >/dev/null; then
+        return 0
+    fi
+    (cd "$ROOT" && as_builder_now cargo --version 2>/dev/null) || true
 }
 as_builder_now() { DRY_RUN=no as_builder "$@"; }
 
 need_rust() {
     if cargo_usable; then
-        say "Rust: $(cd "$ROOT" && as_builder_now cargo --version)"
+        say "Rust: $(cargo_version)"
     elif dry_run; then
         echo "would install: rustup and the Rust toolchain $(toolchain_channel)"
     else
@@ -54,7 +61,9 @@ install_rust() {
 
 rust_failed() { # WHAT
     tail -n 5 "$LOG" | sed 's/^/    | /' >&2
-    if have cargo; then note "found: $(command -v cargo), $(as_builder cargo --version 2>&1 | sed -n 1p)" >&2; fi
+    local found
+    found=$(cargo_version)
+    if [[ -n $found ]]; then note "found: $found, $(command -v cargo)" >&2; fi
     die "$1; see $LOG. Install Rust $(wanted_rust) or newer (with clippy and rustfmt for the tests) and run this again"
 }
 
