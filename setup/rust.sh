@@ -24,7 +24,7 @@ cargo_usable() { # there, and not older than the workspace asks for
 }
 # Asking must not install: rustup's cargo would fetch a toolchain that is not there, silently.
 cargo_version() {
-    if have rustup && ! as_builder_now rustup toolchain list 2>/dev/null | grep "^$(toolchain_channel)" >/dev/null; then
+    if have rustup && ! as_builder_now rustup toolchain list 2>/dev/null | grep "^${RUSTUP_TOOLCHAIN:-$(toolchain_channel)}" >/dev/null; then
         return 0
     fi
     (cd "$ROOT" && as_builder_now cargo --version 2>/dev/null) || true
