@@ -173,6 +173,7 @@ impl Operations {
         tracing::info!(deployment = %name, action = %uuid, command = %running.command, %state, error_code, millis, why, "action ended");
         self.table.release(running);
         running.journal.end(End { state, error_code });
+        self.table.settled();
     }
 
     fn phase_now(&self, running: &Running) -> Option<kvm_compose::api::Phase> {

@@ -109,7 +109,7 @@ impl Slot<'_> {
         let running = Arc::new(running);
         let mut claims = self.table.claims.lock();
         claims.running.insert(self.uuid, running.clone());
-        self.table.count.send_replace(claims.running.len());
+        self.table.count.send_modify(|count| *count += 1);
         self.held = false;
         running
     }
@@ -210,12 +210,16 @@ impl Table {
         Ok(RemovalClaim { table: self, deployment: deployment.clone() })
     }
 
-    /// Gives back what an action that ran had claimed.
+    /// Gives back what an action that ran had claimed; who is told of its end finds the deployment free.
     pub fn release(&self, running: &Running) {
         let mut claims = self.claims.lock();
         claims.running.remove(&running.uuid);
         claims.give_back(&running.deployment, running.command);
-        self.count.send_replace(claims.running.len());
+    }
+
+    /// An action's followers have been told of its end: only then may the server stop for it.
+    pub fn settled(&self) {
+        self.count.send_modify(|count| *count = count.saturating_sub(1));
     }
 
     /// An action at work.
