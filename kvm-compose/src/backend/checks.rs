@@ -86,7 +86,7 @@ pub fn docker() -> CheckResult {
     optional(
         "docker",
         ping().map_err(|error| format!("Docker does not answer at `{DOCKER}`: {error}")),
-        "`./setup.sh services start`; only containers need it",
+        "install Docker, then `./setup.sh services start`; only containers need it",
     )
 }
 

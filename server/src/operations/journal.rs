@@ -274,11 +274,11 @@ fn append_at(path: &Path, keep: Option<u64>, line: &str) -> std::io::Result<()> 
         Some(keep) => file.set_len(keep)?,
         None => {
             let length = file.metadata()?.len();
-            let mut last = [b'\n'];
+            let mut last = *b"\n";
             if length > 0 {
                 std::os::unix::fs::FileExt::read_exact_at(&file, &mut last, length - 1)?;
             }
-            if last != [b'\n'] {
+            if last != *b"\n" {
                 file.write_all(b"\n")?;
             }
         }
