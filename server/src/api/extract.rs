@@ -25,6 +25,9 @@ use crate::{
 /// The `{name}` of the path.
 pub struct Name(pub DeploymentName);
 
+/// The `{host}` of the path.
+pub struct Host(pub HostName);
+
 /// The `{uuid}` of the path.
 pub struct ActionId(pub Uuid);
 
@@ -41,6 +44,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         Ok(Name(DeploymentName::new(&parameter(parts, state, "name").await?)?))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Host {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        Ok(Host(HostName::new(&parameter(parts, state, "host").await?)?))
     }
 }
 
