@@ -15,14 +15,14 @@ use kvm_compose::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    api::{actions, config, deployments, images, logs, server},
+    api::{actions, auth as login, config, deployments, images, logs, server, validate},
     app::App,
     auth,
     config::host::{ClusterConfig, HostConfig},
     error::Failure,
     http::trace,
     openapi::{Endpoint, delete, get, post, put},
-    pages,
+    pages::{self, assets, home, reference},
     ws::{events, follow},
 };
 
@@ -94,12 +94,23 @@ pub fn endpoints() -> Vec<Endpoint> {
             .query("from", "bytes of the file to skip")
             .query("format", "`text` (the log) or `events` (the journal)")
             .answers_nothing(101),
-        get("/api/openapi.json", "This document", pages::openapi).answers_bytes(200, "application/json"),
-        get("/api/docs", "This document as a page", pages::docs).answers_bytes(200, "text/html"),
+        post("/api/validate", "Every fault of a testbed file, with its place", validate::validate)
+            .takes_bytes("application/yaml")
+            .answers::<wire::Validation>(200),
+        post("/api/auth/link", "A link that logs a browser in, once, within a minute", login::link).answers::<wire::LoginLink>(200),
+        post("/api/auth/login", "Logs a browser in: a form with the token", login::login)
+            .takes_bytes("application/x-www-form-urlencoded")
+            .answers_nothing(303),
+        post("/api/auth/logout", "Logs a browser out", login::logout).answers_nothing(303),
+        get("/api/openapi.json", "This document", reference::openapi).answers_bytes(200, "application/json"),
+        get("/api/docs", "This document as a page", reference::docs).answers_bytes(200, "text/html"),
         get("/metrics", "Counts as Prometheus text", server::metrics).answers_bytes(200, "text/plain"),
-        get("/", "What this is", pages::front).answers_bytes(200, "text/html"),
-        get("/gui", "What this is", pages::front).answers_bytes(200, "text/html"),
-        get("/assets/plain.css", "How the pages look", pages::style).answers_bytes(200, "text/css"),
+        get("/", "Page: what this is", reference::front).answers_bytes(200, "text/html"),
+        get("/gui", "Page: the login, or all testbeds", home::home)
+            .query("link", "what `/api/auth/link` gave")
+            .answers_bytes(200, "text/html"),
+        get("/assets/{file}", "A style sheet or a script of the pages", assets::own).answers_bytes(200, "text/css"),
+        get("/assets/vendor/{file}", "The same, made by others", assets::vendored).answers_bytes(200, "text/javascript"),
     ]
 }
 
@@ -110,13 +121,18 @@ pub fn router(app: App) -> Router {
         let handler: MethodRouter<App> = endpoint.handler;
         router = router.route(&endpoint.path, handler);
     }
-    // The last layer is the outermost: a request meets the trace, then the guard. Bodies have their limit where they are read.
+    if cfg!(debug_assertions) {
+        router = router.route("/gui/stamp", axum::routing::get(pages::stamp));
+    }
+    // The last layer is the outermost: a request meets the trace, then what makes pages of failures, then the guard. Bodies
+    // have their limit where they are read.
     router
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(trace::panicked))
         .layer(middleware::from_fn_with_state(app.clone(), auth::guard::layer))
+        .layer(middleware::from_fn(pages::errors::layer))
         .layer(middleware::from_fn_with_state(app.clone(), trace::layer))
         .with_state(app)
 }
@@ -139,9 +155,10 @@ async fn wrong_method(request: Request) -> Response {
     response
 }
 
-/// Checks the name in a path below `/api/deployments/` that no endpoint took.
+/// Checks the name in a path below a folder of names that no endpoint took.
 fn refuse_name(request: &Request) -> Result<(), Problem> {
-    let Some(rest) = request.uri().path().strip_prefix("/api/deployments/") else { return Ok(()) };
+    let folders = ["/api/deployments/", "/gui/deployments/", "/assets/vendor/", "/assets/"];
+    let Some(rest) = folders.iter().find_map(|folder| request.uri().path().strip_prefix(folder)) else { return Ok(()) };
     let name = rest.split('/').next().unwrap_or_default();
     DeploymentName::new(&percent_decoded(name)).map(|_| ())
 }

@@ -7,6 +7,7 @@ pub mod deployment;
 pub mod event;
 pub mod image;
 pub mod server;
+pub mod validation;
 
 pub use action::{ActionAccepted, ActionRequest, ActionState, Command, ExecRequest, LogEntry, LogIndex, UpOptions};
 pub use deployment::{
@@ -14,7 +15,8 @@ pub use deployment::{
     RunState,
 };
 pub use image::{BuildImage, ImageInfo};
-pub use server::{CheckResult, Health, Ready, Version};
+pub use server::{CheckResult, Health, LoginLink, Ready, Version};
+pub use validation::Validation;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -47,3 +47,14 @@ pub struct CheckResult {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
 }
+
+/// POST `/api/auth/link`: a link that logs a browser in once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LoginLink {
+    /// The whole link, when the server listens on TCP.
+    pub url: Option<String>,
+    /// Its path, for whoever reaches the server another way.
+    pub path: String,
+    /// How long it is good, in seconds.
+    pub expires_s: u64,
+}
