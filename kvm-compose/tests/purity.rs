@@ -3,11 +3,19 @@
 use std::path::{Path, PathBuf};
 
 /// From the lowest to the highest: a module knows only those before it. `error`, `diagnostic`, `names` and `addr` are one layer.
-const LAYERS: &[&[&str]] =
-    &[&["error", "diagnostic", "names", "addr"], &["api"], &["spec"], &["topology"], &["plan"], &["orchestrate"], &["backend", "guest"]];
+const LAYERS: &[&[&str]] = &[
+    &["error", "diagnostic", "names", "addr"],
+    &["api"],
+    &["spec"],
+    &["topology"],
+    &["picture"],
+    &["plan"],
+    &["orchestrate"],
+    &["backend", "guest"],
+];
 
 /// Modules whose output depends on nothing but their input.
-const PURE: &[&str] = &["error", "diagnostic", "names", "addr", "api", "spec", "topology", "plan"];
+const PURE: &[&str] = &["error", "diagnostic", "names", "addr", "api", "spec", "topology", "picture", "plan"];
 
 /// What a pure module must not mention.
 const EFFECTS: &[&str] = &[
