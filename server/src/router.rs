@@ -22,8 +22,8 @@ use crate::{
     error::Failure,
     http::trace,
     openapi::{Endpoint, delete, get, post, put},
-    pages::{self, assets, home, reference},
-    ws::{events, follow},
+    pages::{self, assets, deployment, edit, guest, home, hosts, reference},
+    ws::{console, events, follow},
 };
 
 /// All endpoints.
@@ -78,6 +78,12 @@ pub fn endpoints() -> Vec<Endpoint> {
             .query("from", "bytes of the file to skip")
             .query("format", "`text` (the log) or `events` (the journal)")
             .answers_nothing(101),
+        get(
+            &below("guests/{guest}/console"),
+            "Websocket: the guest's serial console, binary both ways; first what it said last",
+            console::console,
+        )
+        .answers_nothing(101),
         get("/api/events", "Websocket: every event as it happens", events::events)
             .query("deployment", "only this deployment's")
             .answers_nothing(101),
@@ -109,6 +115,13 @@ pub fn endpoints() -> Vec<Endpoint> {
         get("/gui", "Page: the login, or all testbeds", home::home)
             .query("link", "what `/api/auth/link` gave")
             .answers_bytes(200, "text/html"),
+        get("/gui/deployments/{name}", "Page: one testbed", deployment::show)
+            .query("action", "the action whose log is shown, else the one that runs or ran last")
+            .answers_bytes(200, "text/html"),
+        get("/gui/deployments/{name}/edit", "Page: its testbed file", edit::edit).answers_bytes(200, "text/html"),
+        get("/gui/deployments/{name}/guests/{guest}", "Page: a guest and its console", guest::guest).answers_bytes(200, "text/html"),
+        get("/gui/hosts", "Page: the hosts", hosts::hosts).answers_bytes(200, "text/html"),
+        get("/gui/images", "Page: the base images", pages::images::images).answers_bytes(200, "text/html"),
         get("/assets/{file}", "A style sheet or a script of the pages", assets::own).answers_bytes(200, "text/css"),
         get("/assets/vendor/{file}", "The same, made by others", assets::vendored).answers_bytes(200, "text/javascript"),
     ]

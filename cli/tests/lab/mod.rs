@@ -59,7 +59,8 @@ impl Lab {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("stderr")).expect("a log");
         let child = Command::new(server_binary())
             .arg("master")
-            .args(["--no-tcp", "--data-dir"])
+            .args(if self.extra.iter().any(|flag| flag == "--listen") { None } else { Some("--no-tcp") })
+            .arg("--data-dir")
             .arg(self.data())
             .arg("--socket")
             .arg(self.socket())

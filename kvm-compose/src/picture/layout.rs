@@ -276,3 +276,60 @@ fn connect_routers(topology: &Topology, layout: &mut Layout, tops: &[i32], group
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        names::DeploymentName,
+        topology::{Leases, load},
+    };
+
+    fn topology(guests: usize) -> Topology {
+        let mut yaml = String::from(if guests == 0 { "machines: []\n" } else { "machines:\n" });
+        for index in 0..guests {
+            yaml.push_str(&format!(
+                "  - {{name: g{index}, micro: {{}}, network: [{{switch: s{}}}, {{switch: s{}}}]}}\n",
+                index % 4,
+                index % 5
+            ));
+        }
+        yaml.push_str("network:\n  ovn:\n    switches:\n");
+        (0..6).for_each(|index| yaml.push_str(&format!("      s{index}: {{subnet: 10.0.{index}.0/24}}\n")));
+        yaml.push_str("    routers:\n");
+        for router in 0..3 {
+            yaml.push_str(&format!("      r{router}:\n        ports:\n"));
+            for index in router..6 {
+                yaml.push_str(&format!(
+                    "          - {{name: r{router}-{index}, gateway_ip: 10.0.{index}.{}/24, switch: s{index}}}\n",
+                    router + 1
+                ));
+            }
+        }
+        let name = DeploymentName::new("lab").expect("a name");
+        load("f", &yaml, &name, &Leases::new()).unwrap_or_else(|problem| panic!("{problem:?}")).topology
+    }
+
+    #[test]
+    fn nothing_overlaps_and_nothing_is_outside() {
+        for guests in [0, 1, 6, 7, 50, 120] {
+            let topology = topology(guests);
+            let layout = lay_out(&topology);
+            let guests = layout.guests.iter().map(|place| place.expect("every guest has a place"));
+            let all: Vec<Box> = guests.chain(layout.switches.iter().copied()).chain(layout.routers.iter().copied()).collect();
+            for (index, one) in all.iter().enumerate() {
+                assert!(one.x >= 0 && one.y >= 0 && one.x + one.width <= layout.width && one.bottom() <= layout.height, "{one:?}");
+                for other in &all[index + 1..] {
+                    let apart = one.x + one.width <= other.x
+                        || other.x + other.width <= one.x
+                        || one.bottom() <= other.y
+                        || other.bottom() <= one.y;
+                    assert!(apart, "{one:?} {other:?}");
+                }
+            }
+            for (path, _) in &layout.trunks {
+                assert!(path.iter().all(|(x, y)| (0..=layout.width).contains(x) && (0..=layout.height).contains(y)), "{path:?}");
+            }
+        }
+    }
+}

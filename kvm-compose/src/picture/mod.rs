@@ -84,6 +84,3 @@ pub struct Scene<'a> {
 pub fn svg(topology: &Topology, scene: &Scene<'_>) -> String {
     draw::svg(topology, scene, &layout::lay_out(topology))
 }
-
-#[cfg(test)]
-mod tests;

@@ -25,6 +25,9 @@ use crate::{
 /// The `{name}` of the path.
 pub struct Name(pub DeploymentName);
 
+/// The `{guest}` of the path.
+pub struct Guest(pub GuestName);
+
 /// The `{uuid}` of the path.
 pub struct ActionId(pub Uuid);
 
@@ -41,6 +44,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         Ok(Name(DeploymentName::new(&parameter(parts, state, "name").await?)?))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Guest {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        Ok(Guest(GuestName::new(&parameter(parts, state, "guest").await?)?))
     }
 }
 

@@ -2,14 +2,15 @@
 //!
 //! Translates between the server's questions and the library's answers; decides nothing about the work itself.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use kvm_compose::{
     api::{CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, UpOptions},
     backend::accelerator::LIMIT,
+    backend::hypervisor::console::LibvirtConsole,
     backend::local::{ExecCall, ExecResult, LocalConfig, LocalHost, Prepared},
     error::Problem,
-    names::{DeploymentName, HostName, InstallationId, domain_name},
+    names::{DeploymentName, GuestName, HostName, InstallationId, domain_name},
     orchestrate::{
         self, Operation,
         event::EventKind,
@@ -22,7 +23,7 @@ use kvm_compose::{
     topology::Assignment,
 };
 
-use super::driver::{Driver, Project, View};
+use super::driver::{Console, Driver, Project, View};
 
 /// How long a command in a guest may take when the request does not say.
 const EXEC_TIMEOUT_S: u64 = 3600;
@@ -59,6 +60,20 @@ impl LocalDriver {
     }
 }
 
+impl Console for LibvirtConsole {
+    fn read(&self, buffer: &mut [u8]) -> usize {
+        LibvirtConsole::read(self, buffer)
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<(), Problem> {
+        LibvirtConsole::write(self, bytes)
+    }
+
+    fn close(&self) {
+        LibvirtConsole::close(self);
+    }
+}
+
 fn warnings(prepared: &Prepared) -> Vec<String> {
     let of_file = prepared.loaded.warnings.iter().map(|fault| format!("{}: {}", fault.at, fault.message));
     of_file.chain(prepared.warnings.iter().cloned()).collect()
@@ -88,6 +103,11 @@ impl Driver for LocalDriver {
             timeout_s: request.timeout_s.unwrap_or(EXEC_TIMEOUT_S),
         };
         self.host.exec(deployment, &call, cancel)
+    }
+
+    fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {
+        let (console, past) = self.host.console(deployment, guest)?;
+        Ok((Arc::new(console), past))
     }
 
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View {

@@ -10,6 +10,7 @@
 //!
 //! Must not know HTTP, websockets or libvirt: it is asked by handlers and asks the [`driver::Driver`].
 
+pub mod consoles;
 pub mod driver;
 pub mod index;
 pub mod journal;
@@ -26,7 +27,7 @@ use chrono::Utc;
 use kvm_compose::{
     api::{ActionRequest, ActionState, Command, LogEntry, OperationSummary, Phase, RunState},
     error::{Code, Problem},
-    names::DeploymentName,
+    names::{DeploymentName, GuestName},
     orchestrate::host::Cancel,
 };
 use parking_lot::RwLock;
@@ -38,6 +39,7 @@ use crate::{
     metrics::Metrics,
     store::{DeploymentRecord, Store, Versioned},
 };
+use consoles::{Consoles, Viewer};
 use driver::{Driver, View};
 use index::Indexes;
 use journal::{Bus, End, Journal, Progress};
@@ -63,6 +65,8 @@ pub struct Operations {
     pub data: DataDir,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Consoles that somebody looks at.
+    pub consoles: Arc<Consoles>,
     driver: Arc<dyn Driver>,
     table: Table,
     indexes: Indexes,
@@ -88,6 +92,7 @@ impl Operations {
             store,
             data,
             metrics,
+            consoles: Arc::default(),
             driver,
             table: Table::default(),
             indexes,
@@ -252,6 +257,12 @@ impl Operations {
             }
         }
         Ok(view)
+    }
+
+    /// A look at a guest's serial console, shared with whoever looks at it already. Blocks.
+    pub fn console(&self, name: &DeploymentName, guest: &GuestName) -> Result<Viewer, Problem> {
+        self.record(name)?;
+        self.consoles.join(name, guest, || self.driver.console(name, guest))
     }
 
     /// The action that runs on a deployment (its owner before those beside it), or else the last one that ended.

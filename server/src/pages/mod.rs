@@ -4,8 +4,13 @@
 //! Must not know libvirt or OVN, nor change anything.
 
 pub mod assets;
+pub mod deployment;
+pub mod edit;
 pub mod errors;
+pub mod guest;
 pub mod home;
+pub mod hosts;
+pub mod images;
 pub mod reference;
 pub mod render;
 pub mod words;

@@ -8,7 +8,7 @@ use kvm_compose::{
 use serde::Serialize;
 
 /// A state as a mark: the class gives colour and shape, the word says it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Mark {
     /// `good`, `busy`, `bad`, `half`, `idle` or `unsure`.
     pub class: &'static str,
