@@ -56,7 +56,7 @@ fn a_testbed_is_made_brought_up_used_and_taken_down_in_the_browser() {
     let broken = QUICKSTART.replace("subnet: 10.0.2.0/24", "subnet: 10.0.2.0/240");
     let line = 1 + broken.lines().position(|line| line.contains("/240")).expect("the mistake");
     set_yaml(&browser, &broken);
-    browser.until_text("#faults-summary", "fault", SOON);
+    browser.until_text("#faults-summary", "1 fault", SOON);
     assert_eq!(browser.text(".gutter .error"), line.to_string());
     assert_eq!(browser.count(&format!(".faults li[data-line='{line}']")), 1, "{}", browser.text(".faults"));
     set_yaml(&browser, QUICKSTART);

@@ -13,12 +13,12 @@ let followed = '';
 
 // Follows the action that the page shows, when it is another one than before.
 function follow() {
-  const { uuid, from } = document.getElementById('action-head').dataset;
+  const { uuid, from, command } = document.getElementById('action-head').dataset;
   if (!uuid || uuid === followed) return;
   followed = uuid;
   const path = deployment(name, `/logs/${uuid}/stream`);
   log.follow(path, Number(from), refresh);
-  steps.follow(`${path}?format=events`);
+  steps.follow(`${path}?format=events`, command);
 }
 
 const act = (body) => call('POST', deployment(name, '/action'), body);

@@ -85,9 +85,10 @@ export class Steps {
     this.stream = null;
   }
 
-  follow(path) {
+  follow(path, command) {
     this.stream?.stop();
     this.steps = new Map();
+    this.planOnly = command === 'plan';
     this.list.replaceChildren();
     this.root.classList.add('hidden');
     this.stream = new Stream(path, 0, (line) => this.take(line), () => this.total());
@@ -130,7 +131,8 @@ export class Steps {
     this.root.classList.toggle('hidden', all.length === 0);
     this.bar.max = Math.max(all.length, 1);
     this.bar.value = done;
-    const text = `${done} of ${all.length} steps`;
+    this.bar.classList.toggle('hidden', this.planOnly);
+    const text = this.planOnly ? `${all.length} steps would be taken` : `${done} of ${all.length} steps`;
     if (this.count.textContent !== text) this.count.textContent = text;
   }
 }
