@@ -31,7 +31,8 @@ fn log_in(lab: &Lab) -> (String, Browser) {
 
 /// Replaces the editor's text as typing does.
 fn set_yaml(browser: &Browser, yaml: &str) {
-    let script = "const area = document.querySelector('#yaml'); area.value = arguments[0]; area.dispatchEvent(new Event('input', {bubbles: true}))";
+    let script =
+        "const area = document.querySelector('#yaml'); area.value = arguments[0]; area.dispatchEvent(new Event('input', {bubbles: true}))";
     browser.run(script, json!([yaml]));
 }
 
@@ -157,7 +158,10 @@ fn every_page_fits_its_window_and_breaks_no_policy() {
                 }
                 let complaints = browser.forget_complaints();
                 let expected = page == "missing" || page == "login";
-                assert!(expected || complaints.iter().all(|line| !line.contains("Error") && !line.contains("error")), "{page}: {complaints:?}");
+                assert!(
+                    expected || complaints.iter().all(|line| !line.contains("Error") && !line.contains("error")),
+                    "{page}: {complaints:?}"
+                );
                 assert_eq!(browser.run("return window.violations", json!([])), json!([]), "{page}");
             }
         }
@@ -172,10 +176,33 @@ fn fifty() -> String {
         let switch = ["dmz", "lab", "office"][index % 3];
         yaml.push_str(&format!("  - {{name: guest-{index:02}, micro: {{}}, network: [{{switch: {switch}}}]}}\n"));
     }
-    yaml.push_str("network:\n  ovn:\n    switches: {dmz: {subnet: 10.1.0.0/24}, lab: {subnet: 10.2.0.0/24}, office: {subnet: 10.3.0.0/24}}\n");
+    yaml.push_str(
+        "network:\n  ovn:\n    switches: {dmz: {subnet: 10.1.0.0/24}, lab: {subnet: 10.2.0.0/24}, office: {subnet: 10.3.0.0/24}}\n",
+    );
     yaml.push_str("    routers:\n      edge:\n        ports:\n");
     for (index, switch) in ["dmz", "lab", "office"].iter().enumerate() {
         yaml.push_str(&format!("          - {{name: edge-{switch}, gateway_ip: 10.{}.0.1/24, switch: {switch}}}\n", index + 1));
     }
     yaml
+}
+
+#[test]
+fn an_edited_template_shows_in_the_open_page_by_itself() {
+    let copy = tempfile::tempdir().expect("a folder");
+    let templates = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../templates");
+    for entry in std::fs::read_dir(&templates).expect("templates").flatten().filter(|entry| entry.path().is_file()) {
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).expect("copied");
+    }
+    let place = copy.path().display().to_string();
+    let lab = Lab::start_in(&["--listen", "127.0.0.1:0"], &[("TESTBEDOS_TEMPLATES", &place)]);
+    let (_, browser) = log_in(&lab);
+    let file = copy.path().join("deployments.html");
+    let text = std::fs::read_to_string(&file).expect("a template");
+    std::fs::write(&file, text.replace("<h1>Testbeds</h1>", "<h1>Edited just now</h1>")).expect("written");
+    browser.until_text("h1", "Edited just now", Duration::from_secs(5));
+    // A wrong one says what is wrong with it, and a mended one shows again.
+    std::fs::write(&file, text.replace("{% endblock %}", "{% endblok %}")).expect("written");
+    browser.until_text("body", "deployments.html", Duration::from_secs(5));
+    std::fs::write(&file, &text).expect("written");
+    browser.until_text("h1", "Testbeds", Duration::from_secs(5));
 }

@@ -10,7 +10,7 @@ use axum::{
 use kvm_compose::{
     api::{self as wire, action::LogRecord},
     error::{Code, Problem},
-    names::{DeploymentName, printable},
+    names::{DeploymentName, GuestName, printable},
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -172,8 +172,12 @@ async fn wrong_method(request: Request) -> Response {
 fn refuse_name(request: &Request) -> Result<(), Problem> {
     let folders = ["/api/deployments/", "/gui/deployments/", "/assets/vendor/", "/assets/"];
     let Some(rest) = folders.iter().find_map(|folder| request.uri().path().strip_prefix(folder)) else { return Ok(()) };
-    let name = rest.split('/').next().unwrap_or_default();
-    DeploymentName::new(&percent_decoded(name)).map(|_| ())
+    let mut segments = rest.split('/');
+    DeploymentName::new(&percent_decoded(segments.next().unwrap_or_default()))?;
+    match (segments.next(), segments.next()) {
+        (Some("guests"), Some(guest)) => GuestName::new(&percent_decoded(guest)).map(|_| ()),
+        _ => Ok(()),
+    }
 }
 
 /// A path's segment, decoded for a message; what does not decode stays as it is.

@@ -27,6 +27,8 @@ const FLAGS: &[&str] = &[
     "--disable-default-apps",
     "--password-store=basic",
     "--force-color-profile=srgb",
+    // A name of somebody else that leads here, as after DNS rebinding.
+    "--host-resolver-rules=MAP rebound.example 127.0.0.1",
 ];
 
 /// How an element is named in answers (WebDriver, section 12.1).

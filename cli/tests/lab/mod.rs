@@ -14,6 +14,7 @@ pub struct Lab {
     pub folder: tempfile::TempDir,
     child: Option<Child>,
     extra: Vec<String>,
+    environment: Vec<(String, String)>,
     deployments: Vec<String>,
 }
 
@@ -34,10 +35,22 @@ impl Lab {
 
     /// Starts a server with more arguments and waits until it answers.
     pub fn start_with(extra: &[&str]) -> Lab {
+        Lab::start_in(extra, &[])
+    }
+
+    /// The same, with variables in its environment.
+    pub fn start_in(extra: &[&str], environment: &[(&str, &str)]) -> Lab {
         // QEMU runs as another user: it must be able to walk into the data folder.
         let folder =
             tempfile::Builder::new().prefix("tb-lab").permissions(std::fs::Permissions::from_mode(0o755)).tempdir().expect("a folder");
-        let mut lab = Lab { folder, child: None, extra: extra.iter().map(ToString::to_string).collect(), deployments: Vec::new() };
+        let mut lab = Lab {
+            folder,
+            child: None,
+            extra: extra.iter().map(ToString::to_string).collect(),
+            environment: Vec::new(),
+            deployments: Vec::new(),
+        };
+        lab.environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         lab.boot();
         lab
     }
@@ -65,6 +78,7 @@ impl Lab {
             .arg("--socket")
             .arg(self.socket())
             .args(&self.extra)
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

@@ -82,6 +82,19 @@ impl Page for Welcome {
     const FILE: &'static str = "welcome.html";
 }
 
+impl Welcome {
+    /// The page.
+    pub fn new() -> Welcome {
+        Welcome { chrome: Chrome::new("login", false) }
+    }
+}
+
+impl Default for Welcome {
+    fn default() -> Self {
+        Welcome::new()
+    }
+}
+
 /// GET `/gui`.
 pub async fn home(State(app): State<App>, words: Words, Extension(access): Extension<Access>) -> Answer<Response> {
     if let Some(link) = words.get("link") {
@@ -104,7 +117,7 @@ fn welcome(app: &App, link: &str) -> Answer<Response> {
             &Login::new("this link was used already, or is too old; `testbed gui` makes another", "/gui"),
         )?);
     };
-    let mut response = respond(StatusCode::OK, &Welcome { chrome: Chrome::new("login", false) })?;
+    let mut response = respond(StatusCode::OK, &Welcome::new())?;
     let cookie = HeaderValue::from_str(&app.guard.cookie(Some(&secret)))
         .map_err(|error| Problem::new(Code::Internal, "a cookie is no header").cause(error))?;
     response.headers_mut().insert(header::SET_COOKIE, cookie);

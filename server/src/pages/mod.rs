@@ -11,6 +11,8 @@ pub mod guest;
 pub mod home;
 pub mod hosts;
 pub mod images;
+#[cfg(all(test, debug_assertions))]
+mod parity;
 pub mod reference;
 pub mod render;
 pub mod words;
@@ -66,7 +68,13 @@ fn respond_under(status: StatusCode, page: &impl Page, policy: &str) -> Result<R
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ];
-    Ok((status, headers, Html(render::text(page)?)).into_response())
+    match render::text(page) {
+        Ok(text) => Ok((status, headers, Html(text)).into_response()),
+        Err(problem) => match render::broken(&problem) {
+            Some(text) => Ok((StatusCode::INTERNAL_SERVER_ERROR, headers, Html(text)).into_response()),
+            None => Err(problem),
+        },
+    }
 }
 
 /// The same as the API says it, for scripts that ask whether a page is out of date.

@@ -19,6 +19,19 @@ impl Page for Front {
     const FILE: &'static str = "front.html";
 }
 
+impl Front {
+    /// The page.
+    pub fn new() -> Front {
+        Front { chrome: Chrome::new("", false) }
+    }
+}
+
+impl Default for Front {
+    fn default() -> Self {
+        Front::new()
+    }
+}
+
 /// The API as a page.
 #[derive(Template, Serialize)]
 #[template(path = "docs.html")]
@@ -51,7 +64,7 @@ struct CodeRow {
 
 /// GET `/`.
 pub async fn front() -> Answer<Response> {
-    Ok(respond(StatusCode::OK, &Front { chrome: Chrome::new("", false) })?)
+    Ok(respond(StatusCode::OK, &Front::new())?)
 }
 
 /// GET `/api/docs`.

@@ -37,8 +37,14 @@ pub fn stamp() -> String {
     env!("CARGO_PKG_VERSION").to_string()
 }
 
+/// What stands in the place of a page whose template is wrong: in debug builds what is wrong, until it is mended.
+#[cfg(not(debug_assertions))]
+pub fn broken(_problem: &Problem) -> Option<String> {
+    None
+}
+
 #[cfg(debug_assertions)]
-pub use development::stamp;
+pub use development::{broken, stamp};
 
 #[cfg(debug_assertions)]
 pub mod development {
@@ -46,7 +52,7 @@ pub mod development {
 
     use std::{
         hash::{DefaultHasher, Hash as _, Hasher as _},
-        path::Path,
+        path::{Path, PathBuf},
     };
 
     use kvm_compose::error::Problem;
@@ -54,14 +60,16 @@ pub mod development {
 
     use super::Page;
 
-    /// Where the templates are on the machine that built this.
-    const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../templates");
+    /// Where the templates are: in the source tree that this was built from, unless TESTBEDOS_TEMPLATES says otherwise.
+    fn folder() -> PathBuf {
+        std::env::var_os("TESTBEDOS_TEMPLATES").map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../templates").into(), PathBuf::from)
+    }
 
     /// The page as HTML, from the template as it is on disk now.
     pub fn text<P: Page>(page: &P) -> Result<String, Problem> {
         let mut environment = Environment::new();
         environment.set_undefined_behavior(UndefinedBehavior::Strict);
-        environment.set_loader(path_loader(FOLDER));
+        environment.set_loader(path_loader(folder()));
         environment.set_formatter(|out, state, value| {
             // Escaped as askama does it; minijinja's own way differs in a character.
             match state.auto_escape() {
@@ -77,11 +85,22 @@ pub mod development {
         rendered.map_err(|error| Problem::internal(format!("the template {} is wrong", P::FILE)).cause(format!("{error:#}")))
     }
 
+    /// What is wrong with a template, on a page that reloads itself when it is mended.
+    pub fn broken(problem: &Problem) -> Option<String> {
+        let what = std::iter::once(&problem.message).chain(&problem.causes).cloned().collect::<Vec<_>>().join("\n");
+        let what = askama::filters::escape(what, askama::filters::Html).ok()?;
+        let stamp = stamp();
+        Some(format!(
+            "<!doctype html><meta charset=\"utf-8\"><meta name=\"stamp\" content=\"{stamp}\"><title>a template is wrong</title>\
+             <script type=\"module\" src=\"/assets/dev.js\"></script><pre>{what}</pre>"
+        ))
+    }
+
     /// Changes with every file below `templates/`, and with every start of the server.
     pub fn stamp() -> String {
         let mut hasher = DefaultHasher::new();
         std::process::id().hash(&mut hasher);
-        look(Path::new(FOLDER), &mut hasher);
+        look(&folder(), &mut hasher);
         format!("{:016x}", hasher.finish())
     }
 
