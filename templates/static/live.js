@@ -4,6 +4,7 @@
 import { socket } from './api.js';
 
 const PAUSE = 400; // events come in bursts: the page is asked for once for all of them
+const GAP = 2500; // and, as looking costs the server something, not again at once
 const EVERY = 15000;
 
 // Times in the reader's own zone.
@@ -67,11 +68,13 @@ async function swap() {
 // Watches the server's events (of one deployment, or all) and refreshes when there are some.
 export function watch(deployment) {
   let due = null;
+  let last = 0;
   const soon = () => {
     due ??= setTimeout(() => {
       due = null;
+      last = Date.now();
       refresh();
-    }, PAUSE);
+    }, Math.max(PAUSE, last + GAP - Date.now()));
   };
   const path = deployment ? `/api/events?deployment=${encodeURIComponent(deployment)}` : '/api/events';
   let wait = 500;
