@@ -95,13 +95,30 @@ fn a_testbed_is_made_brought_up_used_and_taken_down_in_the_browser() {
     browser.until_text(".xterm-rows", "answer=42", SOON);
     browser.assert_clean();
 
+    // Nothing to do; then an edit brings a guest more, and is cancelled: it goes again, the rest stays.
+    browser.go(&format!("{base}/gui/deployments/qs-gui/edit"));
+    browser.until_text("#faults-summary", "no faults", SOON);
+    set_yaml(
+        &browser,
+        &QUICKSTART.replace("network:\n  ovn:", "  - {name: extra, micro: {}, network: [{switch: clients}]}\nnetwork:\n  ovn:"),
+    );
+    browser.until_text("#saved", "not saved", SOON);
+    browser.reload();
+    browser.until_text("#saved", "not saved", SOON);
+    browser.click("#save-up");
+    browser.click("#cancel");
+    browser.until_text("#action-head", "cancelled", BOOT);
+    browser.until_text("#state", "up failed", SOON);
+    browser.until("the rest stays", SOON, || browser.count("#topology .guest.ready") == 2 && browser.count("#topology .guest.absent") == 1);
+    browser.assert_clean();
+
     // Down, and gone.
     browser.go(&format!("{base}/gui/deployments/qs-gui"));
     browser.click("#down");
     browser.click("dialog button[value=yes]");
     browser.until_text("#state", "down", BOOT);
     assert_eq!(last_action(&lab, "qs-gui")["command"], "down");
-    browser.until("history has both", SOON, || browser.count("#history tbody tr") == 2);
+    browser.until("history has all", SOON, || browser.count("#history tbody tr") == 3);
     browser.click("#delete");
     browser.click("dialog button[value=yes]");
     browser.until_text("h1", "Testbeds", SOON);

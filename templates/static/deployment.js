@@ -1,7 +1,7 @@
 // One testbed: its buttons, and the log of the action that runs or is looked at.
 
 import { call, deployment } from './api.js';
-import { refresh, watch } from './live.js';
+import { hold, refresh, watch } from './live.js';
 import { Log, Steps } from './log.js';
 import { ask, refused } from './notice.js';
 
@@ -25,9 +25,11 @@ const act = (body) => call('POST', deployment(name, '/action'), body);
 
 async function remove() {
   if (!(await ask(`Delete ${name}?`, 'Its record, its testbed file on the server and its logs are removed.', 'Delete'))) return;
+  hold(true);
   try {
     await call('DELETE', deployment(name));
   } catch (error) {
+    hold(false);
     if (error.status !== 409 || error.problem.code !== 'conflict') throw error;
     if (!(await ask('Something of it is still there', 'Its guests and networks are removed first. What the guests hold is lost.', 'Bring down and delete'))) return;
     await call('DELETE', deployment(name, '?force=true'));

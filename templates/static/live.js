@@ -12,7 +12,8 @@ export function localise(root = document) {
   for (const time of root.querySelectorAll('time[datetime]')) {
     const at = new Date(time.dateTime);
     if (!Number.isNaN(at.getTime())) {
-      time.textContent = at.toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
+      const dateStyle = innerWidth < 600 ? 'short' : 'medium';
+      time.textContent = at.toLocaleString(undefined, { dateStyle, timeStyle: 'medium' });
       time.title = time.dateTime;
     }
   }
@@ -21,8 +22,16 @@ export function localise(root = document) {
 let asked = null; // one request at a time; what happens meanwhile is asked for after it
 let again = false;
 
+let still = false;
+
+// While what the page shows is being deleted there is nothing to ask for.
+export function hold(on) {
+  still = on;
+}
+
 // Asks for the page and swaps what is marked.
 export async function refresh() {
+  if (still) return null;
   if (asked) {
     again = true;
     return asked;
@@ -35,6 +44,7 @@ export async function refresh() {
     again = false;
     await refresh();
   }
+  return null;
 }
 
 async function swap() {
@@ -46,10 +56,8 @@ async function swap() {
     return;
   }
   document.body.classList.remove('stale');
-  if (answer.status === 401 || answer.status === 404) {
-    location.reload();
-    return;
-  }
+  if (answer.status === 401) location.reload(); // the same address is now the login
+  if (answer.status === 404) location.href = '/gui'; // what this page showed was deleted
   if (!answer.ok) return;
   const fresh = new DOMParser().parseFromString(await answer.text(), 'text/html');
   for (const old of document.querySelectorAll('[data-live]')) {

@@ -36,10 +36,10 @@ fn no_tcp() -> Problem {
         .hint("start it without `--no-tcp` (and `no_tcp` in config/server.toml), for example with `--listen 127.0.0.1:3355`")
 }
 
-/// Hands a link to the desktop's browser; false where there is no desktop.
+/// Hands a link to the desktop's browser and does not wait for it, since it may live long; false where there is no desktop.
 fn browse(url: &str) -> bool {
     let desktop = ["DISPLAY", "WAYLAND_DISPLAY"].iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     let mut opener = Command::new("xdg-open");
     opener.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    desktop && opener.status().is_ok_and(|status| status.success())
+    desktop && opener.spawn().is_ok()
 }
