@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lab::{Lab, QUICKSTART};
+use lab::{Lab, QUICKSTART, wait};
 use tokio_tungstenite::tungstenite::{Message, WebSocket, client};
 
 /// One who looks at a console.
@@ -50,6 +50,12 @@ impl Screen {
     }
 }
 
+/// How many of the server's threads have such a name.
+fn threads(lab: &Lab, name: &str) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", lab.pid())).expect("tasks").flatten();
+    tasks.filter(|task| std::fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.starts_with(name))).count()
+}
+
 #[test]
 fn a_typed_command_answers_viewers_share_and_a_stopped_guest_ends_it() {
     let mut lab = Lab::start();
@@ -76,9 +82,11 @@ fn a_typed_command_answers_viewers_share_and_a_stopped_guest_ends_it() {
     let mut again = Screen::open(&lab, "console-real", "client").expect("a console");
     again.type_in("echo again=$((3000+3))\n");
     again.until("again=3003");
+    assert_eq!(threads(&lab, "console-"), 2, "one console is open");
 
     let refused = Screen::open(&lab, "console-real", "nobody").err().expect("refused");
     assert!(refused.contains("404"), "{refused}");
     lab.ok(&project.args(&["down"]));
     while again.take().is_some() {}
+    wait("no thread is left behind", Duration::from_secs(20), || threads(&lab, "console-") == 0);
 }
