@@ -88,8 +88,18 @@ struct ActionView {
     message: String,
     hint: String,
     causes: Vec<String>,
+    faults: Vec<Fault>,
     /// The byte of the log that the page begins with.
     from: u64,
+}
+
+/// A fault of the testbed file, when that is why the action failed.
+#[derive(Serialize)]
+struct Fault {
+    place: String,
+    message: String,
+    code: String,
+    hint: String,
 }
 
 #[derive(Serialize)]
@@ -231,8 +241,20 @@ fn view(uuid: Uuid, entry: &LogEntry) -> ActionView {
         message: problem.map(|problem| problem.message.clone()).unwrap_or_default(),
         hint: problem.and_then(|problem| problem.hint.clone()).unwrap_or_default(),
         causes: problem.map(|problem| problem.causes.clone()).unwrap_or_default(),
+        faults: problem.map(faults).unwrap_or_default(),
         from: length.saturating_sub(LOG_TAIL),
     }
+}
+
+/// Every fault of the file, with its place.
+fn faults(problem: &Problem) -> Vec<Fault> {
+    let all = problem.diagnostics.iter().map(|fault| Fault {
+        place: fault.at.to_string(),
+        message: fault.message.clone(),
+        code: fault.code.clone(),
+        hint: fault.hint.clone().unwrap_or_default(),
+    });
+    all.collect()
 }
 
 fn row(uuid: Uuid, entry: &LogEntry, shown: Option<Uuid>) -> ActionRow {

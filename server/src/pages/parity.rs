@@ -3,7 +3,8 @@
 use chrono::Utc;
 use kvm_compose::{
     api::{ActionState, Command, DeploymentState, DeploymentSummary, GuestState, ImageInfo, LogEntry, LogIndex, NicState, Phase, RunState},
-    error::{Code, Problem},
+    diagnostic::{Diagnostic, Severity},
+    error::{Code, Place, Problem},
     names::{DeploymentName, GuestName, HostName, InstallationId},
 };
 use uuid::Uuid;
@@ -38,7 +39,17 @@ fn chrome(active: &'static str) -> Chrome {
 }
 
 fn problem() -> Problem {
-    Problem::new(Code::Libvirt, AWKWARD).hint(AWKWARD).cause(AWKWARD)
+    let mut problem = Problem::new(Code::Libvirt, AWKWARD).hint(AWKWARD).cause(AWKWARD);
+    problem.diagnostics.push(Diagnostic {
+        severity: Severity::Error,
+        code: "E001".to_string(),
+        message: AWKWARD.to_string(),
+        at: Place { file: AWKWARD.to_string(), line: 1, column: 2 },
+        width: 1,
+        source: AWKWARD.to_string(),
+        hint: Some(AWKWARD.to_string()),
+    });
+    problem
 }
 
 fn summary() -> DeploymentSummary {
