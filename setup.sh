@@ -34,7 +34,7 @@ Commands
   demo              install what is missing, build, start everything, bring up examples/quickstart and show that it works
   test              install what the tests need and run every check and every test
   screenshots DIR   pictures of every page in the browser, put into DIR
-  services start    start the real parts (Open vSwitch, OVN, libvirt, Docker) that are not running
+  services start    start the real parts (Open vSwitch, OVN, libvirt; Docker if it is there) that are not running
   services stop     stop those that setup.sh started
   services status   say which are running; exit status 3 when one that is needed is not
 

@@ -72,6 +72,7 @@ main() {
     stop_ovn_controller
     unconfigure_ovs
     services_stop
+    remove_datapath_device
     say "Removing files"
     remove_files
     remove_data

@@ -75,7 +75,7 @@ start_detached() { # NAME COMMAND...
 # whose first process collects the dead only now and then, every stop of a guest would wait for that.
 set_reaper() {
     REAPER=()
-    if have tini; then REAPER=(tini -s --); else warn "tini is not installed: stopping guests may be slow"; fi
+    if have tini; then REAPER=(tini -s --); elif ! dry_run; then warn "tini is not installed: stopping guests may be slow"; fi
 }
 
 start_ovsdb() {

@@ -61,11 +61,12 @@ run() {
 quiet() {
     if dry_run; then run "$@"; return; fi
     start_log
+    local status=0 before
+    before=$([[ ! -f $LOG ]] || wc -l <"$LOG")
     { printf '\n%s $' "$(date -u +%Y%m%dT%H%M%SZ)"; printf ' %q' "$@"; printf '\n'; } >>"$LOG"
-    local status=0
     "$@" >>"$LOG" 2>&1 </dev/null || status=$?
     if [[ $status != 0 ]]; then
-        tail -n 15 "$LOG" | sed 's/^/    | /' >&2
+        tail -n "+$((before + 3))" "$LOG" | tail -n 15 | sed 's/^/    | /' >&2
         printf 'error: %s failed with status %s; the whole output is in %s\n' "$1" "$status" "$LOG" >&2
     fi
     return "$status"

@@ -21,7 +21,7 @@ kernel_meta_package() {
 # The meta package names the kernel of the day; Ubuntu's modules are in packages of their own.
 kernel_packages() {
     apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances \
-        "$(kernel_meta_package)" | grep -E '^linux-(image|modules)-[0-9]' | sort -u
+        "$(kernel_meta_package)" 2>/dev/null | grep -E '^linux-(image|modules)-[0-9]' | sort -u
 }
 
 fetch_micro_packages() {
@@ -32,12 +32,12 @@ fetch_micro_packages() {
         apt_update
         mapfile -t packages < <(kernel_packages)
     fi
-    installed busybox-static || packages+=(busybox-static)
     if dry_run; then
-        echo "would unpack into $MICRO_PACKAGES: ${packages[*]:-$(kernel_meta_package)}"
+        echo "would unpack into $MICRO_PACKAGES: ${packages[*]:-what $(kernel_meta_package) depends on}"
         return 0
     fi
     [[ ${#packages[@]} -gt 0 ]] || die "no configured apt source has $(kernel_meta_package), the micro guest's kernel"
+    installed busybox-static || packages+=(busybox-static)
     step "Unpacking for the micro guest: ${packages[*]}" unpack_micro_packages "${packages[@]}"
 }
 

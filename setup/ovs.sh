@@ -84,17 +84,25 @@ wait_for_chassis() {
         chassis_registered
 }
 
+ovs_is_ours() { recorded packages openvswitch-switch; }
+
+# The userspace datapath's device outlives its daemon.
+remove_datapath_device() {
+    if ! ovs_is_ours || [[ ! -d /sys/class/net/ovs-netdev ]] || daemon_answers ovs-vswitchd; then return 0; fi
+    run ip link delete ovs-netdev || warn "the network device ovs-netdev could not be deleted; it goes with the next boot"
+}
+
 # For teardown.sh: takes back what is still as it was set.
 unconfigure_ovs() {
     local line key bridge
-    [[ -s $STATE_DIR/ovs-ids || -s $STATE_DIR/bridges ]] || return 0
+    [[ -s $STATE_DIR/ovs-ids || -s $STATE_DIR/bridges ]] || ovs_is_ours || return 0
     if ! have ovs-vsctl || ! daemon_answers ovsdb-server; then
         warn "Open vSwitch does not run: its settings made here go only with its package"
         return 0
     fi
     while read -r bridge; do
-        run ovs-vsctl --timeout=5 --no-wait --if-exists del-br "$bridge"
-    done < <(records bridges)
+        run ovs-vsctl --timeout=5 --if-exists del-br "$bridge" || warn "the bridge $bridge could not be deleted"
+    done < <(records bridges; if ovs_is_ours; then echo "$INTEGRATION_BRIDGE"; fi)
     while read -r line; do
         key=${line%%=*}
         if [[ $(get_ovs_id "$key") = "${line#*=}" ]]; then

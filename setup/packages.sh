@@ -4,9 +4,9 @@
 # shellcheck disable=SC2034 # the lists are for the files beside this one
 
 VIRT_PACKAGES=(qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients libvirt-dev)
-BASE_PACKAGES=(openvswitch-switch ovn-central ovn-host docker.io busybox-static dropbear-bin qemu-guest-agent
+BASE_PACKAGES=(openvswitch-switch ovn-central ovn-host busybox-static dropbear-bin qemu-guest-agent
     ethtool iproute2 tini kmod jq pkg-config gcc libc6-dev curl ca-certificates)
-TEST_PACKAGES=(shellcheck genisoimage)
+TEST_PACKAGES=(shellcheck genisoimage openssl)
 BROWSER_PACKAGES=(chromium chromium-driver fonts-dejavu-core)
 BACKPORTS_SOURCE=/etc/apt/sources.list.d/testbedos-backports.sources
 APT_OPTIONS=(-y --no-install-recommends --no-remove -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3
@@ -71,10 +71,14 @@ wants_backports() {
 }
 
 add_backports() {
-    apt-cache policy qemu-system-x86 | grep 'bpo12' >/dev/null && return 0
+    # Not by a package's versions: one that was removed and not purged still counts as a source of its own.
+    apt-cache policy | grep -F 'n=bookworm-backports,' >/dev/null && return 0
     local mirror text
     # shellcheck disable=SC2016 # apt's own variable
-    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | sed -n 1p)
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' \
+        'Origin: Debian' 'Codename: bookworm' | sed -n 1p)
+    # Before the first `apt-get update` no mirror is known by its suite, and a dry run fetches nothing.
+    if [[ -z $mirror ]] && dry_run; then echo "would write: $BACKPORTS_SOURCE"; return 0; fi
     [[ -n $mirror ]] || die "no apt source for bookworm is configured, so the mirror for its backports is not known"
     say "Adding the suite bookworm-backports of $mirror ($BACKPORTS_SOURCE)"
     text=$(mktemp)
@@ -84,6 +88,17 @@ add_backports() {
     rm -f -- "$text"
     APT_UPDATED=no
     apt_update
+}
+
+# Backports are for QEMU and libvirt alone: `-t bookworm-backports` would bring their systemd along. What is built from the
+# same source as something that came from there earlier has to come from there too.
+write_preferences() { # FILE: ours, then the machine's own
+    local sources
+    sources=$(dpkg-query -W -f '${db:Status-Status} ${source:Package} ${Version}\n' \
+        | awk '$1 == "installed" && $3 ~ /~bpo1[0-9]/ {print "src:" $2}' | sort -u | paste -sd' ')
+    printf 'Package: src:qemu src:libvirt src:seabios %s\nPin: release n=bookworm-backports\nPin-Priority: 990\n\n' \
+        "$sources" >"$1"
+    if [[ -r /etc/apt/preferences ]]; then cat /etc/apt/preferences >>"$1"; fi
 }
 
 apt_install() { # apt options and package names; remembers every package that is new, dependencies too
@@ -107,25 +122,20 @@ apt_install() { # apt options and package names; remembers every package that is
 
 install_packages() { # names
     check_distribution
-    local missing virt=() rest=() package
+    local missing options=()
     mapfile -t missing < <(missing_packages "$@")
     if [[ ${#missing[@]} = 0 ]]; then say "Packages: all $# installed"; return 0; fi
-    for package in "${missing[@]}"; do
-        if [[ " ${VIRT_PACKAGES[*]} " = *" $package "* ]]; then virt+=("$package"); else rest+=("$package"); fi
-    done
     step "Fetching the package lists" apt_update
-    local from=()
-    if [[ ${#virt[@]} -gt 0 ]] && wants_backports; then
-        add_backports
-        from=(-t bookworm-backports)
+    if wants_backports; then
+        if [[ $(missing_packages "${VIRT_PACKAGES[@]}") ]]; then add_backports; fi
+        if ! dry_run; then
+            mkdir -p "$STATE_DIR"
+            write_preferences "$STATE_DIR/preferences"
+            options=(-o "Dir::Etc::preferences=$STATE_DIR/preferences")
+        fi
     fi
     check_available "${missing[@]}"
-    if [[ ${#virt[@]} -gt 0 ]]; then
-        step "Installing ${#virt[@]} packages: ${virt[*]}" apt_install "${from[@]}" "${virt[@]}"
-    fi
-    if [[ ${#rest[@]} -gt 0 ]]; then
-        step "Installing ${#rest[@]} packages: ${rest[*]}" apt_install "${rest[@]}"
-    fi
+    step "Installing ${#missing[@]} packages: ${missing[*]}" apt_install "${options[@]}" "${missing[@]}"
 }
 
 check_available() {

@@ -4,6 +4,7 @@
 OTHER_GUESTS=()
 KEPT=() # kinds of records that a later teardown still needs
 DELETE_DATA=no
+DATA_IN_USE=no
 SERVICE_UNITS=(testbedos-server.service testbedos-server.socket testbedos-server-http.socket)
 
 find_testbed() {
@@ -14,23 +15,62 @@ find_testbed() {
     return 1
 }
 
-take_testbeds_down() {
-    local testbed name names
-    server_answers || return 0
-    testbed=$(find_testbed) || { warn "no testbed command found: testbeds that are up stay up"; return 0; }
-    names=$("$testbed" --host "unix:$SERVER_SOCKET" list -o json | jq -r '.. | objects | select(has("name")) | .name') || names=''
-    for name in $names; do
-        say "Taking the testbed $name down"
-        run timeout 300 "$testbed" --host "unix:$SERVER_SOCKET" -p "$name" down </dev/null \
-            || warn "$name did not go down wholly; what is left of it stays"
-    done
+TESTBEDS=()
+
+start_installed_server() { # BINARY
+    if systemd_runs && [[ -e /etc/systemd/system/testbedos-server.service ]]; then
+        quiet systemctl start testbedos-server.service
+    else
+        make_group && start_server "$1"
+    fi
 }
 
-# Virtual machines that are not ours depend on the packages, whoever installed those.
-find_other_guests() {
-    if have virsh && daemon_answers libvirtd; then
-        mapfile -t OTHER_GUESTS < <(virsh -q -c qemu:///system list --all --name </dev/null | sed '/^$/d')
+# Only the server knows how to take a testbed down, and it needs the services for that.
+wake_server() { # BINARY
+    local tool
+    for tool in ovs-vsctl ovn-nbctl virsh; do have "$tool" || return 0; done
+    (
+        services_start || exit
+        if ! server_answers && [[ -x $1 ]]; then start_installed_server "$1"; fi
+    ) || true # what came of it is asked afterwards
+}
+
+guests_of_testbeds() { pgrep -f "^[^ ]*qemu-system.*$DATA_DIR/" >/dev/null; }
+
+take_testbeds_down() {
+    local testbed name
+    compgen -G "$DATA_DIR/deployments/*" >/dev/null || return 0
+    testbed=$(find_testbed) || testbed=''
+    wake_server "${testbed}os-server"
+    if [[ -n $testbed ]] && server_answers; then
+        mapfile -t TESTBEDS < <("$testbed" --host "unix:$SERVER_SOCKET" list -o json </dev/null \
+            | jq -r '.. | objects | select(has("name")) | .name')
+        for name in "${TESTBEDS[@]}"; do
+            say "Taking the testbed $name down"
+            run timeout 300 "$testbed" --host "unix:$SERVER_SOCKET" -p "$name" down </dev/null \
+                || warn "$name did not go down wholly; what is left of it stays"
+        done
+    elif ! dry_run; then
+        warn "no server answers: what testbeds may have in OVN's databases stays there"
     fi
+    if ! dry_run && guests_of_testbeds; then
+        die "guests of testbeds still run, and need all the rest. \`./setup.sh demo\` and \`testbed doctor\` tell what is broken"
+    fi
+}
+
+# Without a terminal of its own virsh looks for no agent that could ask for a password.
+virsh_alone() { setsid --wait timeout 30 virsh -q -c qemu:///system "$@" </dev/null; }
+
+# Virtual machines depend on the packages, whoever installed those, and on the data if it is their disks.
+find_other_guests() {
+    local guest
+    have virsh && daemon_answers libvirtd || return 0
+    while IFS= read -r guest; do
+        [[ -n $guest ]] || continue
+        if dry_run && [[ " ${TESTBEDS[*]} " = *" ${guest%%.*} "* ]]; then continue; fi # would be down by now
+        OTHER_GUESTS+=("$guest")
+        if virsh_alone dumpxml "$guest" | grep -F "$DATA_DIR/" >/dev/null; then DATA_IN_USE=yes; fi
+    done < <(virsh_alone list --all --name)
 }
 
 remove_systemd_service() {
@@ -75,6 +115,7 @@ remove_file() { # SUM PATH: unless somebody has changed it since
 }
 
 remove_data() {
+    if [[ $DATA_IN_USE = yes ]]; then warn "$DATA_DIR stays: virtual machines use it (${OTHER_GUESTS[*]})"; return 0; fi
     if [[ -d $DATA_DIR || -s $STATE_DIR/packages ]] \
         && ask "Delete all data: $DATA_DIR, and the configuration and databases of the packages that are removed?"; then
         DELETE_DATA=yes
@@ -110,7 +151,7 @@ remove_packages() {
     fi
     [[ ${#packages[@]} -gt 0 ]] || return 0
     if [[ ${#OTHER_GUESTS[@]} -gt 0 ]]; then
-        warn "virtual machines that are not TestbedOS's need the packages, so they stay: ${OTHER_GUESTS[*]}"
+        warn "the packages stay, because virtual machines need them: ${OTHER_GUESTS[*]}"
         KEPT+=(packages)
         return 0
     fi
@@ -118,7 +159,7 @@ remove_packages() {
     if [[ $DELETE_DATA = yes ]]; then verb=purge; fi
     step "Removing ${#packages[@]} packages that setup.sh installed" \
         apt_quiet apt-get "$verb" -y -o DPkg::Lock::Timeout=300 "${packages[@]}"
-    remove_network_leftovers
+    remove_network_data
 }
 
 # Of the recorded packages those that are installed and that nothing installed later depends on.
@@ -150,13 +191,12 @@ keep_needed_by() { # FILE PACKAGES...: takes what they depend on out of the list
     if [[ $(wc -l <"$file") = "$before" ]]; then : >"$file"; fi
 }
 
-remove_network_leftovers() { # which the packages' own removal leaves behind
-    if recorded packages docker.io && [[ -d /sys/class/net/docker0 ]]; then
-        run ip link delete docker0
-        note "firewall rules that Docker made go with the next boot"
-    fi
+remove_network_data() { # which the packages' own removal leaves behind
     [[ $DELETE_DATA = yes ]] || return 0
     if recorded packages ovn-central; then run rm -rf -- /var/lib/ovn /var/log/ovn; fi
+    if recorded packages libvirt-daemon-system; then
+        run find /var/lib/libvirt /etc/libvirt -depth -type d -empty -delete 2>/dev/null || true
+    fi
     if recorded packages openvswitch-switch; then run rm -rf -- /var/lib/openvswitch /var/log/openvswitch /etc/openvswitch; fi
 }
 

@@ -18,19 +18,31 @@ unit_daemons() {
         docker) echo dockerd ;;
     esac
 }
-unit_parts() { # what to stop: a socket left open would start its service again
+unit_parts() { # what to stop: a socket left open would start its service again, and not every part stops with its whole
     case $1 in
         libvirtd) echo libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket libvirtd.service ;;
         docker) echo docker.socket docker.service ;;
+        openvswitch-switch) echo openvswitch-switch.service ovs-vswitchd.service ovsdb-server.service ;;
         *) echo "$1.service" ;;
     esac
+}
+unit_package() {
+    case $1 in
+        libvirtd) echo libvirt-daemon-system ;;
+        docker) echo docker.io ;;
+        *) echo "$1" ;;
+    esac
+}
+unit_is_ours() { # started here, or by the installation of its package here
+    [[ -e $SERVICES_DIR/$1.unit ]] || recorded packages "$(unit_package "$1")"
 }
 unit_answers() {
     local daemon
     for daemon in $(unit_daemons "$1"); do daemon_answers "$daemon" || return 1; done
 }
 
-optional() { [[ $1 = docker || $1 = dockerd ]]; } # no guest kind needs it yet
+# No kind of guest needs it yet: it is not installed for that, and started where it is there.
+optional() { [[ $1 = docker || $1 = dockerd ]]; }
 
 services_start() {
     if ! dry_run; then
@@ -61,6 +73,7 @@ start_units() {
 start_unit() {
     local unit=$1
     if unit_answers "$unit"; then note "$unit: already running"; return 0; fi
+    if optional "$unit" && ! have dockerd; then return 0; fi
     if dry_run; then echo "would run: systemctl start $unit"; return 0; fi
     if ! quiet systemctl start "$unit"; then
         if optional "$unit"; then warn "$unit does not start, testbeds without containers do not need it"; return 0; fi
@@ -79,11 +92,12 @@ start_unit() {
 
 stop_unit() {
     local unit=$1 parts
-    [[ -e $SERVICES_DIR/$unit.unit ]] || { note "$unit: not started by setup.sh, left alone"; return 0; }
+    if optional "$unit" && ! have dockerd; then return 0; fi
+    unit_is_ours "$unit" || { note "$unit: not started by setup.sh, left alone"; return 0; }
     read -ra parts <<<"$(unit_parts "$unit")"
     run systemctl stop "${parts[@]}" || warn "$unit could not be stopped"
     run rm -f -- "$SERVICES_DIR/$unit.unit"
-    note "$unit: stopped"
+    dry_run || note "$unit: stopped"
 }
 
 # --- without systemd ---
@@ -101,8 +115,8 @@ start_daemon() {
     local daemon=$1 limit
     limit=$(daemon_limit "$daemon")
     if daemon_answers "$daemon"; then note "$daemon: already running"; return 0; fi
+    if optional "$daemon" && ! have "$daemon"; then return 0; fi
     if dry_run; then echo "would start: $daemon"; return 0; fi
-    if optional "$daemon" && ! have "$daemon"; then warn "$daemon is not installed; going on without it"; return 0; fi
     rm -f -- "$SERVICES_DIR/$daemon.pid"
     if daemon_start "$daemon" 9>&- \
         && wait_until "$limit" "$daemon answers (see $(daemon_log "$daemon"))" answers_or_died "$daemon" \
@@ -140,7 +154,7 @@ stop_daemon() {
     if ! pid=$(our_pid "$daemon"); then
         if dry_run; then return 0; fi
         rm -f -- "$SERVICES_DIR/$daemon.pid"
-        if daemon_answers "$daemon"; then note "$daemon: not started by setup.sh, left alone"; fi
+        if ! systemd_runs && daemon_answers "$daemon"; then note "$daemon: not started by setup.sh, left alone"; fi
         return 0
     fi
     if dry_run; then echo "would stop: $daemon (pid $pid)"; return 0; fi
@@ -170,11 +184,11 @@ services_status() { # status 3, as systemctl's, when a part that is needed does 
         [[ $daemon = virtlogd ]] && systemd_runs && continue # started on demand
         if daemon_answers "$daemon"; then
             origin='not by setup.sh'
+            if systemd_runs; then origin='by systemd'; fi
             if our_pid "$daemon" >/dev/null; then origin="by setup.sh, pid $(our_pid "$daemon")"; fi
-            if ls "$SERVICES_DIR"/*.unit >/dev/null 2>&1; then origin='with systemd'; fi
             printf '%-15s running, started %s\n' "$daemon" "$origin"
         elif optional "$daemon"; then
-            printf '%-15s not running (optional)\n' "$daemon"
+            if have "$daemon"; then printf '%-15s not running (optional)\n' "$daemon"; fi
         else
             printf '%-15s not running\n' "$daemon"
             status=3

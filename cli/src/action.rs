@@ -5,11 +5,12 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::STANDARD};
 use futures_util::future::LocalBoxFuture;
 use kvm_compose::{
     api::{ActionAccepted, action::LogRecord},
     error::{Code, Problem},
-    orchestrate::event::Event,
+    orchestrate::event::{Event, EventKind, OutputStream},
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use uuid::Uuid;
@@ -19,6 +20,8 @@ use crate::{
     client::{Client, Owner},
     exit::{self, Outcome},
     follow::{Follower, Next},
+    host::Host,
+    output::{self, Output},
     progress::Progress,
     session::Session,
 };
@@ -28,6 +31,43 @@ pub struct Ended {
     pub record: LogRecord,
     /// Ctrl-C was pressed.
     pub interrupted: bool,
+    /// What the events told of the work.
+    pub told: Told,
+}
+
+/// What an action's events told of its work.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// Steps that began.
+    pub begun: usize,
+    /// Steps that were undone; none when nothing was taken back.
+    pub undone: Option<usize>,
+    /// Steps that could not be undone.
+    pub stuck: Vec<String>,
+    /// Bytes of a command's standard output and error that were printed as they came.
+    pub printed: [usize; 2],
+}
+
+impl Told {
+    fn print(&mut self, kind: &EventKind, out: &Output) {
+        let EventKind::Output { stream, data_base64, .. } = kind else { return };
+        let Ok(bytes) = STANDARD.decode(data_base64) else { return };
+        match stream {
+            OutputStream::Stdout => out.bytes(&bytes),
+            OutputStream::Stderr => output::error_bytes(&bytes),
+        }
+        self.printed[usize::from(*stream == OutputStream::Stderr)] += bytes.len();
+    }
+
+    fn event(&mut self, kind: &EventKind) {
+        match kind {
+            EventKind::StepStarted { .. } => self.begun += 1,
+            EventKind::Unwinding { .. } => self.undone = Some(0),
+            EventKind::UndoDone { .. } => self.undone = self.undone.map(|undone| undone + 1),
+            EventKind::UndoFailed { step, .. } => self.stuck.push(step.clone()),
+            _ => {}
+        }
+    }
 }
 
 impl Ended {
@@ -47,6 +87,8 @@ pub struct Watch {
     pub progress: Progress,
     /// It is cancelled when it takes longer.
     pub limit: Option<Duration>,
+    /// What a command in a guest prints is printed here as it comes.
+    pub prints: bool,
 }
 
 /// What following comes to.
@@ -85,11 +127,12 @@ async fn follow(
     owner: &Owner,
     uuid: Uuid,
     mut interrupts: Interrupts,
-    Watch { mut progress, limit: allowed }: Watch,
+    Watch { mut progress, limit: allowed, prints }: Watch,
 ) -> Result<Followed, Problem> {
     let mut follower = Follower::new(client, owner.path(&["logs", &uuid.to_string(), "stream"]), "format=events&from={from}");
     let mut interrupted = false;
     let mut out_of_time = false;
+    let mut told = Told::default();
     let mut cancelling: Option<LocalBoxFuture<'static, Result<(), Problem>>> = None;
     let limit = async {
         match allowed {
@@ -100,17 +143,22 @@ async fn follow(
     tokio::pin!(limit);
     loop {
         tokio::select! {
-            next = follower.next() => match next.map_err(|problem| goes_on(problem, uuid))? {
+            next = follower.next() => match next.map_err(|problem| lost(&client.host, problem, follower.nobody_listens(), uuid))? {
                 Next::Line(line) => {
                     if session.global.output == Format::Ndjson {
                         session.out.line(&line);
                     }
                     // An event of a newer server that this command does not know is passed over.
                     if let Ok(event) = serde_json::from_str::<Event>(&line) {
+                        told.event(&event.kind);
+                        if prints {
+                            told.print(&event.kind, &session.out);
+                        }
                         progress.event(&event);
                     }
                 }
-                Next::Cut => progress.note("the connection was lost; connecting again"),
+                Next::Cut => progress.note("the connection to the server was lost; trying again for a minute at most"),
+                Next::Back => progress.note("connected again"),
                 Next::End(_) => break,
             },
             _ = interrupts.0.recv() => {
@@ -143,7 +191,7 @@ async fn follow(
         return Err(Problem::new(Code::Timeout, format!("`{}` took longer than {limit} s and was cancelled", record.entry.command))
             .hint("allow it more time with `--timeout`, or leave the flag out to wait for as long as it takes"));
     }
-    Ok(Followed::Ended(Box::new(Ended { record, interrupted })))
+    Ok(Followed::Ended(Box::new(Ended { record, interrupted, told })))
 }
 
 fn cancel(client: &Client, owner: &Owner, uuid: Uuid) -> LocalBoxFuture<'static, Result<(), Problem>> {
@@ -151,9 +199,16 @@ fn cancel(client: &Client, owner: &Owner, uuid: Uuid) -> LocalBoxFuture<'static,
     Box::pin(async move { client.cancel(&owner, uuid).await })
 }
 
-fn goes_on(problem: Problem, uuid: Uuid) -> Problem {
+/// What it means for the action that its server cannot be followed any more.
+fn lost(host: &Host, problem: Problem, nobody_listens: bool, uuid: Uuid) -> Problem {
     match problem.code {
-        Code::Unavailable => problem.hint(format!("the action goes on without being watched; `testbed logs -f {uuid}` watches again")),
+        Code::Unavailable if nobody_listens => {
+            let start = problem.hint.clone().unwrap_or_default();
+            Problem { message: format!("the server at `{host}` is gone, and the action with it"), ..problem }
+                .hint(format!("{start}; once it is back, the same command completes what was begun"))
+        }
+        Code::Unavailable => problem
+            .hint(format!("if the server still runs, the action goes on without being watched; `testbed logs -f {uuid}` watches again")),
         _ => problem,
     }
 }

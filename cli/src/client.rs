@@ -7,16 +7,18 @@ use std::{io, time::Duration};
 use kvm_compose::{
     api::{
         ActionAccepted, ActionRequest, BuildImage, CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, ErrorBody,
-        ImageInfo, LogIndex, LoginLink, Ready, Version, action::LogRecord,
+        ImageInfo, LogIndex, LoginLink, Orphan, Ready, Version,
+        action::LogRecord,
+        cluster::{JoinToken, Members},
     },
     error::{Code, Problem},
-    names::DeploymentName,
+    names::{DeploymentName, HostName},
 };
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
     header::{ACCEPT, CONTENT_TYPE},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::host::{CONNECT_LIMIT, Host};
@@ -53,21 +55,6 @@ impl Owner {
         };
         path(&[head, rest].concat())
     }
-}
-
-/// Something that a server made and no deployment owns: one line of GET `/api/orphans`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Orphan {
-    /// `domain`, `network`, `folder`, …
-    pub kind: String,
-    /// Its name.
-    pub name: String,
-    /// What is known of it.
-    #[serde(default)]
-    pub detail: String,
-    /// How to remove it.
-    #[serde(default)]
-    pub fix: Option<String>,
 }
 
 impl Client {
@@ -139,13 +126,28 @@ impl Client {
         success(self.exchange(request).await?).await.map(drop)
     }
 
+    pub async fn members(&self) -> Result<Members, Problem> {
+        self.send(self.request(Method::GET, &path(&["cluster", "members"]))).await
+    }
+
+    pub async fn join_token(&self) -> Result<JoinToken, Problem> {
+        self.send(self.request(Method::POST, &path(&["cluster", "token"]))).await
+    }
+
+    pub async fn remove_member(&self, host: &HostName, force: Force) -> Result<(), Problem> {
+        let path = path(&["cluster", "members", host.as_str()]);
+        let path = if force == Force::Yes { path + "?force=true" } else { path };
+        success(self.exchange(self.request(Method::DELETE, &path)).await?).await.map(drop)
+    }
+
     pub async fn reset(&self, name: &DeploymentName) -> Result<DeploymentInfo, Problem> {
         self.send(self.request(Method::POST, &path(&["deployments", name.as_str(), "reset"]))).await
     }
 
-    /// Hands the testbed file over, byte for byte.
-    pub async fn put_yaml(&self, name: &DeploymentName, yaml: String) -> Result<(), Problem> {
-        let request = self.request(Method::PUT, &path(&["deployments", name.as_str(), "yaml"]));
+    /// Hands the testbed file over, byte for byte, with the name that messages call it by.
+    pub async fn put_yaml(&self, name: &DeploymentName, file: &str, yaml: String) -> Result<(), Problem> {
+        let query = format!("?file={}", encoded(file));
+        let request = self.request(Method::PUT, &(path(&["deployments", name.as_str(), "yaml"]) + &query));
         success(self.exchange(request.header(CONTENT_TYPE, "application/yaml").body(yaml)).await?).await.map(drop)
     }
 
@@ -237,19 +239,21 @@ pub enum Force {
     No,
 }
 
-/// A path below `/api`, each segment percent-encoded (RFC 3986: all but the unreserved characters).
+/// A path below `/api`, each segment percent-encoded.
 pub fn path(segments: &[&str]) -> String {
-    let mut path = String::from("/api");
-    for segment in segments {
-        path.push('/');
-        for byte in segment.bytes() {
-            match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => path.push(char::from(byte)),
-                _ => path.push_str(&format!("%{byte:02X}")),
-            }
+    segments.iter().fold(String::from("/api"), |path, segment| path + "/" + &encoded(segment))
+}
+
+/// Percent-encoded (RFC 3986: all but the unreserved characters).
+fn encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => encoded.push(char::from(byte)),
+            _ => encoded.push_str(&format!("%{byte:02X}")),
         }
     }
-    path
+    encoded
 }
 
 async fn success(response: Response) -> Result<Response, Problem> {
@@ -272,6 +276,7 @@ pub fn refused(status: StatusCode, body: &[u8]) -> Problem {
         401 => Code::Unauthorized,
         403 => Code::Forbidden,
         404 => Code::NotFound,
+        405 => Code::MethodNotAllowed,
         409 => Code::Conflict,
         413 => Code::TooLarge,
         429 => Code::RateLimited,

@@ -8,7 +8,7 @@
 //!
 //! The offset counts the bytes of whole lines received. Of a line that was cut, nothing is kept: the server sends it again.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use futures_util::StreamExt;
 use kvm_compose::error::{Code, Problem};
@@ -33,16 +33,20 @@ use crate::{
 const SILENCE_LIMIT: Duration = Duration::from_secs(90);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
-/// How long it may go without a connection.
+/// How long it may go without a connection, when nobody knows why there is none.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may go while nothing listens: a server that is restarted is back by then.
+const GONE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What comes next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next {
     /// A line, without its line break.
     Line(String),
-    /// The connection was lost; the next call connects again.
+    /// The connection was lost; the next call connects again, for a while.
     Cut,
+    /// There is a connection again.
+    Back,
     /// The log has ended; the reason of the close frame (`state=… error_code=…`).
     End(String),
 }
@@ -58,6 +62,8 @@ pub struct Follower {
     socket: Option<WebSocketStream<Box<dyn Stream>>>,
     connected: Instant,
     lost_since: Option<Instant>,
+    nobody_listens: bool,
+    cut_told: bool,
     pause: Duration,
 }
 
@@ -73,17 +79,27 @@ impl Follower {
             socket: None,
             connected: Instant::now(),
             lost_since: None,
+            nobody_listens: false,
+            cut_told: false,
             pause: FIRST_PAUSE,
         }
     }
 
-    /// The next line, or the end. Fails when the server refuses, or stays away for a minute.
+    /// True when no server was there at the last attempt: not a connection that fails, but none to connect to.
+    pub fn nobody_listens(&self) -> bool {
+        self.nobody_listens
+    }
+
+    /// The next line, or the end. Fails when the server refuses, stays away for a minute, or is gone for ten seconds.
     ///
     /// Safe to drop at any time: nothing received is lost by it.
     pub async fn next(&mut self) -> Result<Next, Problem> {
         loop {
             let Some(socket) = &mut self.socket else {
                 self.connect().await?;
+                if self.socket.is_some() && std::mem::take(&mut self.cut_told) {
+                    return Ok(Next::Back);
+                }
                 continue;
             };
             match timeout(SILENCE_LIMIT, socket.next()).await {
@@ -94,6 +110,7 @@ impl Follower {
                 Ok(Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Binary(_) | Message::Frame(_)))) => {}
                 Ok(Some(Ok(Message::Close(_)) | Err(_)) | None) | Err(_) => {
                     self.cut();
+                    self.cut_told = true;
                     return Ok(Next::Cut);
                 }
             }
@@ -120,8 +137,10 @@ impl Follower {
 
     async fn connect(&mut self) -> Result<(), Problem> {
         if let Some(since) = self.lost_since {
-            if since.elapsed() > PATIENCE {
-                return Err(self.host.unreachable("the connection was lost and did not come back within a minute", None));
+            let patience = if self.nobody_listens { GONE_PATIENCE } else { PATIENCE };
+            if since.elapsed() > patience {
+                let why = format!("the connection was lost and did not come back within {} s", patience.as_secs());
+                return Err(self.host.unreachable(why, None));
             }
             sleep(self.pause).await;
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
@@ -138,9 +157,12 @@ impl Follower {
         }
     }
 
-    async fn attempt(&self) -> Result<WebSocketStream<Box<dyn Stream>>, Problem> {
+    async fn attempt(&mut self) -> Result<WebSocketStream<Box<dyn Stream>>, Problem> {
         let request = self.request()?;
-        let stream = self.host.connect().await.map_err(|error| self.host.unreachable(&error, Some(error.kind())))?;
+        let stream = self.host.connect().await;
+        let absent = |error: &io::Error| matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound);
+        self.nobody_listens = stream.as_ref().is_err_and(absent);
+        let stream = stream.map_err(|error| self.host.unreachable(&error, Some(error.kind())))?;
         match timeout(CONNECT_LIMIT, client_async(request, stream)).await {
             Ok(Ok((socket, _))) => Ok(socket),
             Ok(Err(Error::Http(response))) => {

@@ -79,8 +79,17 @@ impl Host {
             }
             _ => Problem::new(Code::Unavailable, format!("the server at `{self}` cannot be reached"))
                 .cause(cause)
-                .hint("start it with `systemctl start testbedos-server` (or run `testbedos-server`), or name another with `--host`"),
+                .hint(how_to_start(std::path::Path::new("/run/systemd/system").is_dir())),
         }
+    }
+}
+
+/// `systemctl` helps only where systemd is the init system (sd_booted(3)).
+fn how_to_start(systemd: bool) -> &'static str {
+    if systemd {
+        "start it with `systemctl start testbedos-server` (or run `testbedos-server`), or name another with `--host`"
+    } else {
+        "start it with `testbedos-server master`, what it needs with `./setup.sh services start`; or name another with `--host`"
     }
 }
 
@@ -96,6 +105,11 @@ impl fmt::Display for Host {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn systemctl_is_named_where_it_works() {
+        assert!(how_to_start(true).contains("systemctl") && !how_to_start(false).contains("systemctl"));
+    }
 
     #[test]
     fn addresses() {

@@ -13,6 +13,7 @@ mod output;
 mod progress;
 mod project;
 mod session;
+mod terminal;
 
 use std::process::ExitCode;
 

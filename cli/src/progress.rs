@@ -11,7 +11,10 @@ use kvm_compose::{
     orchestrate::event::{Event, EventKind, clean},
 };
 
-use crate::output::{self, unicode};
+use crate::{
+    output::{self, unicode},
+    terminal::WithoutEcho,
+};
 
 /// How many running steps are shown at a time.
 const ROWS: usize = 6;
@@ -57,8 +60,11 @@ impl Progress {
         Progress { display: Display::None(talk), verbose: false }
     }
 
-    /// Takes one event.
+    /// Takes one event. What a command prints is printed by whoever runs it.
     pub fn event(&mut self, event: &Event) {
+        if matches!(event.kind, EventKind::Output { .. }) {
+            return;
+        }
         match &mut self.display {
             Display::None(_) => {}
             Display::Lines if self.verbose || !from_guest(&event.kind) => output::error_line(&event.line()),
@@ -103,6 +109,7 @@ struct Bars {
     what: BTreeMap<String, (String, Vec<GuestName>)>,
     rows: Vec<(String, ProgressBar)>,
     waiting: Vec<Waiting>,
+    _without_echo: WithoutEcho,
 }
 
 /// A step that runs and has no row.
@@ -118,7 +125,15 @@ impl Bars {
         let overall = screen.add(ProgressBar::new_spinner().with_style(style("{spinner} {msg} {elapsed}")));
         overall.set_message("waiting for the server");
         overall.enable_steady_tick(TICK);
-        Bars { screen, overall, command: String::new(), what: BTreeMap::new(), rows: Vec::new(), waiting: Vec::new() }
+        Bars {
+            screen,
+            overall,
+            command: String::new(),
+            what: BTreeMap::new(),
+            rows: Vec::new(),
+            waiting: Vec::new(),
+            _without_echo: WithoutEcho::begin(),
+        }
     }
 
     fn event(&mut self, kind: &EventKind, verbose: bool) {
@@ -130,6 +145,10 @@ impl Bars {
             EventKind::Planned { steps } => {
                 self.what = steps.iter().map(|step| (step.id.clone(), (clean(&step.what), step.guests.clone()))).collect();
                 self.count(steps.len(), "");
+                // The plan itself says so in its result.
+                if steps.is_empty() && self.command != "plan" {
+                    self.above(&format!("{}: nothing to do", self.command));
+                }
             }
             EventKind::StepStarted { step } => self.start(step, self.words(step)),
             EventKind::UndoStarted { step } => self.start(step, format!("undo: {}", self.words(step))),
@@ -142,7 +161,7 @@ impl Bars {
             EventKind::Line { guest: Some(guest), text } => self.say(guest, text),
             EventKind::Line { guest: None, text } => self.overall.set_message(format!("{}: {}", self.command, clean(text))),
             EventKind::Warning { .. } if !verbose => self.above(&kind.text()),
-            EventKind::Warning { .. } | EventKind::Finished { .. } => {}
+            EventKind::Warning { .. } | EventKind::Output { .. } | EventKind::Finished { .. } => {}
         }
     }
 
@@ -215,6 +234,13 @@ impl Bars {
             row.finish_and_clear();
         }
         self.overall.finish_and_clear();
+    }
+}
+
+/// Whatever ends the watching, no bar is left behind that looks alive.
+impl Drop for Bars {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 

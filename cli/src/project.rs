@@ -70,6 +70,11 @@ impl Project {
         text.ok_or_else(|| Problem::new(Code::BadRequest, format!("the folder `{}` has a name that is not UTF-8", self.folder.display())))
     }
 
+    /// The file as messages name it, on the server too.
+    pub fn shown(&self) -> String {
+        self.file.display().to_string()
+    }
+
     /// The file's bytes.
     pub fn read(&self) -> Result<String, Problem> {
         let unusable = |why: &dyn std::fmt::Display| {
@@ -86,7 +91,7 @@ impl Project {
     /// Reads and resolves the file as the deployment `name`.
     pub fn load(&self, name: &DeploymentName) -> Result<(String, Loaded), Problem> {
         let text = self.read()?;
-        let loaded = topology::load(&self.file.display().to_string(), &text, name, &Leases::new())?;
+        let loaded = topology::load(&self.shown(), &text, name, &Leases::new())?;
         Ok((text, loaded))
     }
 }

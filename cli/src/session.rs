@@ -57,7 +57,8 @@ impl Session {
 
     /// The project's deployment, under the name that is meant.
     pub fn name_of(&self, project: &Project) -> Result<DeploymentName, Problem> {
-        self.global.project_name.as_deref().map_or_else(|| project.name(), DeploymentName::new)
+        let name = self.global.project_name.as_deref().map_or_else(|| project.name(), DeploymentName::new)?;
+        name.check_not_reserved().map(|()| name)
     }
 
     /// The deployment named as an argument, or else the one that is meant anyway.

@@ -120,6 +120,73 @@ fn a_full_disk() {
 }
 
 #[test]
+fn a_name_that_another_installation_holds() {
+    let (mut one, mut other) = (Lab::start(), Lab::start());
+    let yaml = format!("machines:\n  - {{name: one, micro: {{}}, network: [{{switch: lan}}]}}\n{NETWORK}");
+    let theirs = one.project("fail-twice", &yaml);
+    one.ok(&theirs.args(&["up"]));
+    let ours = other.project("fail-twice", &yaml);
+    let ran = other.run(&ours.args(&["up"]));
+    let installation = one.json(&["version", "--server"])["server"]["installation"].as_str().expect("an id").to_string();
+    assert_eq!(ran.status, 4, "{}", ran.stderr);
+    for words in [format!("another installation, {installation}, has it").as_str(), "hint: ", "--project-name"] {
+        assert!(ran.stderr.contains(words), "no `{words}` in: {}", ran.stderr);
+    }
+    other.ok(&ours.args(&["down"]));
+    assert_eq!(running("fail-twice").len(), 1, "nothing of theirs was touched");
+    one.ok(&theirs.args(&["down"]));
+}
+
+/// Writes until nothing more fits.
+fn fill_up(path: &std::path::Path) {
+    use std::io::Write as _;
+    let mut file = std::fs::File::create(path).expect("a file");
+    for size in [1 << 20, 4096] {
+        let piece = vec![b'x'; size];
+        while file.write_all(&piece).is_ok() {}
+    }
+}
+
+#[test]
+fn a_disk_without_a_single_byte_left() {
+    let mut lab = Lab::start_on_disk(40);
+    let project = lab.project("fail-brim", &format!("machines:\n  - {{name: one, micro: {{}}, network: [{{switch: lan}}]}}\n{NETWORK}"));
+    lab.ok(&project.args(&["up"]));
+    let reserve = |lab: &Lab| {
+        let ready: serde_json::Value = serde_json::from_str(&lab.run(&["-o", "json", "doctor"]).stdout).expect("JSON");
+        let parts = ready["parts"].as_array().expect("parts").clone();
+        parts.into_iter().find(|part| part["part"] == "reserve").expect("the reserve")["ok"] == true
+    };
+    assert!(reserve(&lab));
+    let filler = lab.data().join("filler");
+    fill_up(&filler);
+    for command in ["up", "plan"] {
+        let ran = lab.run(&project.args(&[command]));
+        assert_eq!(ran.status, 1, "{command}: {}", ran.stderr);
+        assert!(ran.stderr.contains("No space left") && ran.stderr.contains("hint: free some space"), "{command}: {}", ran.stderr);
+    }
+    assert!(reserve(&lab), "only what removes gets the room");
+    // Killed and started again without a byte left.
+    lab.kill();
+    lab.boot();
+    assert!(!reserve(&lab));
+    fill_up(&lab.data().join("more"));
+    let ran = lab.run(&project.args(&["down"]));
+    assert_eq!(ran.status, 1, "the last room was taken: {}", ran.stderr);
+    std::fs::remove_file(lab.data().join("more")).expect("removed");
+    lab.ok(&project.args(&["up"]));
+    std::fs::remove_file(&filler).expect("removed");
+    lab::wait("the room is set aside again", Duration::from_secs(30), || reserve(&lab));
+
+    fill_up(&filler);
+    lab.ok(&project.args(&["down"]));
+    assert_eq!(lab.leftovers("fail-brim"), Vec::<String>::new());
+    assert_eq!(lab.json(&["list"])[0]["state"], "down");
+    assert!(!reserve(&lab));
+    assert_eq!(last_entry(&lab, "fail-brim")["command"], "down", "its outcome is on the disk");
+}
+
+#[test]
 fn libvirt_that_goes_away_in_the_middle_and_comes_back() {
     let relay = Relay::start("/run/libvirt/libvirt-sock");
     let uri = format!("qemu+unix:///system?socket={}", relay.path.display());

@@ -74,6 +74,54 @@ fn disks_boot_as_clones_copies_and_read_only_and_stay_untouched() {
     assert!(ran.stderr.contains("E073") && ran.stderr.contains("raw") && ran.stderr.contains("qcow2"), "{}", ran.stderr);
 }
 
+fn exec_tells_what_became_of_the_command(lab: &Lab) {
+    let exec = |argv: &[&str]| lab.run(&[&["-p", "script-real", "exec", "a"], argv].concat());
+    // More output than an agent's message holds, and more than is kept: the status is the command's own.
+    let ran = exec(&["--", "sh", "-c", "head -c 3400000 /dev/zero; exit 4"]);
+    assert_eq!((ran.status, ran.stdout.len()), (4, 3_400_000), "{}", ran.stderr);
+    let ran = exec(&["--", "sh", "-c", "head -c 17000000 /dev/zero; exit 5"]);
+    assert_eq!((ran.status, ran.stdout.len(), ran.stderr.contains("longer than 16 MiB")), (5, 16 << 20, true), "{}", ran.stderr);
+    // A signal is named, a program that is not there too.
+    let ran = exec(&["--", "sh", "-c", "kill -9 $$"]);
+    assert_eq!(
+        (ran.status, ran.stderr.ends_with("`sh` in guest `a` ended with status 137: signal 9 (SIGKILL)\n")),
+        (137, true),
+        "{}",
+        ran.stderr
+    );
+    for program in ["no-such-program", "/no/such/program"] {
+        let ran = exec(&["--", program]);
+        assert_eq!((ran.status, ran.stderr), (127, format!("{program}: not found\n")));
+    }
+    assert_eq!(exec(&["--", "/etc/hostname"]).status, 126);
+    assert_eq!(exec(&["--", &"x".repeat(110 << 10)]).status, 2, "a command line that would hang the agent");
+    // At the limit all processes of the command go, and what was printed is printed.
+    let tree = "echo begun; sleep 4711 & sleep 4711";
+    let ran = exec(&["--timeout", "2", "--", "sh", "-c", tree]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (1, "begun\n"), "{}", ran.stderr);
+    let sleeping =
+        |lab: &Lab| lab.ok(&["-p", "script-real", "exec", "a", "--", "sh", "-c", "ps -o args | grep -c '^sleep 471[1]' || true"]).stdout;
+    assert_eq!(sleeping(lab), "0\n");
+    // So they do at Ctrl-C; the output is there before the command ends.
+    let mut child = lab
+        .command(&["-p", "script-real", "exec", "a", "--", "sh", "-c", tree])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("testbed runs");
+    assert_eq!(lab::first_line(&mut child, Duration::from_secs(30), |_| true).as_deref(), Some("begun"));
+    assert_eq!(sleeping(lab), "2\n", "it still runs");
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    assert_eq!(child.wait().expect("it ends").code(), Some(130));
+    assert_eq!(sleeping(lab), "0\n");
+    // What stays behind in the background holds nothing up, and nothing stays behind in the guest.
+    let ran = exec(&["--", "sh", "-c", "sleep 60 & echo done"]);
+    assert_eq!((ran.status, ran.stdout.as_str()), (0, "done\n"), "{}", ran.stderr);
+    let own = exec(&["--", "sh", "-c", "ls -d /run/testbedos-exec-* | wc -l"]);
+    assert!(own.stdout.trim().parse::<u32>().is_ok_and(|count| count <= 2), "its own, and perhaps the last one's: {}", own.stdout);
+}
+
 #[test]
 fn scripts_run_when_they_should_and_a_failing_one_fails_the_up() {
     let mut lab = Lab::start();
@@ -105,10 +153,7 @@ fn scripts_run_when_they_should_and_a_failing_one_fails_the_up() {
     child.stdin.take().expect("stdin").write_all(&input).expect("written");
     let output = child.wait_with_output().expect("it ends");
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "900000");
-    // What the agent cannot pass on is an error that says so, and the next command works.
-    let ran = lab.run(&["-p", "script-real", "exec", "a", "--", "head", "-c", "3400000", "/dev/zero"]);
-    assert_eq!((ran.status, ran.stderr.contains("more than the guest agent can pass on")), (1, true), "{}", ran.stderr);
-    assert_eq!(lab.ok(&["-p", "script-real", "exec", "a", "--", "echo", "still here"]).stdout, "still here\n");
+    exec_tells_what_became_of_the_command(&lab);
     // Logs without an id are those of the testbed's last change, not of the last command.
     assert!(lab.ok(&["-p", "script-real", "logs"]).stdout.contains("up: started"));
     assert_eq!(lab.run(&["-p", "script-real", "cancel"]).status, 3);

@@ -58,6 +58,8 @@ codes! {
     InvalidFile = "invalid_file", 12, 422, 2;
     /// The file asks for something this version or this host cannot do.
     Unsupported = "unsupported", 13, 422, 2;
+    /// The path exists, but does not take this HTTP method.
+    MethodNotAllowed = "method_not_allowed", 14, 405, 2;
     /// No credential, or a wrong one.
     Unauthorized = "unauthorized", 20, 401, 6;
     /// The credential does not allow this.
@@ -84,6 +86,8 @@ codes! {
     Ovn = "ovn", 61, 503, 1;
     /// Docker does not answer, or refused a call.
     Docker = "docker", 62, 503, 1;
+    /// A host of the cluster does not answer.
+    HostAway = "host_away", 63, 503, 1;
     /// A guest did not become ready within its limit.
     GuestNotReady = "guest_not_ready", 70, 500, 1;
     /// The guest agent does not answer.

@@ -1,11 +1,11 @@
 //! What a testbed is: **YAML text → [`spec`] → [`topology`] → [`plan`] → running guests**.
 //!
-//! Four pure functions decide everything; one engine ([`orchestrate`]) carries it out; effects (`backend`, `guest`)
+//! Four pure functions decide everything; one engine ([`orchestrate`]) carries it out; effects (`project`, `backend`, `guest`)
 //! decide nothing. This crate knows testbeds; it knows nothing of HTTP servers or terminals.
 //!
 //! ```text
-//! error · names · addr · api ◄─ spec ◄─ topology ◄─ plan ◄─ orchestrate ─► backend, guest
-//! └────────────────────── pure ──────────────────────┘    └────── effects ──────┘
+//! error · names · addr · api ◄─ spec ◄─ topology ◄─ plan ◄─ orchestrate ─► project, backend, guest
+//! └────────────────────── pure ──────────────────────┘    └────────── effects ──────────┘
 //! ```
 
 pub mod addr;
@@ -16,6 +16,7 @@ pub mod names;
 pub mod orchestrate;
 pub mod picture;
 pub mod plan;
+pub mod project;
 pub mod spec;
 pub mod topology;
 

@@ -122,6 +122,17 @@ impl DeploymentName {
     }
 }
 
+impl DeploymentName {
+    /// Refuses a name that no deployment can have, although it is well-formed: its record's file would be another's log index.
+    pub fn check_not_reserved(&self) -> Result<(), Problem> {
+        if self.as_str().ends_with("-logs") {
+            return Err(Problem::new(Code::InvalidName, format!("`{self}` is not a deployment name"))
+                .hint("a name may not end in `-logs`: that is where the actions of the deployment without it are listed"));
+        }
+        Ok(())
+    }
+}
+
 impl HostName {
     /// The host that runs the master, by the name that every testbed file may use for it.
     pub fn master() -> Self {

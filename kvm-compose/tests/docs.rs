@@ -26,7 +26,13 @@ fn the_error_page_is_the_table_of_codes() {
     page.push_str(
         "\n## Exit status of `testbed`\n\n| status | meaning |\n| ---: | --- |\n| 0 | success |\n| 1 | the action failed |\n\
         | 2 | wrong use or an invalid file |\n| 3 | not found |\n| 4 | busy or conflict |\n| 5 | the server cannot be reached |\n\
-        | 6 | not allowed |\n| 7 | checks failed |\n| 130 | cancelled |\n\n`testbed exec` ends with the status of the command it ran.\n",
+        | 6 | not allowed |\n| 7 | checks failed |\n| 130 | cancelled |\n\n`testbed exec` ends with the status of the command it ran.\n\n\
+        ## Failures with `-o json` and `-o ndjson`\n\nStandard output holds results only; a failure is one line of JSON on standard \
+        error, and nothing else stands there\nbut warnings (`{\"warning\": …}`, one a line):\n\n```json\n\
+        {\"code\":\"not_found\",\"message\":\"deployment `lab` does not exist\",\"hint\":\"`testbed list` shows those that do; \
+        `testbed up` makes one\"}\n```\n\n`code` and `message` are always there; `hint`, `causes` (a list, outermost first), `at` \
+        (`file`, `line`, `column`) and\n`diagnostics` (the faults of a testbed file) are left out when empty. An action that failed also has \
+        its record on standard\noutput, with the same problem in `entry.problem`.\n",
     );
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(docs("errors.md"), &page).expect("written");

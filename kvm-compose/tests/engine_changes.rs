@@ -74,7 +74,7 @@ fn a_removed_guest_is_all_that_is_removed() {
     up(&host, &wanted, &UpOptions::default()).expect("it comes up");
     let world = host.world.lock();
     assert!(world.starts.values().all(|starts| *starts == 1));
-    assert!(!world.files.iter().any(|file| file.to_string_lossy().contains("g1")), "{:?}", world.files);
+    assert!(!world.files.iter().any(|file| file.what.to_string_lossy().contains("g1")), "{:?}", world.files);
 }
 
 #[test]
@@ -131,14 +131,36 @@ fn provision_makes_every_guest_anew() {
 fn strangers_and_missing_bases_are_refused_before_anything_is_done() {
     let wanted = blueprint(&testbed(1, &[(1, 0, false)]), &World::default());
     let host = FakeHost::default();
-    host.strangers.lock().push(Stranger { kind: "domain".to_string(), name: "lab.g1".to_string(), hint: "rename it".to_string() });
-    assert_eq!(up(&host, &wanted, &UpOptions::default()).expect_err("a stranger").code, Code::Conflict);
+    host.strangers.lock().push(Stranger {
+        kind: "domain".to_string(),
+        name: "lab.g1".to_string(),
+        hint: "rename it".to_string(),
+        installation: None,
+    });
+    let problem = up(&host, &wanted, &UpOptions::default()).expect_err("a stranger");
+    assert_eq!((problem.code, problem.hint.as_deref()), (Code::Conflict, Some("rename it")));
+    *host.strangers.lock() = vec![Stranger::of_installation("domain", "lab.g1", "an-id", "lab")];
+    let problem = up(&host, &wanted, &UpOptions::default()).expect_err("another installation's");
+    assert_eq!(problem.message, "there is a domain named `lab.g1` already: another installation, an-id, has it");
+    assert!(problem.hint.is_some_and(|hint| hint.contains("take it down there")));
     let other = FakeHost::default();
-    other.missing.lock().insert(wanted.guests[0].bases[0].clone(), "does not exist".to_string());
+    let (on, path) = (wanted.guests[0].host.clone(), wanted.guests[0].bases[0].path.clone());
+    other.missing.lock().push(kvm_compose::plan::observed::MissingBase { host: on, path, why: "does not exist".to_string() });
     let problem = up(&other, &wanted, &UpOptions::default()).expect_err("a missing base");
     assert_eq!(problem.code, Code::ImageMissing);
     assert!(problem.message.contains("`g1`"), "{}", problem.message);
     assert!(host.history.lock().is_empty() && other.history.lock().is_empty());
+}
+
+#[test]
+fn a_host_that_does_not_exist_is_told_with_its_place() {
+    let text = testbed(1, &[(1, 0, false)]).replace("micro: {}", "micro: {}, placement: {host: moon}");
+    let name = "lab".parse().expect("valid");
+    let loaded = kvm_compose::topology::load("other.yaml", &text, &name, &Default::default()).expect("it loads");
+    let problem = kvm_compose::plan::place(&loaded.topology.guests, &fake::hosts()).expect_err("no such host");
+    let at = problem.at.expect("a place");
+    assert_eq!((problem.code, at.file.as_str(), at.line), (Code::Capacity, "other.yaml", 2));
+    assert_eq!(text.lines().nth(1).expect("a line").chars().skip(at.column as usize - 1).take(4).collect::<String>(), "moon");
 }
 
 fn any_testbed() -> impl Strategy<Value = String> {
@@ -163,4 +185,28 @@ proptest! {
         down(&host).expect("it goes down");
         prop_assert_eq!(host.world.lock().shape(), World::default());
     }
+}
+
+#[test]
+fn a_guest_that_moves_leaves_nothing_behind_and_its_base_travels_once() {
+    let text = |host: &str| {
+        format!(
+            "machines:\n  - {{name: a, micro: {{}}, network: [{{switch: lan}}], placement: {{host: {host}}}}}\n  \
+             - {{name: b, micro: {{}}, network: [{{switch: lan}}], placement: {{host: h1}}}}\n\
+             network: {{ovn: {{switches: {{lan: {{subnet: 10.9.0.0/24}}}}}}}}\n"
+        )
+    };
+    let host = FakeHost::default();
+    up(&host, &blueprint(&text("master"), &World::default()), &UpOptions::default()).expect("up");
+    let fetches = |host: &FakeHost| host.history.lock().iter().filter(|work| matches!(work, Work::FetchBase { .. })).count();
+    assert_eq!(fetches(&host), 2, "kernel and initramfs");
+    let moved = blueprint(&text("h1"), &host.world.lock().clone());
+    let plan: Vec<String> = steps(&host, &moved).iter().map(|step| format!("{} on {}", step.id, step.host)).collect();
+    assert!(plan.contains(&"remove/a on master".to_string()) && plan.contains(&"start/a on h1".to_string()), "{plan:?}");
+    up(&host, &moved, &UpOptions::default()).expect("moved");
+    assert_eq!(fetches(&host), 2, "they are there");
+    let world = host.world.lock().clone();
+    assert!(world.domains.values().all(|domain| domain.host.as_str() == "h1") && world.files.iter().all(|file| file.host.as_str() == "h1"));
+    down(&host).expect("down");
+    assert_eq!(host.world.into_inner().shape(), World::default());
 }

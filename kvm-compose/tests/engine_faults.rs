@@ -16,6 +16,13 @@ fn examples() -> Vec<(String, String)> {
         .collect();
     assert!(!examples.is_empty());
     examples.push(("disks and scripts".to_string(), DISKS_AND_SCRIPTS.to_string()));
+    let two_hosts = DISKS_AND_SCRIPTS
+        .replace("network: [{switch: lan, ip: 10.9.0.5}]", "network: [{switch: lan, ip: 10.9.0.5}]\n    placement: {host: h1}");
+    assert_ne!(two_hosts, DISKS_AND_SCRIPTS);
+    examples.push(("a disk on another host".to_string(), two_hosts));
+    let moved = DISKS_AND_SCRIPTS.replace("micro: {setup_script: app.sh}", "micro: {setup_script: app.sh}\n    placement: {host: h1}");
+    assert_ne!(moved, DISKS_AND_SCRIPTS);
+    examples.push(("a micro guest on another host".to_string(), moved));
     examples
 }
 
@@ -99,7 +106,7 @@ fn with_keep_on_failure_the_next_up_goes_on_and_starts_nothing_twice() {
 fn a_failure_or_death_at_any_step_of_down_is_repaired_by_down() {
     for (name, text) in examples() {
         let finished = fault_free(&text);
-        let nothing = kvm_compose::plan::nothing(fake::installation(), &fake::deployment());
+        let nothing = fake::nothing();
         for step in steps(&FakeHost::with(finished.clone()), &nothing) {
             for fault in Fault::ALL {
                 let host = FakeHost::with(finished.clone());
@@ -127,22 +134,27 @@ fn every_step_and_every_undo_can_be_repeated() {
         let (once, twice) = (FakeHost::default(), FakeHost::default());
         let cancel = kvm_compose::orchestrate::host::Cancel::new();
         let deployment = fake::deployment();
-        let context =
-            kvm_compose::orchestrate::host::Context { deployment: &deployment, operation: uuid::Uuid::nil(), cancel: &cancel, say: &say };
+        let on = |host| kvm_compose::orchestrate::host::Context {
+            host,
+            deployment: &deployment,
+            operation: uuid::Uuid::nil(),
+            cancel: &cancel,
+            say: &say,
+        };
         let steps = steps(&once, &wanted);
         for step in &steps {
-            once.apply(&step.work, &context).expect("once");
-            twice.apply(&step.work, &context).expect("twice, the first time");
-            twice.apply(&step.work, &context).expect("twice, the second time");
+            once.apply(&step.work, &on(&step.host)).expect("once");
+            twice.apply(&step.work, &on(&step.host)).expect("twice, the first time");
+            twice.apply(&step.work, &on(&step.host)).expect("twice, the second time");
         }
         assert_eq!(once.world.lock().shape(), twice.world.lock().shape(), "{name}");
         for step in steps.iter().rev() {
             for undo in step.undo.iter().chain(step.undo.iter()) {
-                twice.apply(undo, &context).expect("undone");
+                twice.apply(undo, &on(&step.host)).expect("undone");
             }
         }
         let mut left = twice.world.lock().shape();
-        left.files.retain(|file| !file.starts_with("/data/deployments/lab/console"));
+        left.files.retain(|file| !file.what.to_string_lossy().contains("/deployments/lab/console/"));
         assert_eq!(left, World::default(), "{name}");
     }
 }

@@ -11,6 +11,7 @@ const LAYERS: &[&[&str]] = &[
     &["picture"],
     &["plan"],
     &["orchestrate"],
+    &["project"],
     &["backend", "guest"],
 ];
 

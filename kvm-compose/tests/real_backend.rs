@@ -8,12 +8,13 @@ mod real;
 use std::time::{Duration, Instant};
 
 use kvm_compose::{
+    backend::local::Purpose,
     backend::network::ovsdb::Database,
     error::{Code, Problem},
     orchestrate::host::Cancel,
     plan::{
         blueprint::{Column, ReadyCondition, RowKey, Table},
-        observed::Observed,
+        observed::{Observed, OnHost},
         step::{NetworkChange, RowDelete, RowUpdate, Work},
     },
 };
@@ -108,13 +109,13 @@ fn a_killed_guest_is_seen_and_brought_back() {
     let problem = lab.apply(&await_ready(&blueprint, 60)).expect_err("it does not run");
     assert_eq!(problem.code, Code::GuestNotReady);
     assert!(begun.elapsed() < Duration::from_secs(5), "a guest that ended is not waited for");
-    for port in observed.bridge_ports {
+    for OnHost { what: port, .. } in observed.bridge_ports {
         lab.apply(&Work::RemoveBridgePort { port: port.clone() }).expect("unplugged");
         lab.apply(&Work::RemoveBridgePort { port }).expect("gone already");
     }
     lab.up(&blueprint).expect("up again");
     assert_eq!(lab.exec("box", &["true"]).status, 0);
-    let port = lab.observe(Some(&blueprint)).bridge_ports.remove(0);
+    let port = lab.observe(Some(&blueprint)).bridge_ports.remove(0).what;
     assert_eq!(lab.apply(&Work::RemoveBridgePort { port }).expect_err("in use").code, Code::Conflict);
 }
 
@@ -175,7 +176,10 @@ fn a_change_of_the_network_reads_back_as_written_and_can_be_undone() {
             assert_eq!(seen.columns.get(column), Some(value), "{} {column}", row.key);
         }
     }
-    let leases = lab.host.prepare(&lab.deployment, "f", PAIR, lab.data.path()).map(|prepared| prepared.blueprint);
+    let leases = lab
+        .host
+        .prepare(&lab.deployment, "f", PAIR, lab.data.path(), Purpose::Looking, || lab.host.alone(&lab.deployment))
+        .map(|prepared| prepared.blueprint);
     assert_eq!(leases.as_ref(), Ok(&blueprint), "addresses stay where they are");
 
     let key = RowKey("port/web/0".to_string());

@@ -85,7 +85,10 @@ fn host(lab: &Lab, change: impl FnOnce(&mut LocalConfig)) -> LocalHost {
 
 fn apply(lab: &Lab, host: &LocalHost, work: &Work) -> Result<(), Problem> {
     let cancel = Cancel::new();
-    host.apply(work, &Context { deployment: &lab.deployment, operation: Uuid::new_v4(), cancel: &cancel, say: &|_| {} })
+    host.apply(
+        work,
+        &Context { host: &lab.config.host, deployment: &lab.deployment, operation: Uuid::new_v4(), cancel: &cancel, say: &|_| {} },
+    )
 }
 
 #[test]

@@ -6,7 +6,7 @@ use kvm_compose::{error::Problem, names::InstallationId};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{auth::Guard, data::DataDir, metrics::Metrics, operations::Operations};
+use crate::{auth::Guard, cluster::Cluster, data::DataDir, metrics::Metrics, operations::Operations};
 
 /// The server's state; clones share it.
 #[derive(Clone)]
@@ -16,6 +16,8 @@ pub struct App(Arc<Inner>);
 pub struct Inner {
     /// The actions and the records.
     pub operations: Arc<Operations>,
+    /// The hosts beside this one; none over a fake driver.
+    pub cluster: Option<Arc<Cluster>>,
     /// Where files are.
     pub data: DataDir,
     /// This installation.

@@ -29,14 +29,14 @@ pub enum Subcommands {
     Master,
     /// Lend this machine to a master.
     Client {
-        /// The master's URL.
-        #[arg(long)]
-        master: String,
-        /// The join token that the master made.
-        #[arg(long)]
-        token: String,
-        /// The network interface that carries traffic between hosts.
-        #[arg(long)]
+        /// The master's URL; needed once, to join.
+        #[arg(long, env = "TESTBEDOS_MASTER")]
+        master: Option<String>,
+        /// The join token that `testbed cluster token` made on the master; needed once, to join.
+        #[arg(long, env = "TESTBEDOS_TOKEN", hide_env_values = true)]
+        token: Option<String>,
+        /// The network interface that carries guests' traffic between hosts; else the one that reaches the master.
+        #[arg(long, env = "TESTBEDOS_INTERFACE")]
         interface: Option<String>,
     },
     /// Write config/host.json from what this machine is.
@@ -67,6 +67,12 @@ pub struct Flags {
     /// Loopback TCP address; port 0 takes a free one, logs it and writes it to run/listen [default: 127.0.0.1:3355]
     #[arg(long, global = true, value_name = "ADDRESS:PORT", env = "TESTBEDOS_LISTEN")]
     pub listen: Option<SocketAddr>,
+    /// Address on which hosts of a cluster reach this master, over TLS [default: none, no cluster]
+    #[arg(long, global = true, value_name = "ADDRESS:PORT", env = "TESTBEDOS_CLUSTER_LISTEN")]
+    pub cluster_listen: Option<SocketAddr>,
+    /// Socket of OVN's southbound database [default: beside that of the northbound one]
+    #[arg(long, global = true, value_name = "PATH", env = "TESTBEDOS_OVN_SB")]
+    pub ovn_sb: Option<PathBuf>,
     /// Unix socket [default: /run/testbedos/testbedos.sock]
     #[arg(long, global = true, value_name = "PATH", env = "TESTBEDOS_SOCKET")]
     pub socket: Option<PathBuf>,

@@ -16,7 +16,7 @@ use kvm_compose::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::store::{atomic, records::to_json};
+use crate::store::{atomic, records::to_json, reserve::Reserve};
 
 /// The data folder of one server.
 #[derive(Debug, Clone)]
@@ -53,6 +53,8 @@ impl DataDir {
         let mut file = File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {
+                // A server that cannot start on a full disk could not take anything down either.
+                Reserve::of(&self.root).give_up_if_low();
                 file.set_len(0).map_err(failed)?;
                 file.rewind().map_err(failed)?;
                 writeln!(file, "{}", std::process::id()).map_err(failed)?;

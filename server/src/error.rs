@@ -35,6 +35,7 @@ pub fn problem_of_status(status: StatusCode, detail: &str) -> Problem {
         401 => Code::Unauthorized,
         403 | 421 => Code::Forbidden,
         404 => Code::NotFound,
+        405 => Code::MethodNotAllowed,
         409 => Code::Conflict,
         413 => Code::TooLarge,
         422 => Code::InvalidFile,

@@ -12,9 +12,11 @@ pub mod api;
 pub mod app;
 pub mod args;
 pub mod auth;
+pub mod cluster;
 pub mod config;
 pub mod data;
 pub mod error;
+pub mod host_agent;
 pub mod http;
 pub mod logging;
 pub mod metrics;
@@ -30,9 +32,11 @@ pub mod ws;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use kvm_compose::error::{Code, Problem};
+use kvm_compose::error::Problem;
 
 use args::{Arguments, Buildable, Subcommands};
+use host_agent::Invitation;
+
 use config::{
     Settings,
     host::{HostConfig, Mode},
@@ -58,20 +62,18 @@ fn dispatch(arguments: &Arguments) -> Result<(), Problem> {
     let settings = Settings::load(&arguments.settings)?;
     match &arguments.command {
         Some(Subcommands::Master) => run::master(&settings, &arguments.settings),
-        Some(Subcommands::Client { .. }) => Err(no_clients()),
+        Some(Subcommands::Client { master, token, interface }) => {
+            let (master, token, interface) = (master.clone(), token.clone(), interface.clone());
+            host_agent::client(&settings, &arguments.settings, &Invitation { master, token, interface })
+        }
         Some(Subcommands::CreateConfig) => create_config(&settings),
         Some(Subcommands::CheckConfig) => check_config(&settings),
         Some(Subcommands::BuildImage { image: Buildable::Micro }) => run::build_micro(&settings),
         None => match config::host::mode(&settings.data)? {
             Mode::Master => run::master(&settings, &arguments.settings),
-            Mode::Client => Err(no_clients()),
+            Mode::Client => host_agent::client(&settings, &arguments.settings, &Invitation::default()),
         },
     }
-}
-
-fn no_clients() -> Problem {
-    Problem::new(Code::Unsupported, "client mode comes with clustering, which this version does not have")
-        .hint("run `testbedos-server master`: one host carries whole testbeds")
 }
 
 fn create_config(settings: &Settings) -> Result<(), Problem> {

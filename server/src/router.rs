@@ -8,14 +8,18 @@ use axum::{
     routing::MethodRouter,
 };
 use kvm_compose::{
-    api::{self as wire, action::LogRecord},
+    api::{
+        self as wire,
+        action::LogRecord,
+        cluster::{JoinToken, Members},
+    },
     error::{Code, Problem},
-    names::{DeploymentName, GuestName, printable},
+    names::{DeploymentName, GuestName, HostName, printable},
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    api::{actions, auth as login, config, deployments, images, logs, server, validate},
+    api::{actions, auth as login, cluster, config, deployments, images, logs, server, validate},
     app::App,
     auth,
     config::host::{ClusterConfig, HostConfig},
@@ -35,12 +39,17 @@ pub fn endpoints() -> Vec<Endpoint> {
         get("/api/health", "The process answers", server::health).answers::<wire::Health>(200),
         get("/api/ready", "Each real part: 200 when all that is required is ready, else 503 with the same body", server::ready)
             .answers::<wire::Ready>(200),
-        get("/api/orphans", "What this server made and no deployment owns", server::orphans).answers::<Vec<server::Orphan>>(200),
+        get("/api/orphans", "What this server made and no deployment owns", server::orphans).answers::<Vec<wire::Orphan>>(200),
         get("/api/config/host", "config/host.json", config::host).answers::<HostConfig>(200),
         post("/api/config/host", "Replaces config/host.json; used from the next start on", config::put_host)
             .takes::<HostConfig>()
             .answers::<HostConfig>(200),
         get("/api/config/cluster", "config/kvm-compose-config.json", config::cluster).answers::<ClusterConfig>(200),
+        get("/api/cluster/members", "The hosts of the cluster, and which of them answer", cluster::members).answers::<Members>(200),
+        post("/api/cluster/token", "A token with which one host may join", cluster::token).answers::<JoinToken>(201),
+        delete("/api/cluster/members/{host}", "Lets a member go", cluster::remove)
+            .query("force", "also while guests stand there: they are given up and go on running")
+            .answers_nothing(204),
         get("/api/deployments", "All deployments", deployments::list).answers::<Vec<wire::DeploymentSummary>>(200),
         post(
             "/api/deployments",
@@ -61,6 +70,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .answers_nothing(204),
         get(&below("yaml"), "The testbed file, byte for byte", deployments::yaml).answers_bytes(200, "application/yaml"),
         put(&below("yaml"), "Replaces the testbed file, byte for byte", deployments::put_yaml)
+            .query("file", "what messages call it; `kvm-compose.yaml` when absent")
             .takes_bytes("application/yaml")
             .answers_nothing(204),
         get(&below("state"), "Desired and observed, asked just now", deployments::state).answers::<wire::DeploymentState>(200),
@@ -162,14 +172,15 @@ async fn wrong_method(request: Request) -> Response {
     if let Err(problem) = refuse_name(&request) {
         return Failure(problem).into_response();
     }
-    let problem = Problem::new(Code::BadRequest, format!("{} does not take {}", printable(request.uri().path()), request.method()));
-    let mut response = Failure(problem).into_response();
-    *response.status_mut() = axum::http::StatusCode::METHOD_NOT_ALLOWED;
-    response
+    let message = format!("{} does not take {}", printable(request.uri().path()), request.method());
+    Failure(Problem::new(Code::MethodNotAllowed, message)).into_response()
 }
 
 /// Checks the name in a path below a folder of names that no endpoint took.
 fn refuse_name(request: &Request) -> Result<(), Problem> {
+    if let Some(rest) = request.uri().path().strip_prefix("/api/cluster/members/") {
+        return HostName::new(&percent_decoded(rest)).map(|_| ());
+    }
     let folders = ["/api/deployments/", "/gui/deployments/", "/assets/vendor/", "/assets/"];
     let Some(rest) = folders.iter().find_map(|folder| request.uri().path().strip_prefix(folder)) else { return Ok(()) };
     let mut segments = rest.split('/');

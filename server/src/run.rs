@@ -12,6 +12,7 @@ use crate::{
     app::{App, Inner, OBSERVERS},
     args::Flags,
     auth::Guard,
+    cluster::{Cluster, Setup, door},
     config::{
         Settings,
         host::{self, ClusterConfig, HostConfig, Mode},
@@ -41,13 +42,17 @@ pub fn master(settings: &Settings, flags: &Flags) -> Result<(), Problem> {
     let logging = logging::start(settings)?;
     raise_file_limit();
     let host = HostConfig::load(&settings.data)?;
-    let driver = Arc::new(LocalDriver::new(local_config(settings, &host, settings.data.installation()?)));
+    let installation = settings.data.installation()?;
+    let driver = LocalDriver::new(local_config(settings, &host, installation));
+    let setup = Setup { data: settings.data.clone(), installation, host: host.clone(), southbound: settings.ovn_sb.clone() };
+    let cluster = Cluster::open(setup, driver.host().clone())?;
+    let driver = Arc::new(driver.with_cluster(cluster.clone()));
     let tested = driver.clone();
     let spawned = std::thread::Builder::new().name("kvm-test".to_string()).spawn(move || tested.test_kvm());
     if let Err(error) = spawned {
         tracing::warn!(%error, "KVM is tested by the first up");
     }
-    let served = serve_with(settings, flags, driver, &host, Some(&logging));
+    let served = serve_with(settings, flags, driver, Some(cluster), &host, Some(&logging));
     if let Err(problem) = &served {
         tracing::error!(%problem, causes = ?problem.causes, "the server ends");
     }
@@ -65,7 +70,8 @@ pub fn build_micro(settings: &Settings) -> Result<(), Problem> {
     Ok(())
 }
 
-fn local_config(settings: &Settings, host: &HostConfig, installation: InstallationId) -> LocalConfig {
+/// How the backends of this machine are set up.
+pub fn local_config(settings: &Settings, host: &HostConfig, installation: InstallationId) -> LocalConfig {
     LocalConfig {
         installation,
         host: host.hostname.clone(),
@@ -85,10 +91,11 @@ pub fn serve_with(
     settings: &Settings,
     flags: &Flags,
     driver: Arc<dyn Driver>,
+    cluster: Option<Arc<Cluster>>,
     host: &HostConfig,
     logging: Option<&Logging>,
 ) -> Result<(), Problem> {
-    let app = open(settings, driver, host)?;
+    let app = open(settings, driver, cluster, host)?;
     let doubtful = app.operations.to_observe()?;
     app.operations.observe_in_background(doubtful);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -103,12 +110,14 @@ pub fn serve_with(
 }
 
 /// Everything that a server needs before its first request: records read, open actions ended.
-pub fn open(settings: &Settings, driver: Arc<dyn Driver>, host: &HostConfig) -> Result<App, Problem> {
+pub fn open(settings: &Settings, driver: Arc<dyn Driver>, cluster: Option<Arc<Cluster>>, host: &HostConfig) -> Result<App, Problem> {
     let data = settings.data.clone();
     let installation = data.installation()?;
     make_folder(&settings.images_dir, 0o755)?;
     host::write_mode(&data, Mode::Master)?;
-    ClusterConfig::write_alone(&data, host, installation)?;
+    if cluster.is_none() {
+        ClusterConfig::write_alone(&data, host, installation)?;
+    }
     let store = Store::open_files(&data.deployments())?;
     let metrics = Arc::new(Metrics::default());
     let operations = Operations::new(store, data.clone(), driver, settings.limits, metrics.clone())?;
@@ -119,6 +128,7 @@ pub fn open(settings: &Settings, driver: Arc<dyn Driver>, host: &HostConfig) -> 
     Ok(App::new(Inner {
         guard: Guard::new(data.token()?),
         operations,
+        cluster,
         installation,
         metrics,
         closing: CancellationToken::new(),
@@ -131,6 +141,10 @@ pub fn open(settings: &Settings, driver: Arc<dyn Driver>, host: &HostConfig) -> 
 async fn serve(settings: &Settings, flags: &Flags, app: App, logging: Option<&Logging>) -> Result<(), Problem> {
     let mut signals = Signals::listen().map_err(|error| Problem::io("cannot listen to signals", &error))?;
     let listeners = listen::open(settings)?;
+    if let (Some(cluster), Some(address)) = (&app.cluster, settings.cluster_listen) {
+        let door = door::open(cluster, address, &app.closing, &app.tracker)?;
+        tracing::info!("members of the cluster are let in at https://{door}");
+    }
     announce(&app, &listeners)?;
     let service: Router = router(app.clone());
     serve::spawn(listeners, &service, &app.closing, &app.tracker).map_err(|error| Problem::io("cannot serve", &error))?;
@@ -190,7 +204,7 @@ fn keep_house(app: &App) {
             tick.tick().await;
             let saved = app.store(|operations| {
                 operations.save_unsaved();
-                Ok(())
+                operations.reserve.fill()
             });
             if let Err(problem) = saved.await {
                 tracing::warn!(%problem, "housekeeping failed");

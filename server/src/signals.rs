@@ -47,6 +47,21 @@ impl Signals {
         }
     }
 
+    /// The same for a client, which has nothing to re-read but its log's level.
+    pub async fn until_told(&mut self, flags: &Flags, logging: &Logging) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.reload.recv() => match Settings::load(flags).and_then(|settings| logging.set_level(&settings.log_level)) {
+                    Ok(()) => tracing::info!("configuration re-read; the log level holds from now on, the rest after a restart"),
+                    Err(problem) => tracing::error!(%problem, causes = ?problem.causes, "the new configuration is wrong, the old one is kept"),
+                },
+                _ = self.dump.recv() => tracing::info!("a client has nothing to dump"),
+            }
+        }
+    }
+
     /// Waits for three more requests to stop: then nobody wants an orderly end any more.
     pub async fn until_impatient(&mut self) {
         for _ in 0..3 {

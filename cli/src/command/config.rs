@@ -1,8 +1,11 @@
 //! `testbed config`
 
+use kvm_compose::topology::Assignment;
+
 use crate::{
+    args::Format,
     exit::{Exit, Outcome},
-    output::{problem::print_warnings, yaml},
+    output::{error_line, problem::print_warnings, yaml},
     session::{Session, no_file},
 };
 
@@ -11,5 +14,9 @@ pub fn run(session: &Session) -> Outcome {
     let (_, loaded) = project.load(&session.name_of(&project)?)?;
     print_warnings(&session.out, &loaded.warnings);
     session.out.result(&loaded.resolved, yaml::to_yaml);
+    let leased = loaded.topology.guests.iter().flat_map(|guest| &guest.nics).any(|nic| nic.assignment == Assignment::Dhcp);
+    if leased && session.global.output == Format::Text && !session.global.quiet {
+        error_line("note: `dynamic` stays where a DHCP rule hands the address out; `testbed plan` and `testbed ps` show which one it is");
+    }
     Ok(Exit::SUCCESS)
 }

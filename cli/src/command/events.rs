@@ -28,6 +28,7 @@ pub async fn run(session: &Session, scope: Scope) -> Outcome {
         match follower.next().await? {
             Next::Line(line) => session.out.line(&shown(session, &line)),
             Next::Cut => session.out.warning("the connection was lost; events may be missing here"),
+            Next::Back => {}
             Next::End(_) => break,
         }
     }

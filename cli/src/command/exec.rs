@@ -7,10 +7,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use kvm_compose::{
-    api::{
-        ActionRequest, ExecRequest,
-        action::{ExecOutput, LogEntry},
-    },
+    api::{ActionRequest, ExecRequest, action::ExecOutput},
     error::{Code, Problem},
     names::{GuestName, printable},
 };
@@ -35,12 +32,13 @@ pub async fn run(session: &Session, args: Exec) -> Outcome {
 
     let client = session.client()?;
     // The server keeps to the limit itself: it ends the command in the guest.
-    let watch = Watch { progress: session.progress_on_request(), limit: None };
+    let prints = session.global.output == Format::Text;
+    let watch = Watch { progress: session.progress_on_request(), limit: None, prints };
     let owner = Owner::Deployment(name.clone());
     let followed = action::run(session, &client, &owner, client.act(&name, &request), watch).await?;
     let Some(ended) = ended(followed)? else { return Ok(Exit::CANCELLED) };
     match session.global.output {
-        Format::Text => print(session, &ended.record.entry)?,
+        Format::Text => print(session, &ended)?,
         Format::Json => session.out.result(&ended.record, |_| String::new()),
         Format::Ndjson => {}
     }
@@ -57,17 +55,23 @@ fn exit_of(ended: &Ended) -> Outcome {
     }
 }
 
-/// What the command printed, byte for byte.
-fn print(session: &Session, entry: &LogEntry) -> Result<(), Problem> {
+/// What the command printed, byte for byte, as far as it was not printed already; and what its status means.
+fn print(session: &Session, ended: &Ended) -> Result<(), Problem> {
+    let entry = &ended.record.entry;
     let Some(result) = &entry.result else { return Ok(()) };
     let unreadable =
         |error: &dyn std::fmt::Display| Problem::internal("the command's output is not what this command expects").cause(error);
     let output: ExecOutput = serde_json::from_value(result.clone()).map_err(|error| unreadable(&error))?;
     let decode = |text: &str| STANDARD.decode(text).map_err(|error| unreadable(&error));
-    session.out.bytes(&decode(&output.stdout_base64)?);
-    output::error_bytes(&decode(&output.stderr_base64)?);
+    // What came while the connection was cut, or was too much for the journal.
+    let rest = |bytes: Vec<u8>, printed: usize| bytes.get(printed..).map(<[u8]>::to_vec).unwrap_or_default();
+    session.out.bytes(&rest(decode(&output.stdout_base64)?, ended.told.printed[0]));
+    output::error_bytes(&rest(decode(&output.stderr_base64)?, ended.told.printed[1]));
     if output.truncated {
-        session.out.warning("the output is longer than the guest agent hands over; its end is missing");
+        session.out.warning("the output is longer than 16 MiB; its end is missing");
+    }
+    if let (Some(129..=192), Some(problem)) = (entry.exit_status, &entry.problem) {
+        output::error_line(&kvm_compose::orchestrate::event::clean(&problem.message));
     }
     Ok(())
 }

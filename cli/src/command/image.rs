@@ -38,7 +38,7 @@ async fn list_all(session: &Session) -> Outcome {
 
 async fn build(session: &Session, name: &str) -> Outcome {
     let client = session.client()?;
-    let watch = Watch { progress: session.progress(), limit: session.global.timeout };
+    let watch = Watch { progress: session.progress(), limit: session.global.timeout, prints: false };
     let followed = action::run(session, &client, &Owner::Images, client.build_image(name), watch).await?;
     let Some(ended) = ended(followed)? else { return Ok(Exit::CANCELLED) };
     let exit = conclude(session, &ended)?;

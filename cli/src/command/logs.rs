@@ -85,7 +85,8 @@ async fn follow(session: &Session, client: &Client, owner: &Owner, uuid: Uuid) -
     while !session.out.is_closed() {
         match follower.next().await? {
             Next::Line(line) => session.out.line(&line),
-            Next::Cut => {}
+            Next::Cut => session.out.warning("the connection to the server was lost; trying again for a minute at most"),
+            Next::Back => {}
             // The log's last line says why; the exit status says it to scripts.
             Next::End(reason) => return Ok(exit_of(&reason)),
         }

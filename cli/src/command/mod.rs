@@ -1,5 +1,6 @@
 //! One module a command. What more than one needs stands here.
 
+mod cluster;
 mod completion;
 mod config;
 mod deployment;
@@ -69,6 +70,7 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
         Command::Events { all } => events::run(session, if all { events::Scope::All } else { events::Scope::Project }).await,
         Command::Exec(args) => exec::run(session, args).await,
         Command::Deployment(command) => deployment::run(session, command).await,
+        Command::Cluster(command) => cluster::run(session, command).await,
         Command::Image(command) => image::run(session, command).await,
         Command::Gui { print } => gui::run(session, if print { gui::Open::PrintOnly } else { gui::Open::Browser }).await,
         Command::Doctor { orphans: false } => doctor::run(session).await,
@@ -81,7 +83,7 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
 
 /// Asks for an action and follows it to its end; nothing when Ctrl-C left it to itself.
 async fn act(session: &Session, client: &Client, name: &DeploymentName, request: &ActionRequest) -> Result<Option<Ended>, Problem> {
-    let watch = Watch { progress: session.progress(), limit: session.global.timeout };
+    let watch = Watch { progress: session.progress(), limit: session.global.timeout, prints: false };
     ended(action::run(session, client, &Owner::Deployment(name.clone()), client.act(name, request), watch).await?)
 }
 

@@ -1,20 +1,20 @@
 //! `testbed plan`
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
 
 use kvm_compose::{
-    api::{ActionRequest, PlanDocument, UpOptions},
+    api::{ActionRequest, Draft, PlanDocument, PlanOptions, UpOptions},
     error::Problem,
-    names::{DeploymentName, HostName, InstallationId},
+    names::{HostName, InstallationId},
     orchestrate,
     plan::{
         self,
-        blueprint::DiskFormat,
-        site::{Accelerator, DiskFile, MicroImage, ProjectFiles, Site},
+        blueprint::{DiskFormat, Sum},
+        site::{Accelerator, DiskFile, Hosts, MicroImage, ProjectFiles, Site},
         step::Impact,
     },
     topology::{FileRef, GuestKind, Topology},
@@ -35,14 +35,22 @@ pub async fn run(session: &Session, args: Plan) -> Outcome {
     if args.offline {
         return offline(session);
     }
-    let client = session.client()?;
-    let name = up::prepare(session, &client).await?;
-    ask(session, &client, &name, options).await
+    ask(session, &session.client()?, options).await
 }
 
-/// Asks the server what `up` would do now.
-pub async fn ask(session: &Session, client: &Client, name: &DeploymentName, options: UpOptions) -> Outcome {
-    let Some(ended) = act(session, client, name, &ActionRequest::Plan(options)).await? else { return Ok(Exit::CANCELLED) };
+/// Asks the server what `up` would do now. The testbed file goes with the request: the server's own copy stays as it is.
+pub async fn ask(session: &Session, client: &Client, options: UpOptions) -> Outcome {
+    let (name, draft) = match session.project()? {
+        Some(project) => {
+            let name = session.name_of(&project)?;
+            let (text, loaded) = project.load(&name)?;
+            print_warnings(&session.out, &loaded.warnings);
+            (name, Some(Draft { text, file: Some(project.shown()), project_location: Some(project.location()?) }))
+        }
+        None => (session.deployment()?, None),
+    };
+    let request = ActionRequest::Plan(PlanOptions::of(options, draft));
+    let Some(ended) = act(session, client, &name, &request).await? else { return Ok(Exit::CANCELLED) };
     let exit = if session.global.output == Format::Json { ended.outcome()? } else { conclude(session, &ended)? };
     let Some(result) = &ended.record.entry.result else { return Ok(exit) };
     let document: PlanDocument = serde_json::from_value(result.clone())
@@ -56,14 +64,19 @@ fn offline(session: &Session) -> Outcome {
     let project = session.project()?.ok_or_else(no_file)?;
     let (_, loaded) = project.load(&session.name_of(&project)?)?;
     print_warnings(&session.out, &loaded.warnings);
-    let blueprint = plan::lower(&loaded.topology, &anywhere()?, &files(&project, &loaded.topology))?;
+    let (hosts, files) = (anywhere(&loaded.topology)?, files(&project, &loaded.topology));
+    let places = plan::place(&loaded.topology.guests, &hosts)?;
+    let unread = |path: PathBuf| (path, Sum { sha256: "0".repeat(64), bytes: 0 });
+    let sums = plan::travelling(&loaded.topology, &hosts, &places, &files).into_iter().map(unread).collect();
+    let blueprint = plan::lower(&loaded.topology, &hosts, &places, &files, &sums)?;
     session.out.result(&orchestrate::plan_from_nothing(&blueprint), text);
     Ok(Exit::SUCCESS)
 }
 
-/// A place that has all that a testbed may need: what is planned offline is not tied to a machine.
-fn anywhere() -> Result<Site, Problem> {
-    Ok(Site {
+/// A place that has all that a testbed may need, and every host that it names: what is planned offline is not tied to
+/// machines.
+fn anywhere(topology: &Topology) -> Result<Hosts, Problem> {
+    let master = Site {
         installation: InstallationId(uuid::Uuid::nil()),
         host: HostName::new("any")?,
         deployments: PathBuf::from("/deployments"),
@@ -76,8 +89,16 @@ fn anywhere() -> Result<Site, Problem> {
         }),
         bridge: "br-int".to_string(),
         mtu: 1442,
+        bases: PathBuf::from("/images/bases"),
         free_memory_mb: 1 << 40,
-    })
+        cpus: 1,
+        busy_cpus: 0,
+    };
+    let named: BTreeSet<&HostName> = topology.guests.iter().filter_map(|guest| guest.host.as_ref().map(|host| &host.name)).collect();
+    let others = named.into_iter().filter(|name| !matches!(name.as_str(), "main" | "master"));
+    // Named ones are so busy that nobody goes there unasked.
+    let members = others.map(|name| Site { host: name.clone(), busy_cpus: u32::MAX / 2, ..master.clone() }).collect();
+    Ok(Hosts { members, ..Hosts::alone(master) })
 }
 
 /// The project's scripts, and its disks taken to be what the testbed file says they are.

@@ -1,6 +1,10 @@
 //! `testbed validate`
 
-use kvm_compose::{diagnostic::Diagnostic, topology::GuestKind};
+use kvm_compose::{
+    diagnostic::{Diagnostic, problem_of},
+    error::{Code, Problem},
+    topology::GuestKind,
+};
 use serde::Serialize;
 
 use crate::{
@@ -24,7 +28,12 @@ struct Valid {
 pub fn run(session: &Session) -> Outcome {
     let project = session.project()?.ok_or_else(no_file)?;
     let name = session.name_of(&project)?;
-    let (_, loaded) = project.load(&name)?;
+    let (_, mut loaded) = project.load(&name)?;
+    let named = kvm_compose::project::check(&loaded.topology, &project.folder);
+    if let Some(problem) = problem_of(&project.shown(), named.clone()) {
+        return Err(Problem { code: Code::InvalidFile, ..problem });
+    }
+    loaded.warnings.extend(named);
     if session.global.output == Format::Text {
         print_warnings(&session.out, &loaded.warnings);
     }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use crate::fake::{ACTION, Ending, FILE, Fake, Ran, Script, in_time, lab, ran, run, testbed, wire};
-use kvm_compose::error::{Code, Problem};
+use kvm_compose::{
+    error::{Code, Problem},
+    orchestrate::event::EventKind,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
@@ -30,7 +33,7 @@ fn up_hands_the_file_over_follows_and_shows_the_guests() {
         asked,
         [
             "POST /api/deployments",
-            "PUT /api/deployments/lab/yaml",
+            "PUT /api/deployments/lab/yaml?file=kvm-compose.yaml",
             "POST /api/deployments/lab/action",
             &format!("GET /api/deployments/lab/logs/{uuid}/stream?format=events&from=0"),
             &format!("GET /api/deployments/lab/logs/{uuid}"),
@@ -155,7 +158,13 @@ fn a_plan_is_printed() {
     }
     assert_eq!(fake.run(&["plan", "-o", "json"]).json()["steps"][0]["id"], "start/web");
     let asked: Vec<_> = fake.requests().into_iter().filter(|asked| asked.what.ends_with("/action")).collect();
-    assert!(asked.iter().all(|asked| asked.body.starts_with(r#"{"command":"plan""#)), "{asked:?}");
+    for asked in asked {
+        let body: Value = serde_json::from_str(&asked.body).expect("JSON");
+        let draft = json!({"text": FILE, "file": "kvm-compose.yaml", "project_location": fake.project()});
+        assert_eq!((&body["command"], &body["draft"]), (&json!("plan"), &draft));
+    }
+    let kept = fake.requests().into_iter().filter(|asked| asked.what.starts_with("PUT") || asked.what == "POST /api/deployments");
+    assert_eq!(kept.count(), 0, "a plan stores nothing");
 }
 
 #[test]
@@ -191,8 +200,26 @@ fn ctrl_c_cancels_and_follows_the_unwinding() {
     let ran = with_rest(child, stderr);
     assert_eq!(ran.status, Some(130), "{ran:?}");
     assert!(ran.stderr.contains("cancelled in 0.0 s"), "the unwinding is shown: {ran:?}");
-    assert!(ran.stderr.ends_with("error: the action was cancelled\n"), "{ran:?}");
+    assert!(
+        ran.stderr.ends_with("everything that this `up` had made is removed again (1 undone)\nerror: the action was cancelled\n"),
+        "{ran:?}"
+    );
     fake.wait_for(&format!("DELETE /api/deployments/lab/action/{ACTION}"));
+}
+
+#[test]
+fn what_could_not_be_removed_is_named() {
+    let problem = Problem::new(Code::GuestNotReady, "`web` is not ready");
+    let mut script = Script::failing(problem.clone());
+    let last = script.events.pop().expect("an event");
+    script.events.extend([
+        EventKind::Unwinding { steps: 2 },
+        EventKind::UndoFailed { step: "start/web".into(), problem: Problem::new(Code::Libvirt, "libvirt is away") },
+        EventKind::UndoDone { step: "network".into() },
+        last,
+    ]);
+    let ran = Fake::start(script).run(&["up"]);
+    assert!(ran.stderr.contains("not removed: start/web; `testbed down` removes the rest\nerror: "), "{ran:?}");
 }
 
 #[test]
@@ -217,6 +244,28 @@ fn a_second_ctrl_c_stops_following_only() {
     let ran = with_rest(child, stderr);
     assert_eq!(ran.status, Some(130), "{ran:?}");
     assert!(ran.stderr.contains(&format!("testbed logs -f {ACTION}")), "{ran:?}");
+}
+
+#[test]
+fn a_server_that_is_gone_is_not_waited_for_long_and_told() {
+    let fake = Fake::start(Script::endless(Ending::Never));
+    // What `kill -9` leaves: a socket on which nobody listens.
+    let socket = wire::dying(&fake);
+    let mut child = testbed(&fake.project(), &socket, &["up"]).spawn().expect("the command starts");
+    let begun = Instant::now();
+    let stderr = wait_for_line(&mut child, "plan: 2 steps");
+    let ran = with_rest(child, stderr);
+    assert_eq!(ran.status, Some(5), "{ran:?}");
+    assert!(begun.elapsed() < Duration::from_secs(15), "it took {:?}", begun.elapsed());
+    let told = [
+        "the connection to the server was lost; trying again for a minute at most\n",
+        " is gone, and the action with it\n",
+        "the same command completes",
+    ];
+    for words in told {
+        assert!(ran.stderr.contains(words), "{words}: {ran:?}");
+    }
+    assert!(!ran.stderr.contains("goes on"), "{ran:?}");
 }
 
 #[test]

@@ -50,6 +50,7 @@ fn names_are_checked_at_the_door() {
         &["info", "A;b"],
         &["deployment", "destroy", ""],
         &["deployment", "create", "x\n"],
+        &["validate", "-p", "a-logs"],
         &["exec", "../x", "ls"],
         &["up", "a/b"],
         &["exec", "web", "-e", "novalue", "ls"],
@@ -200,6 +201,23 @@ fn these_need_no_server() {
     assert_eq!(again.out(), config.out(), "a resolved file resolves to itself");
     assert_eq!(here(&["config", "-o", "json"]).json()["machines"][0]["name"], "web");
     assert_eq!(here(&["validate", "-f", "none.yaml"]).status, Some(3));
+}
+
+#[test]
+fn validate_looks_at_the_files_that_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("other.yaml");
+    let script = |path: &str| crate::fake::FILE.replace("micro: {}", &format!("micro: {{setup_script: {path}}}"));
+    let validate = || run(testbed(folder.path(), Path::new("/does/not/exist"), &["validate", "-f", "other.yaml", "-p", "lab"]));
+    std::fs::write(&file, script("setup.sh")).expect("a file");
+    let missing = validate();
+    assert_eq!(missing.status, Some(2), "{missing:?}");
+    assert!(missing.stderr.contains("other.yaml:3:27") && missing.stderr.contains("there is no file `setup.sh`"), "{missing:?}");
+    std::fs::write(folder.path().join("setup.sh"), "echo").expect("a file");
+    assert_eq!(validate().status, Some(0));
+    std::fs::write(&file, script("/etc/hostname")).expect("a file");
+    let outside = validate();
+    assert_eq!((outside.status, outside.stderr.contains("warning[W006]")), (Some(0), true), "{outside:?}");
 }
 
 /// The command without a server or a project.

@@ -16,6 +16,7 @@ pub struct Lab {
     extra: Vec<String>,
     environment: Vec<(String, String)>,
     deployments: Vec<String>,
+    mounted: bool,
 }
 
 pub fn testbed_binary() -> PathBuf {
@@ -40,19 +41,30 @@ impl Lab {
 
     /// The same, with variables in its environment.
     pub fn start_in(extra: &[&str], environment: &[(&str, &str)]) -> Lab {
-        // QEMU runs as another user: it must be able to walk into the data folder.
-        let folder =
-            tempfile::Builder::new().prefix("tb-lab").permissions(std::fs::Permissions::from_mode(0o755)).tempdir().expect("a folder");
-        let mut lab = Lab {
-            folder,
-            child: None,
-            extra: extra.iter().map(ToString::to_string).collect(),
-            environment: Vec::new(),
-            deployments: Vec::new(),
-        };
+        let mut lab = Lab::absent(extra);
         lab.environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         lab.boot();
         lab
+    }
+
+    /// Starts a server whose data folder is a disk of its own, of so many MiB.
+    pub fn start_on_disk(mib: u32) -> Lab {
+        let mut lab = Lab::absent(&[]);
+        std::fs::create_dir(lab.data()).expect("a folder");
+        let options = format!("size={mib}m,mode=711");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(lab.data()).status().expect("mount");
+        assert!(mounted.success());
+        lab.mounted = true;
+        lab.boot();
+        lab
+    }
+
+    fn absent(extra: &[&str]) -> Lab {
+        // QEMU runs as another user: it must be able to walk into the data folder.
+        let folder =
+            tempfile::Builder::new().prefix("tb-lab").permissions(std::fs::Permissions::from_mode(0o755)).tempdir().expect("a folder");
+        let extra = extra.iter().map(ToString::to_string).collect();
+        Lab { folder, child: None, extra, environment: Vec::new(), deployments: Vec::new(), mounted: false }
     }
 
     pub fn data(&self) -> PathBuf {
@@ -176,6 +188,9 @@ impl Drop for Lab {
             let _ran = self.command(&["-p", &name, "down"]).output();
         }
         self.kill();
+        if self.mounted {
+            let _ran = Command::new("umount").arg("-l").arg(self.data()).status();
+        }
         for name in &self.deployments {
             for domain in domains(name) {
                 let _ran = Command::new("virsh").args(["-q", "destroy", &domain]).output();

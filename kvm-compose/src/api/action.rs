@@ -21,7 +21,7 @@ pub enum ActionRequest {
     /// Makes the world look like the empty testbed.
     Down {},
     /// Says what `up` would do, and does nothing. Its result is the entry's `result`: a `PlanDocument`.
-    Plan(UpOptions),
+    Plan(PlanOptions),
     /// Runs a command in a guest. Its output is the action's log; its status is the entry's `exit_status`.
     Exec(ExecRequest),
 }
@@ -66,7 +66,7 @@ impl std::fmt::Display for Command {
     }
 }
 
-/// How `up` and `plan` go about it.
+/// How `up` goes about it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UpOptions {
@@ -80,6 +80,59 @@ pub struct UpOptions {
     pub reapply_acl: bool,
     /// Leave everything as it is when a step fails; the next `up` goes on from there.
     pub keep_on_failure: bool,
+}
+
+/// What is planned: as `up`, or with a testbed file that is not kept.
+// Not `flatten`ed: serde would no longer refuse unknown keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PlanOptions {
+    /// As for `up`.
+    pub guests: Vec<GuestName>,
+    /// As for `up`.
+    pub provision: bool,
+    /// As for `up`.
+    pub rerun_scripts: bool,
+    /// As for `up`.
+    pub reapply_acl: bool,
+    /// As for `up`; without effect.
+    pub keep_on_failure: bool,
+    /// The testbed file to plan for, instead of the stored one, which stays as it is. With it the deployment need not exist.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draft: Option<Draft>,
+}
+
+impl PlanOptions {
+    /// What `up` would be asked.
+    pub fn up(&self) -> UpOptions {
+        UpOptions {
+            guests: self.guests.clone(),
+            provision: self.provision,
+            rerun_scripts: self.rerun_scripts,
+            reapply_acl: self.reapply_acl,
+            keep_on_failure: self.keep_on_failure,
+        }
+    }
+
+    /// A plan of what `up` would do with these options and this file.
+    pub fn of(up: UpOptions, draft: Option<Draft>) -> Self {
+        let UpOptions { guests, provision, rerun_scripts, reapply_acl, keep_on_failure } = up;
+        PlanOptions { guests, provision, rerun_scripts, reapply_acl, keep_on_failure, draft }
+    }
+}
+
+/// A testbed file that is only looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Draft {
+    /// Its text.
+    pub text: String,
+    /// Its name, for messages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The folder that relative paths in it lead to, absolute; the deployment's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project_location: Option<String>,
 }
 
 /// A command for a guest.

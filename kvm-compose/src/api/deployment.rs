@@ -43,11 +43,11 @@ pub enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
-    /// An action runs.
+    /// An `up`, `down` or `plan` runs.
     Running,
-    /// Up, no action runs.
+    /// Up.
     Up,
-    /// Down, no action runs.
+    /// Down.
     Down,
     /// The last `up` or `down` did not succeed; `failed_command` says which.
     Failed,
@@ -67,7 +67,7 @@ pub struct DeploymentSummary {
     /// The command that failed, when the state is `failed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_command: Option<Command>,
-    /// The running or else the last action.
+    /// The running or else the last action; `exec` is none of the deployment's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_action: Option<OperationSummary>,
     /// When it was created.
@@ -180,7 +180,8 @@ pub struct PlanDocument {
     pub steps: Vec<PlannedStep>,
     /// Why each guest stands where it does.
     pub placement: Vec<Placement>,
-    /// What changes in the northbound database: `+ key`, `~ key column`, `- key`.
+    /// What changes in the northbound database: `+ key` (with the addresses of a guest's port), `~ key column: old → new`,
+    /// `- key`.
     pub network: Vec<String>,
 }
 

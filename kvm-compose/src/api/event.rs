@@ -89,6 +89,17 @@ pub enum EventKind {
         /// The text, without line break.
         text: String,
     },
+    /// What a command run by `exec` printed, as it came: a line, or a piece of one.
+    Output {
+        /// The guest it ran in.
+        guest: GuestName,
+        /// Where it was printed.
+        stream: OutputStream,
+        /// The bytes in base64, line break included.
+        data_base64: String,
+        /// The same as text, without line break.
+        text: String,
+    },
     /// Something worth knowing.
     Warning {
         /// The text.
@@ -106,6 +117,16 @@ pub enum EventKind {
         /// How long it took, in milliseconds.
         millis: u64,
     },
+}
+
+/// Where a command prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
 }
 
 /// A step of a plan as people see it.
@@ -166,6 +187,7 @@ impl EventKind {
             EventKind::UndoFailed { step, problem } => format!("{step}: could not be undone: {}", problem_line(problem)),
             EventKind::Line { guest: Some(guest), text } => format!("{guest}: {}", clean(text)),
             EventKind::Line { guest: None, text } => clean(text),
+            EventKind::Output { guest, text, .. } => format!("{guest}: {}", clean(text)),
             EventKind::Warning { text } => format!("warning: {}", clean(text)),
             EventKind::Finished { state, error_code, problem, millis } => {
                 let seconds = *millis as f64 / 1000.0;

@@ -3,19 +3,20 @@
 //! Pure. Core types are free to change; these change only with the API.
 
 pub mod action;
+pub mod cluster;
 pub mod deployment;
 pub mod event;
 pub mod image;
 pub mod server;
 pub mod validation;
 
-pub use action::{ActionAccepted, ActionRequest, ActionState, Command, ExecRequest, LogEntry, LogIndex, UpOptions};
+pub use action::{ActionAccepted, ActionRequest, ActionState, Command, Draft, ExecRequest, LogEntry, LogIndex, PlanOptions, UpOptions};
 pub use deployment::{
     CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, GuestState, NicState, OperationSummary, Phase, PlanDocument,
     RunState,
 };
 pub use image::{BuildImage, ImageInfo};
-pub use server::{CheckResult, Health, LoginLink, Ready, Version};
+pub use server::{CheckResult, Health, LoginLink, Orphan, Ready, Version};
 pub use validation::Validation;
 
 use schemars::JsonSchema;

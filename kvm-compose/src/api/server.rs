@@ -28,7 +28,7 @@ pub struct Health {
 pub struct Ready {
     /// True when every required part is ready.
     pub ready: bool,
-    /// Each part: libvirt, kvm, ovn, ovs, docker, store, disk, micro.
+    /// Each part: libvirt, kvm, ovn, ovs, docker, store, reserve, disk, micro.
     pub parts: Vec<CheckResult>,
 }
 
@@ -57,4 +57,19 @@ pub struct LoginLink {
     pub path: String,
     /// How long it is good, in seconds.
     pub expires_s: u64,
+}
+
+/// One line of GET `/api/orphans`: something that this server made and no deployment owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Orphan {
+    /// `domain`, `switch`, `folder`, …
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// What is known of it.
+    #[serde(default)]
+    pub detail: String,
+    /// How to remove it.
+    #[serde(default)]
+    pub fix: Option<String>,
 }

@@ -44,6 +44,11 @@ pub fn ovn(northbound: &Northbound) -> CheckResult {
     required("ovn", northbound.check(), START)
 }
 
+/// Open vSwitch answers.
+pub fn open_vswitch(switch: &Switch, bridge: &str) -> CheckResult {
+    required("ovs", switch.check(bridge).map(|_| "Open vSwitch answers".to_string()), START)
+}
+
 /// Open vSwitch answers, is registered as a chassis and has the integration bridge.
 pub fn ovs(switch: &Switch, bridge: &str) -> CheckResult {
     match switch.check(bridge) {
@@ -81,7 +86,7 @@ pub fn docker() -> CheckResult {
     optional(
         "docker",
         ping().map_err(|error| format!("Docker does not answer at `{DOCKER}`: {error}")),
-        "`./setup.sh services start`; only containers need it",
+        "install Docker, then `./setup.sh services start`; only containers need it",
     )
 }
 

@@ -6,6 +6,8 @@ mod apply;
 mod console;
 mod observe;
 
+pub use observe::port_names;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -15,7 +17,7 @@ use parking_lot::Mutex;
 
 use super::{
     Owner, accelerator, checks,
-    files::{Folder, folder},
+    files::{Folder, folder, sums},
     hypervisor::{Hypervisor, Libvirt},
     images,
     network::{Northbound, Switch},
@@ -25,14 +27,14 @@ use crate::{
     api::{CheckResult, ImageInfo},
     diagnostic::problem_of,
     error::{Code, Problem},
-    guest::exec,
+    guest::{exec, output::Say},
     names::{DeploymentName, GuestName, HostName, InstallationId},
     orchestrate::host::{Cancel, Context, Host},
     plan::{
         self,
-        blueprint::Blueprint,
+        blueprint::{Blueprint, Sum},
         observed::Observed,
-        site::{Accelerator, MicroImage, Site},
+        site::{Accelerator, Hosts, MicroImage, Site, Standing},
         step::Work,
     },
     topology::{self, Leases, Loaded},
@@ -89,6 +91,27 @@ pub struct LocalHost {
     probing: Mutex<()>,
     /// User and group that QEMU runs as, once libvirt said so.
     qemu_ids: Mutex<Option<(u32, u32)>>,
+    /// Content of base files that other hosts may ask for.
+    sums: sums::Known,
+    /// Where base files come from, on a host that is not the master's.
+    source: Option<Box<dyn BaseSource>>,
+    /// The micro image that came from the master.
+    micro: Mutex<Option<MicroImage>>,
+}
+
+/// What a testbed file is prepared for.
+#[derive(Clone, Copy)]
+pub enum Purpose<'a> {
+    /// To compare with what is there, for people: large files are not read.
+    Looking,
+    /// To carry it out or to plan it; may be told to stop.
+    Doing(&'a Cancel),
+}
+
+/// Where a member of a cluster gets base files.
+pub trait BaseSource: Send + Sync {
+    /// Brings the content to `to`, whole and verified, or not at all. Present already is success.
+    fn fetch(&self, sum: &Sum, to: &Path, cancel: &Cancel, say: &dyn Fn(&str)) -> Result<(), Problem>;
 }
 
 /// A testbed file turned into a blueprint for this host.
@@ -110,7 +133,7 @@ pub struct ExecResult {
     pub stdout: Vec<u8>,
     /// What it wrote to its standard error.
     pub stderr: Vec<u8>,
-    /// True when the agent cut one of them.
+    /// True when one of them is longer than is kept.
     pub truncated: bool,
 }
 
@@ -138,8 +161,36 @@ impl LocalHost {
             switch: Switch::new(&config.ovs_db),
             probing: Mutex::new(()),
             qemu_ids: Mutex::new(None),
+            sums: sums::Known::default(),
+            source: None,
+            micro: Mutex::new(None),
             config,
         }
+    }
+
+    /// A host of a cluster, which gets base files from its master.
+    pub fn member(config: LocalConfig, source: Box<dyn BaseSource>) -> Self {
+        LocalHost { source: Some(source), ..LocalHost::new(config) }
+    }
+
+    /// This host's name in OVN, when Open vSwitch has one.
+    pub fn chassis(&self) -> Result<Option<String>, Problem> {
+        Ok(self.switch.check(&self.config.bridge)?.0)
+    }
+
+    /// From now on these chassis of OVN are not waited for: their hosts are away.
+    pub fn set_away(&self, chassis: std::collections::BTreeSet<String>) {
+        self.northbound.set_away(chassis);
+    }
+
+    /// Memory free for guests, in MiB.
+    pub fn free_memory_mb(&self) -> Result<u64, Problem> {
+        free_memory_mb()
+    }
+
+    /// How this host is set up.
+    pub fn config(&self) -> &LocalConfig {
+        &self.config
     }
 
     /// What planning must know of this host. Tests KVM on first use (see [`accelerator`]).
@@ -148,14 +199,50 @@ impl LocalHost {
     }
 
     /// What looking must know of this host: never waits for the test of KVM.
-    fn site_at_once(&self) -> Result<Site, Problem> {
+    pub fn site_at_once(&self) -> Result<Site, Problem> {
         let untested = || Accelerator::Tcg { reason: "KVM is being tested".to_string() };
         self.site_with(|micro| self.known_accelerator(micro).unwrap_or_else(untested))
     }
 
+    /// The micro image that tests KVM here: made on this host, or the master's.
+    pub fn find_micro(&self) -> Result<Option<MicroImage>, Problem> {
+        Ok(images::find_micro(&self.config.images_dir)?.or_else(|| self.micro.lock().clone()))
+    }
+
+    /// Takes the master's micro image for the test of KVM.
+    pub fn use_micro(&self, image: MicroImage) {
+        *self.micro.lock() = Some(image);
+    }
+
+    /// The content of a base file, computed once.
+    pub fn sum_of(&self, path: &Path, cancel: &Cancel) -> Result<Sum, Problem> {
+        self.sums.of(path, cancel)
+    }
+
+    /// The base file with this content, among those that were asked for.
+    pub fn base_with(&self, sha256: &str) -> Option<(PathBuf, Sum)> {
+        self.sums.find(sha256)
+    }
+
+    /// This host as the only one.
+    pub fn alone(&self, deployment: &DeploymentName) -> Result<Hosts, Problem> {
+        Ok(Hosts { standing: self.standing(deployment)?, ..Hosts::alone(self.site()?) })
+    }
+
+    /// The guests of a deployment that stand on this host.
+    pub fn standing(&self, deployment: &DeploymentName) -> Result<std::collections::BTreeMap<GuestName, Standing>, Problem> {
+        let owner = self.owner(deployment);
+        let facts = self.libvirt.domains(&|mark| mark.is_of(&owner))?.ours;
+        let standing = facts.iter().filter_map(|fact| {
+            let guest = GuestName::new(&fact.mark.guest).ok()?;
+            Some((guest, Standing { host: self.config.host.clone(), running: fact.state.is_active() }))
+        });
+        Ok(standing.collect())
+    }
+
     /// Finds out now whether KVM works, so that the first `up` need not wait for it.
     pub fn test_kvm(&self) {
-        match images::find_micro(&self.config.images_dir) {
+        match self.find_micro() {
             Ok(micro) => tracing::info!(accelerator = ?self.accelerator(micro.as_ref()), "accelerator"),
             Err(problem) => tracing::warn!(%problem, "KVM is not tested"),
         }
@@ -163,7 +250,7 @@ impl LocalHost {
 
     /// True when the next [`LocalHost::prepare`] waits for the test of KVM.
     pub fn must_test_kvm(&self) -> bool {
-        images::find_micro(&self.config.images_dir).is_ok_and(|micro| self.known_accelerator(micro.as_ref()).is_none())
+        self.find_micro().is_ok_and(|micro| self.known_accelerator(micro.as_ref()).is_none())
     }
 
     /// The base images that are there.
@@ -172,37 +259,32 @@ impl LocalHost {
     }
 
     fn site_with(&self, accelerator: impl FnOnce(Option<&MicroImage>) -> Accelerator) -> Result<Site, Problem> {
-        let micro = images::find_micro(&self.config.images_dir)?;
+        let micro = self.find_micro()?;
         Ok(Site {
             installation: self.config.installation,
             host: self.config.host.clone(),
             deployments: self.deployments(),
+            bases: self.bases(),
             accelerator: accelerator(micro.as_ref()),
             emulator: accelerator::emulator(),
             micro,
             bridge: self.config.bridge.clone(),
             mtu: MTU,
             free_memory_mb: free_memory_mb()?,
+            cpus: std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
+            busy_cpus: self.libvirt.busy_cpus()?,
         })
     }
 
-    /// Reads, resolves and lowers a testbed file, to bring it up.
-    pub fn prepare(&self, deployment: &DeploymentName, file: &str, text: &str, project: &Path) -> Result<Prepared, Problem> {
-        self.prepare_at(deployment, file, text, project, || self.site())
-    }
-
-    /// Reads, resolves and lowers a testbed file, to look at it beside what is there.
-    pub fn prepare_view(&self, deployment: &DeploymentName, file: &str, text: &str, project: &Path) -> Result<Prepared, Problem> {
-        self.prepare_at(deployment, file, text, project, || self.site_at_once())
-    }
-
-    fn prepare_at(
+    /// Reads, resolves, places and lowers a testbed file. `hosts` is asked for once the file is found good.
+    pub fn prepare(
         &self,
         deployment: &DeploymentName,
         file: &str,
         text: &str,
         project: &Path,
-        site: impl FnOnce() -> Result<Site, Problem>,
+        purpose: Purpose<'_>,
+        hosts: impl FnOnce() -> Result<Hosts, Problem>,
     ) -> Result<Prepared, Problem> {
         let leases = self.leases(deployment)?;
         let loaded = topology::load(file, text, deployment, &leases)?;
@@ -210,18 +292,28 @@ impl LocalHost {
         allowed.push(&self.config.images_dir);
         let files = project::read(&loaded.topology, &project::Places { project, allowed })
             .map_err(|faults| problem_of(file, faults).unwrap_or_else(|| Problem::internal("a fault without a fault")))?;
-        let site = site()?;
-        let blueprint = plan::lower(&loaded.topology, &site, &files)?;
-        let warnings = match &site.accelerator {
-            Accelerator::Kvm => Vec::new(),
-            Accelerator::Tcg { reason } => vec![format!("guests run without KVM and are slower: {reason}")],
+        let hosts = hosts()?;
+        let places = plan::place(&loaded.topology.guests, &hosts)?;
+        let travelling = plan::travelling(&loaded.topology, &hosts, &places, &files);
+        let sum = |path: &Path| match purpose {
+            Purpose::Doing(cancel) => self.sums.of(path, cancel),
+            Purpose::Looking => Ok(Sum { sha256: String::new(), bytes: 0 }),
         };
+        let sums: Result<plan::Sums, Problem> = travelling.into_iter().map(|path| sum(&path).map(|sum| (path, sum))).collect();
+        let blueprint = plan::lower(&loaded.topology, &hosts, &places, &files, &sums?)?;
+        let used = hosts.all().filter(|site| blueprint.guests.iter().any(|guest| guest.host == site.host));
+        let warnings = used.filter_map(|site| match &site.accelerator {
+            Accelerator::Kvm => None,
+            Accelerator::Tcg { reason } if hosts.members.is_empty() => Some(format!("guests run without KVM and are slower: {reason}")),
+            Accelerator::Tcg { reason } => Some(format!("guests on `{}` run without KVM and are slower: {reason}", site.host)),
+        });
+        let warnings = warnings.collect();
         Ok(Prepared { loaded, blueprint, warnings })
     }
 
     /// Each real part: does it do what it is for, and what to do when not.
     pub fn checks(&self) -> Vec<CheckResult> {
-        let micro = images::find_micro(&self.config.images_dir);
+        let micro = self.find_micro();
         let untested = || Accelerator::Tcg { reason: "KVM is being tested; ask again in some seconds".to_string() };
         let accelerator = self.known_accelerator(micro.as_ref().ok().and_then(Option::as_ref)).unwrap_or_else(untested);
         vec![
@@ -235,8 +327,21 @@ impl LocalHost {
         ]
     }
 
-    /// Runs a command in a guest through its agent.
-    pub fn exec(&self, deployment: &DeploymentName, call: &ExecCall<'_>, cancel: &Cancel) -> Result<ExecResult, Problem> {
+    /// The parts that a member of a cluster must have of its own.
+    pub fn member_checks(&self) -> Vec<CheckResult> {
+        vec![checks::libvirt(&self.libvirt), checks::open_vswitch(&self.switch, &self.config.bridge), checks::disk(&self.config.data_dir)]
+    }
+
+    /// Brings a base file from the master, and says where it lies.
+    pub fn fetch_base(&self, sum: &Sum, cancel: &Cancel, say: &dyn Fn(&str)) -> Result<PathBuf, Problem> {
+        let source = self.source.as_ref().ok_or_else(|| Problem::internal("this host has no master to get base files from"))?;
+        let path = self.bases().join(&sum.sha256);
+        source.fetch(sum, &path, cancel, say)?;
+        Ok(path)
+    }
+
+    /// Runs a command in a guest through its agent. What it prints goes to `say` as it comes.
+    pub fn exec(&self, deployment: &DeploymentName, call: &ExecCall<'_>, cancel: &Cancel, say: Say<'_>) -> Result<ExecResult, Problem> {
         let domain = self.config.installation.domain_uuid(deployment, call.guest);
         if self.libvirt.state(domain)?.is_none() {
             return Err(Problem::new(Code::NotFound, format!("deployment `{deployment}` has no guest `{}`", call.guest))
@@ -250,7 +355,7 @@ impl LocalHost {
             stdin: call.stdin,
             limit: Duration::from_secs(call.timeout_s),
         };
-        let exec::Ended { status, stdout, stderr, truncated } = exec::run(&self.libvirt, &command, cancel)?;
+        let exec::Ended { status, stdout, stderr, truncated } = exec::run(&self.libvirt, &command, cancel, say)?;
         Ok(ExecResult { status, stdout, stderr, truncated })
     }
 
@@ -263,11 +368,17 @@ impl LocalHost {
     /// Names of everything that carries this installation's mark, with the deployment it belongs to: for
     /// `doctor --orphans`.
     pub fn marked(&self) -> Result<Vec<(String, DeploymentName)>, Problem> {
+        let mut marked = self.marked_here()?;
+        marked.extend(self.northbound.marked(&self.config.installation.to_string())?);
+        Ok(marked)
+    }
+
+    /// The same, without the logical network, which is not a host's.
+    pub fn marked_here(&self) -> Result<Vec<(String, DeploymentName)>, Problem> {
         let installation = self.config.installation.to_string();
         let domains = self.libvirt.marked()?.into_iter().filter(|(_, mark)| mark.installation == installation);
         let mut marked: Vec<(String, DeploymentName)> =
             domains.filter_map(|(name, mark)| Some((format!("domain {name}"), DeploymentName::new(&mark.deployment).ok()?))).collect();
-        marked.extend(self.northbound.marked(&installation)?);
         let folders = folder::deployments_with_files(&self.deployments())?;
         marked.extend(folders.into_iter().map(|(path, name)| (format!("folder {}", path.display()), name)));
         Ok(marked)
@@ -293,6 +404,11 @@ impl LocalHost {
 
     fn deployments(&self) -> PathBuf {
         self.config.data_dir.join("deployments")
+    }
+
+    /// Where base files from the master lie, by digest.
+    fn bases(&self) -> PathBuf {
+        self.config.images_dir.join("bases")
     }
 
     fn folder(&self, deployment: &DeploymentName) -> Folder {

@@ -10,9 +10,11 @@ pub mod hypervisor;
 pub mod images;
 pub mod local;
 pub mod network;
-pub mod project;
 
-use crate::names::{DeploymentName, InstallationId};
+use crate::{
+    names::{DeploymentName, InstallationId},
+    project,
+};
 
 /// Whose a thing is: the marks that everything we make carries, and that everything we touch must carry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,6 +11,9 @@ use crate::backend::hypervisor::{AgentFault, Hypervisor};
 /// How much of a file travels in one message; 256 KiB at once hang the channel.
 const CHUNK: usize = 48 << 10;
 
+/// How much of a file is read at once: replies may be longer than what is sent.
+const PIECE: usize = 256 << 10;
+
 /// The agent of one guest.
 #[derive(Clone, Copy)]
 pub struct Agent<'a> {
@@ -96,10 +99,27 @@ impl<'a> Agent<'a> {
         Ok(Status::Ended { status, stdout: bytes("out-data")?, stderr: bytes("err-data")?, truncated })
     }
 
+    /// Opens a file in the guest, with a mode of fopen(3); returns a handle.
+    pub fn open(&self, path: &str, mode: &str) -> Result<i64, AgentFault> {
+        let opened = self.call("guest-file-open", &json!({"path": path, "mode": mode}))?;
+        opened.as_i64().ok_or_else(|| nonsense("guest-file-open", &opened))
+    }
+
+    /// Reads the next piece of an open file; nothing at its end, as it is now.
+    pub fn read(&self, handle: i64) -> Result<Vec<u8>, AgentFault> {
+        let answer = self.call("guest-file-read", &json!({"handle": handle, "count": PIECE}))?;
+        let piece = answer["buf-b64"].as_str().and_then(|text| BASE64_STANDARD.decode(text).ok());
+        piece.filter(|piece| piece.len() <= PIECE).ok_or_else(|| nonsense("guest-file-read", &answer))
+    }
+
+    /// Closes an open file.
+    pub fn close(&self, handle: i64) -> Result<(), AgentFault> {
+        self.call("guest-file-close", &json!({"handle": handle})).map(|_| ())
+    }
+
     /// Writes a file in the guest, whole.
     pub fn write_file(&self, path: &str, content: &[u8]) -> Result<(), AgentFault> {
-        let opened = self.call("guest-file-open", &json!({"path": path, "mode": "w"}))?;
-        let handle = opened.as_i64().ok_or_else(|| nonsense("guest-file-open", &opened))?;
+        let handle = self.open(path, "w")?;
         let written = content.chunks(CHUNK).try_for_each(|chunk| {
             let mut rest = chunk;
             while !rest.is_empty() {
@@ -112,8 +132,7 @@ impl<'a> Agent<'a> {
             }
             Ok(())
         });
-        let closed = self.call("guest-file-close", &json!({"handle": handle}));
-        written.and(closed.map(|_| ()))
+        written.and(self.close(handle))
     }
 
     fn call(&self, command: &str, arguments: &Value) -> Result<Value, AgentFault> {

@@ -6,5 +6,6 @@
 
 pub mod agent;
 pub mod exec;
+pub mod output;
 pub mod ready;
 pub mod script;

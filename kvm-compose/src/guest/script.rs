@@ -50,7 +50,7 @@ pub enum When {
 
 /// Digests of the scripts that have run in a guest.
 pub fn marks(inside: &Guest<'_>) -> Result<BTreeSet<String>, Problem> {
-    let ended = inside.run(&["ls", "-1", MARKS], BESIDE)?;
+    let ended = inside.run_small(&["ls", "-1", MARKS])?;
     // Without the folder nothing has run.
     let is_digest = |line: &&str| line.len() == 64 && line.bytes().all(|byte| byte.is_ascii_hexdigit());
     Ok(String::from_utf8_lossy(&ended.stdout).lines().filter(is_digest).map(str::to_string).collect())
@@ -78,7 +78,7 @@ pub fn run(inside: &Guest<'_>, script: &Script, when: When, say: &(dyn Fn(&str) 
         say(&clean(line));
     }
     if ended.truncated {
-        say("(the guest agent cut the output here)");
+        say("(the output is longer than is kept)");
     }
     if ended.status != 0 {
         return Err(failed(guest, script, &ended));
@@ -112,14 +112,21 @@ fn failed(guest: &str, script: &Script, ended: &Ended) -> Problem {
 
 impl Guest<'_> {
     fn run(&self, argv: &[&str], limit: Duration) -> Result<Ended, Problem> {
+        self.with_command(argv, limit, |command| exec::run(self.hypervisor, command, self.cancel, &|_, _| {}))
+    }
+
+    fn run_small(&self, argv: &[&str]) -> Result<Ended, Problem> {
+        self.with_command(argv, BESIDE, |command| exec::run_small(self.hypervisor, command, self.cancel))
+    }
+
+    fn with_command<T>(&self, argv: &[&str], limit: Duration, work: impl FnOnce(&Command<'_>) -> T) -> T {
         let argv: Vec<String> = argv.iter().map(|word| (*word).to_string()).collect();
         let environment = Default::default();
-        let command = Command { guest: self.guest, domain: self.domain, argv: &argv, environment: &environment, stdin: b"", limit };
-        exec::run(self.hypervisor, &command, self.cancel)
+        work(&Command { guest: self.guest, domain: self.domain, argv: &argv, environment: &environment, stdin: b"", limit })
     }
 
     fn must(&self, argv: &[&str]) -> Result<(), Problem> {
-        let ended = self.run(argv, BESIDE)?;
+        let ended = self.run_small(argv)?;
         if ended.status == 0 {
             return Ok(());
         }

@@ -73,7 +73,7 @@ impl Class {
             Work::Network { .. } | Work::RemoveBridgePort { .. } => Class::Network,
             Work::StartDomain { .. } => Class::Start,
             Work::RemoveDomain { .. } | Work::StopDomain { .. } => Class::Remove,
-            Work::CreateVolume { .. } | Work::WriteSeed { .. } | Work::RemoveFile { .. } => Class::Files,
+            Work::FetchBase { .. } | Work::CreateVolume { .. } | Work::WriteSeed { .. } | Work::RemoveFile { .. } => Class::Files,
             Work::AwaitReady { .. } => Class::Wait,
             Work::RunScript { .. } => Class::Script,
         }
@@ -204,10 +204,10 @@ fn one(host: &dyn Host, step: &Step, deployment: &DeploymentName, operation: &Op
         // A line that cannot be written is lost; the step's own events are not.
         let _lost = operation.sink.emit(EventKind::Line { guest: guest.clone(), text: text.to_string() });
     };
-    let context = Context { deployment, operation: operation.uuid, cancel: operation.cancel, say: &say };
+    let context = Context { host: &step.host, deployment, operation: operation.uuid, cancel: operation.cancel, say: &say };
     let mut result = attempt(host, step, &context);
     if let Direction::Back { until } = direction {
-        let away = |problem: &Problem| matches!(problem.code, Code::Libvirt | Code::Ovn);
+        let away = |problem: &Problem| matches!(problem.code, Code::Libvirt | Code::Ovn | Code::HostAway);
         if let Err(problem) = &result
             && away(problem)
         {

@@ -8,12 +8,12 @@ use uuid::Uuid;
 
 use crate::{
     error::{Code, Problem},
-    names::DeploymentName,
+    names::{DeploymentName, HostName},
     plan::{blueprint::Blueprint, observed::Observed, step::Work},
     topology::Leases,
 };
 
-/// Whoever carries out steps on one machine.
+/// Whoever carries out steps: one machine, or a fleet that passes each step on to its host.
 pub trait Host: Send + Sync {
     /// What is there of a deployment. With a blueprint, also strangers in its way and missing base files.
     ///
@@ -32,6 +32,8 @@ pub trait Host: Send + Sync {
 
 /// What a step is told beside its work.
 pub struct Context<'a> {
+    /// Where it is done.
+    pub host: &'a HostName,
     /// The deployment it belongs to.
     pub deployment: &'a DeploymentName,
     /// The operation, put into the marks of what is made.

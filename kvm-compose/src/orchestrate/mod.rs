@@ -25,12 +25,12 @@ pub use crate::api::event;
 use crate::{
     api::{PlanDocument, UpOptions},
     error::{Code, Problem},
-    names::{DeploymentName, GuestName, HostName, InstallationId},
+    names::GuestName,
     plan::{
         self, Taints,
-        blueprint::Blueprint,
+        blueprint::{Base, Blueprint, GuestBlueprint},
         describe,
-        observed::Observed,
+        observed::{MissingBase, Observed},
         step::{Impact, Plan, Step, StepId, Work},
     },
 };
@@ -88,7 +88,7 @@ fn unwind(host: &dyn Host, plan: &Plan, ran: &Ran, blueprint: &Blueprint, operat
     let undone = execute(host, &undo, &blueprint.deployment, &operation, OnFailure::CarryOn, back);
     if undone.failures.is_empty() {
         // Only a deployment of which nothing is left gives up its folder.
-        if host.observe(&blueprint.deployment, None).is_ok_and(|left| is_nothing(&left)) {
+        if host.observe(&blueprint.deployment, None).is_ok_and(|left| left.is_nothing()) {
             let _swept = host.sweep(&blueprint.deployment);
         }
         return None;
@@ -137,13 +137,13 @@ fn undo_plan(plan: &Plan, begun: &BTreeSet<StepId>) -> Plan {
 }
 
 /// Makes the world look like the empty blueprint. Carries on past a failure, reports all, never unwinds.
-pub fn down(host: &dyn Host, installation: InstallationId, deployment: &DeploymentName, operation: &Operation<'_>) -> Result<(), Problem> {
-    let nothing = plan::nothing(installation, deployment);
+pub fn down(host: &dyn Host, nothing: &Blueprint, operation: &Operation<'_>) -> Result<(), Problem> {
+    let deployment = &nothing.deployment;
     let mut failures: Vec<(StepId, Problem)> = Vec::new();
     // What is left after one pass (a step that lost its race with a dying guest) is taken by the second.
     for pass in 0..2 {
         let observed = host.observe(deployment, None)?;
-        let plan = plan::diff(&nothing, &observed, &Taints::default(), None, &HostName::master());
+        let plan = plan::diff(nothing, &observed, &Taints::default(), None);
         if pass == 0 || !plan.is_empty() {
             operation.sink.emit(EventKind::Planned { steps: plan.steps.iter().map(describe::planned).collect() })?;
         }
@@ -158,11 +158,15 @@ pub fn down(host: &dyn Host, installation: InstallationId, deployment: &Deployme
     }
     operation.cancel.check()?;
     let left = host.observe(deployment, None)?;
-    if is_nothing(&left) {
+    if left.is_nothing() {
         return host.sweep(deployment);
     }
     let mut problem = match failures.into_iter().next() {
         Some((_, problem)) => problem,
+        None if !left.away.is_empty() => {
+            let hosts: Vec<String> = left.away.keys().map(|host| format!("`{host}`")).collect();
+            Problem::new(Code::HostAway, format!("what stands on {} could not be removed", hosts.join(", ")))
+        }
         None => Problem::new(Code::Internal, format!("`down` of `{deployment}` ended, but something is left")),
     };
     problem.causes.push(format!("left: {}", leftovers(&left).join(", ")));
@@ -177,7 +181,7 @@ pub fn plan(host: &dyn Host, blueprint: &Blueprint, options: &UpOptions) -> Resu
 
 /// What `up` would do if nothing were there yet: needs no host.
 pub fn plan_from_nothing(blueprint: &Blueprint) -> PlanDocument {
-    let plan = plan::diff(blueprint, &Observed::default(), &Taints::default(), None, &HostName::master());
+    let plan = plan::diff(blueprint, &nowhere(blueprint), &Taints::default(), None);
     describe::document(blueprint, &plan, true)
 }
 
@@ -193,22 +197,32 @@ fn plan_up(host: &dyn Host, blueprint: &Blueprint, options: &UpOptions) -> Resul
     refuse_strangers(&observed)?;
     refuse_missing(blueprint, &observed)?;
     let taints = Taints { provision: options.provision, rerun_scripts: options.rerun_scripts };
-    Ok((plan::diff(blueprint, &observed, &taints, only.as_ref(), &HostName::master()), observed))
+    Ok((plan::diff(blueprint, &observed, &taints, only.as_ref()), observed))
 }
 
 fn refuse_strangers(observed: &Observed) -> Result<(), Problem> {
     let Some(first) = observed.strangers.first() else { return Ok(()) };
-    let mut problem = Problem::new(Code::Conflict, format!("a {} named `{}` exists already and is not ours", first.kind, first.name))
-        .hint(first.hint.clone());
+    let whose = match &first.installation {
+        Some(installation) => format!("another installation, {installation}, has it"),
+        None => "it is no testbed's".to_string(),
+    };
+    let message = format!("there is a {} named `{}` already: {whose}", first.kind, first.name);
+    let mut problem = Problem::new(Code::Conflict, message).hint(first.hint.clone());
     problem.causes = observed.strangers[1..].iter().map(|stranger| format!("also: {} `{}`", stranger.kind, stranger.name)).collect();
     Err(problem)
 }
 
 fn refuse_missing(blueprint: &Blueprint, observed: &Observed) -> Result<(), Problem> {
-    let missing = blueprint
-        .guests
-        .iter()
-        .flat_map(|guest| guest.bases.iter().filter_map(move |base| Some((guest, base, observed.missing_bases.get(base)?))));
+    let here = |guest: &GuestBlueprint, base: &Base| {
+        observed
+            .missing_bases
+            .iter()
+            .find(|missing| missing.host == guest.host && missing.path == base.path)
+            .map(|missing| missing.why.clone())
+    };
+    // What comes from the master is fetched by a step of the plan.
+    let bases = blueprint.guests.iter().flat_map(|guest| guest.bases.iter().map(move |base| (guest, base)));
+    let missing = bases.filter(|(_, base)| base.sum.is_none()).filter_map(|(guest, base)| Some((guest, &base.path, here(guest, base)?)));
     let mut problem: Option<Problem> = None;
     for (guest, base, why) in missing {
         match &mut problem {
@@ -227,15 +241,22 @@ fn with_hint(mut problem: Problem, hint: &str) -> Problem {
     problem
 }
 
-/// True when nothing of a deployment is there.
-pub fn is_nothing(observed: &Observed) -> bool {
-    observed.rows.is_empty() && observed.domains.is_empty() && observed.files.is_empty() && observed.bridge_ports.is_empty()
+/// A world in which nothing is there, not even the base files that hosts get from the master.
+fn nowhere(blueprint: &Blueprint) -> Observed {
+    let travelling = blueprint.guests.iter().flat_map(|guest| guest.bases.iter().map(move |base| (guest, base)));
+    let missing = travelling.filter(|(_, base)| base.sum.is_some()).map(|(guest, base)| MissingBase {
+        host: guest.host.clone(),
+        path: base.path.clone(),
+        why: String::new(),
+    });
+    Observed { missing_bases: missing.collect(), ..Observed::default() }
 }
 
 fn leftovers(observed: &Observed) -> Vec<String> {
     let rows = observed.rows.iter().map(|row| format!("row {}", row.key));
     let domains = observed.domains.iter().map(|domain| format!("domain {}", domain.name));
-    let files = observed.files.iter().map(|file| file.display().to_string());
-    let ports = observed.bridge_ports.iter().map(|port| format!("port {}", port.name));
-    rows.chain(domains).chain(files).chain(ports).take(10).collect()
+    let files = observed.files.iter().map(|file| file.what.display().to_string());
+    let ports = observed.bridge_ports.iter().map(|port| format!("port {}", port.what.name));
+    let away = observed.away.iter().map(|(host, why)| format!("whatever stands on host `{host}` ({why})"));
+    away.chain(rows).chain(domains).chain(files).chain(ports).take(10).collect()
 }

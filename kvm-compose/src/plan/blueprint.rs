@@ -19,7 +19,9 @@ pub struct Blueprint {
     pub installation: InstallationId,
     /// The deployment.
     pub deployment: DeploymentName,
-    /// The deployment's own folder; every file of the blueprint lies below it.
+    /// The host of the master, which keeps the logical network.
+    pub master: HostName,
+    /// The deployment's own folder on the master; on each host every file of the blueprint lies below its own.
     pub folder: PathBuf,
     /// The logical network, in an order in which each row's references come before it.
     pub rows: Vec<Row>,
@@ -124,7 +126,7 @@ pub struct GuestBlueprint {
     /// Why it stands there, for `plan`.
     pub placement: String,
     /// Files that must be there before anything starts: images, kernels.
-    pub bases: Vec<PathBuf>,
+    pub bases: Vec<Base>,
     /// Its disks.
     pub volumes: Vec<Volume>,
     /// Its NoCloud seed.
@@ -135,6 +137,24 @@ pub struct GuestBlueprint {
     pub ready: Readiness,
     /// What runs in it once it is ready, in order.
     pub scripts: Vec<Script>,
+}
+
+/// A file that guests start from and never change.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Base {
+    /// Where it is on the guest's host.
+    pub path: PathBuf,
+    /// What the host gets it by, when it comes from the master; without one it must be there.
+    pub sum: Option<Sum>,
+}
+
+/// A file's content, by which hosts get it from the master.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Sum {
+    /// SHA-256 in hexadecimal.
+    pub sha256: String,
+    /// Its length.
+    pub bytes: u64,
 }
 
 /// A disk of a guest. The path ends in a digest of the content's origin, so the same path means the same disk.

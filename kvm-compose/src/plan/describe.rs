@@ -3,7 +3,7 @@
 //! Pure.
 
 use super::{
-    blueprint::Blueprint,
+    blueprint::{Blueprint, Column},
     step::{NetworkChange, Plan, Step, Work},
 };
 use crate::api::{PlanDocument, deployment::Placement, event::PlannedStep};
@@ -19,6 +19,10 @@ pub fn what(work: &Work) -> String {
                 }
             }
             format!("network rows in one transaction: {}", parts.join(", "))
+        }
+        Work::FetchBase { base } => {
+            let bytes = base.sum.as_ref().map_or(0, |sum| sum.bytes);
+            format!("get a base file from the master, {} MiB", bytes.div_ceil(1 << 20))
         }
         Work::CreateVolume { volume } if volume.deep_copy => format!("copy the disk {}", volume.base.display()),
         Work::CreateVolume { volume } => format!("make a disk on top of {}", volume.base.display()),
@@ -67,9 +71,34 @@ pub fn document(blueprint: &Blueprint, plan: &Plan, offline: bool) -> PlanDocume
 }
 
 fn network(change: &NetworkChange) -> Vec<String> {
-    let added = change.insert.iter().map(|row| format!("+ {}", row.key));
-    let changed =
-        change.update.iter().map(|update| format!("~ {} {}", update.key, update.to.keys().cloned().collect::<Vec<_>>().join(", ")));
+    let added = change.insert.iter().map(|row| match row.columns.get("addresses").map(value) {
+        Some(addresses) if row.key.0.starts_with("port/") => format!("+ {} {addresses}", row.key),
+        _ => format!("+ {}", row.key),
+    });
+    let changed = change.update.iter().map(|update| {
+        let columns = update.to.iter().map(|(column, to)| match update.from.get(column) {
+            Some(from) => format!("{column}: {} → {}", value(from), value(to)),
+            None => format!("{column}: {}", value(to)),
+        });
+        format!("~ {} {}", update.key, columns.collect::<Vec<_>>().join("; "))
+    });
     let removed = change.delete.iter().map(|row| format!("- {}", row.key));
     added.chain(changed).chain(removed).collect()
+}
+
+/// A column's value, short enough for a line.
+fn value(column: &Column) -> String {
+    const LONGEST: usize = 120;
+    let text = match column {
+        Column::Text(text) => text.clone(),
+        Column::Flag(flag) => flag.to_string(),
+        Column::Set(set) => set.join(", "),
+        Column::Map(map) => map.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(" "),
+        Column::Refs(keys) => keys.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None if text.is_empty() => "nothing".to_string(),
+        None => text,
+    }
 }

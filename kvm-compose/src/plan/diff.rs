@@ -10,7 +10,7 @@ use std::{
 use super::{
     blueprint::{Blueprint, GuestBlueprint, ReadyCondition, ScriptKind},
     diff_rows,
-    observed::{Observed, ObservedDomain},
+    observed::{Observed, ObservedDomain, OnHost},
     step::{Impact, Plan, Step, StepId, Work},
 };
 use crate::names::{GuestName, HostName};
@@ -25,15 +25,33 @@ pub struct Taints {
 }
 
 /// The difference between the wanted and the observed world. With `only`, guests outside it are left as they are.
-pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Option<&BTreeSet<GuestName>>, master: &HostName) -> Plan {
+pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Option<&BTreeSet<GuestName>>) -> Plan {
     let chosen = |guest: &GuestName| only.is_none_or(|only| only.contains(guest));
-    let mut differ = Differ { steps: Vec::new(), observed, taints, master, network: None, removed: BTreeMap::new(), freed: Vec::new() };
+    let master = &wanted.master;
+    let mut differ = Differ {
+        steps: Vec::new(),
+        observed,
+        taints,
+        master,
+        network: None,
+        removed: BTreeMap::new(),
+        freed: Vec::new(),
+        fetched: BTreeMap::new(),
+    };
     let fates: Vec<(&GuestBlueprint, Fate)> =
         wanted.guests.iter().filter(|guest| chosen(&guest.name)).map(|guest| (guest, differ.fate(guest))).collect();
     let kept: BTreeSet<&GuestName> = wanted.guests.iter().map(|guest| &guest.name).collect();
     for domain in &observed.domains {
         if !kept.contains(&domain.guest) && only.is_none() {
             differ.remove_domain(domain, Impact::Remove, "no longer in the file");
+        }
+    }
+    // A guest was placed anew while its host was away: the one on the old host gives way.
+    for (guest, _) in &fates {
+        for double in observed.domains.iter().filter(|domain| domain.guest == guest.name) {
+            if differ.domain_of(guest).is_some_and(|it| it.host != double.host) {
+                differ.remove_domain(double, Impact::Remove, &format!("it stands on `{}` now", guest.host));
+            }
         }
     }
     for (guest, fate) in &fates {
@@ -73,21 +91,27 @@ struct Differ<'a> {
     removed: BTreeMap<GuestName, StepId>,
     /// Steps that free a name or a file which a new guest may need.
     freed: Vec<StepId>,
+    /// Host and base file → the step that brings it there.
+    fetched: BTreeMap<(HostName, PathBuf), StepId>,
 }
 
 impl<'a> Differ<'a> {
     fn domain_of(&self, guest: &GuestBlueprint) -> Option<&'a ObservedDomain> {
-        self.observed.domains.iter().find(|domain| domain.guest == guest.name)
+        let its: Vec<&ObservedDomain> = self.observed.domains.iter().filter(|domain| domain.guest == guest.name).collect();
+        its.iter().find(|domain| domain.host == guest.host).or(its.first()).copied()
     }
 
     fn fate(&self, guest: &GuestBlueprint) -> Fate {
         let Some(domain) = self.domain_of(guest) else { return Fate::Create };
         let replace = |impact, reason: &str| Fate::Replace { impact, reason: reason.to_string() };
+        if domain.host != guest.host {
+            return replace(Impact::Recreate, &format!("it moves from `{}` to `{}`", domain.host, guest.host));
+        }
         if self.taints.provision {
             return replace(Impact::Recreate, "--provision");
         }
-        let lost_disk = guest.volumes.iter().any(|volume| !self.observed.files.contains(&volume.path));
-        let lost_seed = guest.seed.as_ref().is_some_and(|seed| !self.observed.files.contains(&seed.path));
+        let lost_disk = guest.volumes.iter().any(|volume| !self.observed.has_file(&guest.host, &volume.path));
+        let lost_seed = guest.seed.as_ref().is_some_and(|seed| !self.observed.has_file(&guest.host, &seed.path));
         match (lost_disk, domain.digest == guest.domain.digest, lost_seed) {
             (true, true, _) => replace(Impact::Recreate, "its disk is missing"),
             (true, false, _) => replace(Impact::Recreate, "its disk is another"),
@@ -122,9 +146,10 @@ impl<'a> Differ<'a> {
 
     fn remove_domain(&mut self, domain: &ObservedDomain, impact: Impact, reason: &str) {
         let work = Work::RemoveDomain { name: domain.name.clone(), uuid: domain.uuid };
+        let known = self.removed.contains_key(&domain.guest);
         let id = self.push(
-            format!("remove/{}", domain.guest),
-            self.master.clone(),
+            if known { format!("remove/{}@{}", domain.guest, domain.host) } else { format!("remove/{}", domain.guest) },
+            domain.host.clone(),
             work,
             Vec::new(),
             (reason, impact),
@@ -136,11 +161,12 @@ impl<'a> Differ<'a> {
 
     /// Ports of the integration bridge whose guest has no process: libvirt would have taken them away.
     fn remove_left_ports(&mut self, fates: &[(&GuestBlueprint, Fate)]) {
-        for port in &self.observed.bridge_ports {
+        for OnHost { host, what: port } in &self.observed.bridge_ports {
             let owner = self
                 .observed
                 .domains
                 .iter()
+                .filter(|domain| &domain.host == host)
                 .find(|domain| Some(domain.uuid) == port.vm_id || domain.ports.iter().any(|p| p.to_string() == port.iface_id));
             let wanted = fates.iter().find(|(guest, _)| guest.domain.ports.iter().any(|p| p.to_string() == port.iface_id));
             if owner.is_some_and(|domain| domain.active) {
@@ -149,10 +175,9 @@ impl<'a> Differ<'a> {
             let guests: Vec<GuestName> =
                 owner.map(|domain| domain.guest.clone()).or(wanted.map(|(guest, _)| guest.name.clone())).into_iter().collect();
             let needs = guests.first().and_then(|guest| self.removed.get(guest).cloned()).into_iter().collect();
-            let id = format!("bridge-port/{}", port.name);
             let id = self.push(
-                id,
-                self.master.clone(),
+                format!("bridge-port/{}{}", port.name, self.suffix(host)),
+                host.clone(),
                 Work::RemoveBridgePort { port: port.clone() },
                 needs,
                 ("its guest does not run", Impact::Remove),
@@ -166,20 +191,21 @@ impl<'a> Differ<'a> {
         if only.is_some() {
             return;
         }
-        let needed: BTreeSet<&PathBuf> = wanted
+        let needed: BTreeSet<(&HostName, &PathBuf)> = wanted
             .guests
             .iter()
             .flat_map(|guest| {
                 let seed = guest.seed.as_ref().map(|seed| &seed.path);
-                guest.volumes.iter().map(|volume| &volume.path).chain(seed).chain([&guest.domain.console_log])
+                let paths = guest.volumes.iter().map(|volume| &volume.path).chain(seed).chain([&guest.domain.console_log]);
+                paths.map(|path| (&guest.host, path))
             })
             .collect();
-        let anew: BTreeSet<&PathBuf> = match self.taints.provision {
-            true => fates.iter().flat_map(|(guest, _)| guest.volumes.iter().map(|volume| &volume.path)).collect(),
+        let anew: BTreeSet<(&HostName, &PathBuf)> = match self.taints.provision {
+            true => fates.iter().flat_map(|(guest, _)| guest.volumes.iter().map(|volume| (&guest.host, &volume.path))).collect(),
             false => BTreeSet::new(),
         };
-        for path in &self.observed.files {
-            let reason = match (needed.contains(path), anew.contains(path)) {
+        for OnHost { host, what: path } in &self.observed.files {
+            let reason = match (needed.contains(&(host, path)), anew.contains(&(host, path))) {
                 (true, false) => continue,
                 (true, true) => "--provision",
                 (false, _) => "nothing needs it",
@@ -190,7 +216,14 @@ impl<'a> Differ<'a> {
             // A domain may hold the file open, or be defined with it.
             let needs = self.removed.values().cloned().collect();
             let work = Work::RemoveFile { path: path.clone() };
-            let id = self.push(format!("file/{kind}/{name}"), self.master.clone(), work, needs, (reason, Impact::Remove), Vec::new());
+            let id = self.push(
+                format!("file/{kind}/{name}{}", self.suffix(host)),
+                host.clone(),
+                work,
+                needs,
+                (reason, Impact::Remove),
+                Vec::new(),
+            );
             self.freed.push(id);
         }
     }
@@ -287,11 +320,11 @@ impl<'a> Differ<'a> {
     }
 
     fn files(&mut self, guest: &GuestBlueprint, fate: &Fate, reason: &str) -> Vec<StepId> {
-        let mut made = Vec::new();
-        let freed = self.freed.clone();
+        let mut made = self.fetches(guest);
+        let freed: Vec<StepId> = self.freed.iter().chain(&made).cloned().collect();
         let anew = self.taints.provision && matches!(fate, Fate::Replace { .. });
         for volume in &guest.volumes {
-            if anew || !self.observed.files.contains(&volume.path) {
+            if anew || !self.observed.has_file(&guest.host, &volume.path) {
                 let work = Work::CreateVolume { volume: volume.clone() };
                 let impact = if self.domain_of(guest).is_some() { Impact::Recreate } else { Impact::Create };
                 made.push(self.push(
@@ -305,7 +338,7 @@ impl<'a> Differ<'a> {
             }
         }
         if let Some(seed) = &guest.seed
-            && !self.observed.files.contains(&seed.path)
+            && !self.observed.has_file(&guest.host, &seed.path)
         {
             let work = Work::WriteSeed { seed: seed.clone() };
             made.push(self.push(
@@ -318,6 +351,34 @@ impl<'a> Differ<'a> {
             ));
         }
         made
+    }
+
+    /// Base files that the guest's host does not have; each goes to a host once.
+    fn fetches(&mut self, guest: &GuestBlueprint) -> Vec<StepId> {
+        let mut steps = Vec::new();
+        for base in &guest.bases {
+            let missing = self.observed.missing_bases.iter().any(|missing| missing.host == guest.host && missing.path == base.path);
+            let Some(sum) = base.sum.as_ref().filter(|_| missing) else { continue };
+            let key = (guest.host.clone(), base.path.clone());
+            let step = match self.fetched.get(&key) {
+                Some(step) => step.clone(),
+                None => {
+                    let id = format!("fetch/{}@{}", &sum.sha256[..12.min(sum.sha256.len())], guest.host);
+                    let work = Work::FetchBase { base: base.clone() };
+                    let step =
+                        self.push(id, guest.host.clone(), work, Vec::new(), ("the host does not have it", Impact::Create), Vec::new());
+                    self.fetched.insert(key, step.clone());
+                    step
+                }
+            };
+            steps.push(step);
+        }
+        steps
+    }
+
+    /// What keeps the ids of steps on several hosts apart.
+    fn suffix(&self, host: &HostName) -> String {
+        if host == self.master { String::new() } else { format!("@{host}") }
     }
 
     /// Scripts that run at the end of every `up`, when every guest has settled.

@@ -2,107 +2,148 @@
 //!
 //! Pure. What cannot stand on the site is refused here, before anything is touched.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
 use super::{
-    blueprint::{Blueprint, GuestBlueprint, Script, ScriptKind, Seed, Volume},
+    blueprint::{Base, Blueprint, GuestBlueprint, Script, ScriptKind, Seed, Sum, Volume},
+    place::{Place, Places},
     render::{digest, domain, rows, seed},
-    site::{ProjectFiles, Site},
+    site::{Hosts, MicroImage, ProjectFiles, Site},
 };
 use crate::{
     error::{Code, Problem},
+    names::{DeploymentName, HostName, InstallationId},
     topology::{DiskDevice, FileRef, Guest, GuestKind, Topology},
 };
 
 /// How long a script may run, in seconds.
 const SCRIPT_TIMEOUT_S: u64 = 1800;
 
-/// Decides every path, name, XML text and row of a deployment.
+/// Content of the master's base files, by their path there.
+pub type Sums = BTreeMap<PathBuf, Sum>;
+
+/// Decides every path, name, XML text and row of a deployment whose guests are placed. Base files of guests on other
+/// hosts must be in `sums` ([`travelling`] names them).
 ///
-/// Fails when the site cannot carry it: no micro image, a host that does not exist, a file that was not read.
-pub fn lower(topology: &Topology, site: &Site, files: &ProjectFiles) -> Result<Blueprint, Problem> {
-    let folder = site.deployments.join(topology.deployment.as_str());
-    let guests: Result<Vec<_>, Problem> = topology.guests.iter().map(|g| guest(g, topology, site, files, &folder)).collect();
+/// Fails when the hosts cannot carry it: no micro image, a file that was not read.
+pub fn lower(topology: &Topology, hosts: &Hosts, places: &Places, files: &ProjectFiles, sums: &Sums) -> Result<Blueprint, Problem> {
+    let master = &hosts.master;
+    let lowering = Lowering { topology, hosts, files, sums };
+    let guests: Result<Vec<_>, Problem> = topology.guests.iter().map(|guest| lowering.guest(guest, places)).collect();
     Ok(Blueprint {
-        installation: site.installation,
+        installation: master.installation,
         deployment: topology.deployment.clone(),
-        rows: rows::rows(topology, site.installation, site.mtu),
+        master: master.host.clone(),
+        rows: rows::rows(topology, master.installation, master.mtu),
         guests: guests?,
-        folder,
+        folder: master.deployments.join(topology.deployment.as_str()),
     })
+}
+
+/// Base files on the master that guests on other hosts need, whose content must be known before [`lower`].
+pub fn travelling(topology: &Topology, hosts: &Hosts, places: &Places, files: &ProjectFiles) -> BTreeSet<PathBuf> {
+    let away = |guest: &&Guest| places.get(&guest.name).is_some_and(|place| place.host != hosts.master.host);
+    let mut paths = BTreeSet::new();
+    for guest in topology.guests.iter().filter(away) {
+        match &guest.kind {
+            GuestKind::Micro { .. } => {
+                paths.extend(hosts.master.micro.iter().flat_map(|image| [image.kernel.clone(), image.initramfs.clone()]))
+            }
+            GuestKind::ExistingDisk { disk, .. } => paths.extend(files.disks.get(&disk.path).map(|file| file.path.clone())),
+        }
+    }
+    paths
 }
 
 /// The blueprint of nothing: what `down` aims at.
-pub fn nothing(installation: crate::names::InstallationId, deployment: &crate::names::DeploymentName) -> Blueprint {
-    Blueprint { installation, deployment: deployment.clone(), folder: PathBuf::new(), rows: Vec::new(), guests: Vec::new() }
+pub fn nothing(installation: InstallationId, deployment: &DeploymentName, master: &HostName) -> Blueprint {
+    let (deployment, master) = (deployment.clone(), master.clone());
+    Blueprint { installation, deployment, master, folder: PathBuf::new(), rows: Vec::new(), guests: Vec::new() }
 }
 
-fn guest(guest: &Guest, topology: &Topology, site: &Site, files: &ProjectFiles, folder: &Path) -> Result<GuestBlueprint, Problem> {
-    let placement = place(guest, site)?;
-    let mut bases = Vec::new();
-    let mut volumes = Vec::new();
-    let (mut drive, mut kernel, mut graphics) = (None, None, false);
-    match &guest.kind {
-        GuestKind::Micro { .. } => {
-            let image = site.micro.as_ref().ok_or_else(|| no_micro(guest))?;
-            bases.extend([image.kernel.clone(), image.initramfs.clone()]);
-            kernel = Some(image);
+struct Lowering<'a> {
+    topology: &'a Topology,
+    hosts: &'a Hosts,
+    files: &'a ProjectFiles,
+    sums: &'a Sums,
+}
+
+impl Lowering<'_> {
+    /// A base file as the guest's host has it.
+    fn base(&self, path: &Path, site: &Site) -> Result<Base, Problem> {
+        if site.host == self.hosts.master.host {
+            return Ok(Base { path: path.to_path_buf(), sum: None });
         }
-        GuestKind::ExistingDisk { disk, device, readonly, deep_copy, graphics: wanted, .. } => {
-            let file = files.disks.get(&disk.path).ok_or_else(|| unread(disk))?;
-            bases.push(file.path.clone());
-            graphics = *wanted;
-            if *readonly {
-                drive = Some((file.path.clone(), file.format, *device, true));
-            } else {
-                let origin = digest(&[&file.path.to_string_lossy(), &file.version, if *deep_copy { "deep" } else { "linked" }]);
-                let path = folder.join("disks").join(format!("{}-{}.qcow2", guest.name, &origin[..12]));
-                drive = Some((path.clone(), super::blueprint::DiskFormat::Qcow2, *device, false));
-                volumes.push(Volume { path, base: file.path.clone(), base_format: file.format, deep_copy: *deep_copy });
+        let sum = self.sums.get(path).ok_or_else(|| Problem::internal(format!("the content of {} is not known", path.display())))?;
+        Ok(Base { path: site.bases.join(&sum.sha256), sum: Some(sum.clone()) })
+    }
+
+    fn guest(&self, guest: &Guest, places: &Places) -> Result<GuestBlueprint, Problem> {
+        let (topology, files) = (self.topology, self.files);
+        let unplaced = || Problem::internal(format!("guest `{}` was not placed", guest.name));
+        let Place { host, why } = places.get(&guest.name).ok_or_else(unplaced)?;
+        let site = self.hosts.find(host).ok_or_else(unplaced)?;
+        let folder = site.deployments.join(topology.deployment.as_str());
+        let mut bases = Vec::new();
+        let mut volumes = Vec::new();
+        let (mut drive, mut kernel, mut graphics) = (None, None, false);
+        match &guest.kind {
+            GuestKind::Micro { .. } => {
+                let image = self.hosts.master.micro.as_ref().ok_or_else(|| no_micro(guest))?;
+                let (boots, root) = (self.base(&image.kernel, site)?, self.base(&image.initramfs, site)?);
+                kernel = Some(MicroImage { digest: image.digest.clone(), kernel: boots.path.clone(), initramfs: root.path.clone() });
+                bases.extend([boots, root]);
+            }
+            GuestKind::ExistingDisk { disk, device, readonly, deep_copy, graphics: wanted, .. } => {
+                let file = files.disks.get(&disk.path).ok_or_else(|| unread(disk))?;
+                let base = self.base(&file.path, site)?;
+                graphics = *wanted;
+                if *readonly {
+                    drive = Some((base.path.clone(), file.format, *device, true));
+                } else {
+                    let origin = digest(&[&base.path.to_string_lossy(), &file.version, if *deep_copy { "deep" } else { "linked" }]);
+                    let path = folder.join("disks").join(format!("{}-{}.qcow2", guest.name, &origin[..12]));
+                    drive = Some((path.clone(), super::blueprint::DiskFormat::Qcow2, *device, false));
+                    volumes.push(Volume { path, base: base.path.clone(), base_format: file.format, deep_copy: *deep_copy });
+                }
+                bases.push(base);
             }
         }
-    }
-    let uuid = site.installation.domain_uuid(&topology.deployment, &guest.name);
-    let seed = match &guest.kind {
-        // Nothing on a CD-ROM would read it.
-        GuestKind::ExistingDisk { device: DiskDevice::Cdrom, .. } => None,
-        _ => Some(seed_of(guest, uuid, site.mtu, folder)),
-    };
-    let ports: Vec<_> = (0..guest.nics.len()).map(|nic| site.installation.port_uuid(&topology.deployment, &guest.name, nic)).collect();
-    let console_log = folder.join("console").join(format!("{}.log", guest.name));
-    let drives = domain::Drives {
-        kernel,
-        disk: drive.as_ref().map(|(path, format, device, readonly)| domain::Drive {
-            path,
-            format: *format,
-            device: *device,
-            readonly: *readonly,
-        }),
-        seed: seed.as_ref().map(|seed| seed.path.as_path()),
-        graphics,
-    };
-    let domain = domain::domain(guest, &topology.deployment, site, &drives, &ports, &console_log)
-        .map_err(|error| Problem::internal(format!("the XML of guest `{}` could not be written", guest.name)).cause(error))?;
-    Ok(GuestBlueprint {
-        name: guest.name.clone(),
-        host: site.host.clone(),
-        placement,
-        bases,
-        volumes,
-        seed,
-        domain,
-        ready: guest.ready.clone(),
-        scripts: scripts(guest, files)?,
-    })
-}
-
-fn place(guest: &Guest, site: &Site) -> Result<String, Problem> {
-    match &guest.host {
-        None => Ok("the only host".to_string()),
-        Some(host) if host == &site.host => Ok("the file asks for it".to_string()),
-        Some(host) if matches!(host.as_str(), "main" | "master") => Ok(format!("the file asks for `{host}`, which is the master")),
-        Some(host) => Err(Problem::new(Code::Capacity, format!("guest `{}` cannot be placed: there is no host `{host}`", guest.name))
-            .hint(format!("the hosts are: {} (also called `main` and `master`)", site.host))),
+        let uuid = site.installation.domain_uuid(&topology.deployment, &guest.name);
+        let seed = match &guest.kind {
+            // Nothing on a CD-ROM would read it.
+            GuestKind::ExistingDisk { device: DiskDevice::Cdrom, .. } => None,
+            _ => Some(seed_of(guest, uuid, site.mtu, &folder)),
+        };
+        let ports: Vec<_> = (0..guest.nics.len()).map(|nic| site.installation.port_uuid(&topology.deployment, &guest.name, nic)).collect();
+        let console_log = folder.join("console").join(format!("{}.log", guest.name));
+        let drives = domain::Drives {
+            kernel: kernel.as_ref(),
+            disk: drive.as_ref().map(|(path, format, device, readonly)| domain::Drive {
+                path,
+                format: *format,
+                device: *device,
+                readonly: *readonly,
+            }),
+            seed: seed.as_ref().map(|seed| seed.path.as_path()),
+            graphics,
+        };
+        let domain = domain::domain(guest, &topology.deployment, site, &drives, &ports, &console_log)
+            .map_err(|error| Problem::internal(format!("the XML of guest `{}` could not be written", guest.name)).cause(error))?;
+        Ok(GuestBlueprint {
+            name: guest.name.clone(),
+            host: site.host.clone(),
+            placement: why.clone(),
+            bases,
+            volumes,
+            seed,
+            domain,
+            ready: guest.ready.clone(),
+            scripts: scripts(guest, files)?,
+        })
     }
 }
 

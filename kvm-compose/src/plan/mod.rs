@@ -8,10 +8,12 @@ mod diff;
 mod diff_rows;
 mod lower;
 pub mod observed;
+pub mod place;
 pub mod render;
 pub mod site;
 pub mod step;
 
 pub use diff::{Taints, diff};
 pub use diff_rows::diff_rows;
-pub use lower::{lower, nothing};
+pub use lower::{Sums, lower, nothing, travelling};
+pub use place::place;

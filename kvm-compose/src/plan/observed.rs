@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::blueprint::{Column, RowKey, Table};
-use crate::names::GuestName;
+use crate::names::{GuestName, HostName};
 
 /// What one host (or all of them, merged) has of a deployment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,13 +21,58 @@ pub struct Observed {
     /// Domains that carry it.
     pub domains: Vec<ObservedDomain>,
     /// Files below the deployment's folder that the engine may have made (disks, seeds, console logs).
-    pub files: BTreeSet<PathBuf>,
-    /// Ports of the integration bridge that belong to one of the deployment's guests.
-    pub bridge_ports: Vec<BridgePort>,
+    pub files: BTreeSet<OnHost<PathBuf>>,
+    /// Ports of the integration bridges that belong to one of the deployment's guests.
+    pub bridge_ports: Vec<OnHost<BridgePort>>,
     /// Things of others that hold a name the blueprint needs.
     pub strangers: Vec<Stranger>,
-    /// Base files of the blueprint that are missing or unusable, with the reason.
-    pub missing_bases: BTreeMap<PathBuf, String>,
+    /// Base files of the blueprint that are missing or unusable.
+    pub missing_bases: Vec<MissingBase>,
+    /// Hosts that may have something of the deployment and could not be asked, with the reason.
+    pub away: BTreeMap<HostName, String>,
+}
+
+/// Something on one of the hosts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct OnHost<T> {
+    /// The host.
+    pub host: HostName,
+    /// What is there.
+    pub what: T,
+}
+
+/// A base file that cannot be used as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingBase {
+    /// The host that needs it.
+    pub host: HostName,
+    /// Where it should be.
+    pub path: PathBuf,
+    /// Why it cannot be used.
+    pub why: String,
+}
+
+impl Observed {
+    /// True when nothing is there, as far as every host that matters has answered.
+    pub fn is_nothing(&self) -> bool {
+        self.rows.is_empty() && self.domains.is_empty() && self.files.is_empty() && self.bridge_ports.is_empty() && self.away.is_empty()
+    }
+
+    /// True when a file is there.
+    pub fn has_file(&self, host: &HostName, path: &PathBuf) -> bool {
+        self.files.contains(&OnHost { host: host.clone(), what: path.clone() })
+    }
+
+    /// Adds what another host has.
+    pub fn merge(&mut self, other: Observed) {
+        self.rows.extend(other.rows);
+        self.domains.extend(other.domains);
+        self.files.extend(other.files);
+        self.bridge_ports.extend(other.bridge_ports);
+        self.strangers.extend(other.strangers);
+        self.missing_bases.extend(other.missing_bases);
+        self.away.extend(other.away);
+    }
 }
 
 /// A row with our mark.
@@ -55,6 +100,8 @@ pub struct ObservedDomain {
     pub uuid: Uuid,
     /// The guest it is.
     pub guest: GuestName,
+    /// The host it stands on.
+    pub host: HostName,
     /// The digest in its metadata.
     pub digest: String,
     /// True when it has a process: running, paused or shutting down.
@@ -91,4 +138,18 @@ pub struct Stranger {
     pub name: String,
     /// How to tell whose it is, or how to remove it.
     pub hint: String,
+    /// The installation that made it, when it is a testbed's.
+    #[serde(default)]
+    pub installation: Option<String>,
+}
+
+impl Stranger {
+    /// A thing that another installation made for a deployment of its own.
+    pub fn of_installation(kind: &str, name: &str, installation: &str, deployment: &str) -> Self {
+        let hint = format!(
+            "it belongs to the deployment `{deployment}` of the testbedos-server with that id (`testbed version --server` prints a server's): \
+             take it down there, or give this deployment another name with `--project-name`"
+        );
+        Stranger { kind: kind.to_string(), name: name.to_string(), hint, installation: Some(installation.to_string()) }
+    }
 }

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::blueprint::DiskFormat;
-use crate::names::{HostName, InstallationId};
+use crate::names::{GuestName, HostName, InstallationId};
 
 /// A host, as far as planning needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +18,8 @@ pub struct Site {
     pub host: HostName,
     /// The folder that holds one folder per deployment.
     pub deployments: PathBuf,
+    /// The folder that holds base files that came from the master, by digest.
+    pub bases: PathBuf,
     /// How guests' instructions are run.
     pub accelerator: Accelerator,
     /// The emulator, such as `/usr/bin/qemu-system-x86_64`.
@@ -30,6 +32,49 @@ pub struct Site {
     pub mtu: u16,
     /// Memory free for guests, in MiB.
     pub free_memory_mb: u64,
+    /// Virtual CPUs of the host.
+    pub cpus: u32,
+    /// Virtual CPUs of all guests that run on it, whosever they are.
+    pub busy_cpus: u32,
+}
+
+/// The hosts that guests can stand on, and where they stand already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hosts {
+    /// The master's own host.
+    pub master: Site,
+    /// The members that are there.
+    pub members: Vec<Site>,
+    /// Where guests of the deployment stand, or were last told to.
+    pub standing: BTreeMap<GuestName, Standing>,
+    /// Members that do not answer, with the reason.
+    pub away: BTreeMap<HostName, String>,
+}
+
+/// Where a guest stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// The host.
+    pub host: HostName,
+    /// It runs, so that its memory is no longer among what is free.
+    pub running: bool,
+}
+
+impl Hosts {
+    /// A master without members.
+    pub fn alone(master: Site) -> Self {
+        Hosts { master, members: Vec::new(), standing: BTreeMap::new(), away: BTreeMap::new() }
+    }
+
+    /// The master, then the members.
+    pub fn all(&self) -> impl Iterator<Item = &Site> {
+        std::iter::once(&self.master).chain(&self.members)
+    }
+
+    /// The host of this name.
+    pub fn find(&self, name: &HostName) -> Option<&Site> {
+        self.all().find(|site| &site.host == name)
+    }
 }
 
 /// How guests' instructions are run.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    blueprint::{Column, Domain, Readiness, Row, RowKey, Script, Seed, Table, Volume},
+    blueprint::{Base, Column, Domain, Readiness, Row, RowKey, Script, Seed, Table, Volume},
     observed::BridgePort,
 };
 pub use crate::api::event::Impact;
@@ -68,6 +68,11 @@ pub enum Work {
     Network {
         /// What changes.
         change: NetworkChange,
+    },
+    /// Gets a base file from the master; present already is success.
+    FetchBase {
+        /// The file.
+        base: Base,
     },
     /// Makes a disk; present already is success.
     CreateVolume {
@@ -204,7 +209,9 @@ impl Work {
             Work::CreateVolume { volume } => Some(Work::RemoveFile { path: volume.path.clone() }),
             Work::WriteSeed { seed } => Some(Work::RemoveFile { path: seed.path.clone() }),
             Work::StartDomain { domain } => Some(Work::RemoveDomain { name: domain.name.clone(), uuid: domain.uuid }),
-            Work::RemoveFile { .. }
+            // Base files stay: the next deployment needs them.
+            Work::FetchBase { .. }
+            | Work::RemoveFile { .. }
             | Work::StopDomain { .. }
             | Work::RemoveDomain { .. }
             | Work::RemoveBridgePort { .. }

@@ -95,7 +95,7 @@ fn machine(guest: &Guest) -> Value {
     machine
         .insert("ready".to_string(), json!({"agent": guest.ready.condition == ReadyCondition::Agent, "timeout_s": guest.ready.timeout_s}));
     if let Some(host) = &guest.host {
-        machine.insert("placement".to_string(), json!({"host": host.as_str()}));
+        machine.insert("placement".to_string(), json!({"host": host.name.as_str()}));
     }
     Value::Object(machine)
 }

@@ -11,7 +11,7 @@ use std::{
 use ipnet::IpNet;
 
 use super::{
-    model::{Assignment, DiskDevice, DiskFormat, FileRef, Guest, GuestKind, Leases, Nic, Readiness, ReadyCondition, Switch},
+    model::{Assignment, DiskDevice, DiskFormat, FileRef, Guest, GuestKind, HostRef, Leases, Nic, Readiness, ReadyCondition, Switch},
     resolve::{Segments, check_unique_hostnames, same_version},
 };
 use crate::{
@@ -211,7 +211,11 @@ fn guest(
         reader.warning(machine.name.at, "W001", format!("`{name}` is not a DNS label"), hint);
     }
     let nics = (0..machine.network.len()).filter_map(|nic| interface(index, nic, machine, deployment, chosen, segments, reader)).collect();
-    let host = machine.placement.as_ref().and_then(|placement| placement.host.as_ref()).map(|host| host.value.clone());
+    let host = machine
+        .placement
+        .as_ref()
+        .and_then(|placement| placement.host.as_ref())
+        .map(|host| HostRef { name: host.value.clone(), at: reader.place(host.at) });
     let timeout_s = machine.ready.as_ref().and_then(|ready| ready.timeout_s.as_ref()).map_or(READY_S, |limit| limit.value);
     let asked = machine.ready.as_ref().and_then(|ready| ready.agent.as_ref()).map(|agent| agent.value);
     let file = |path: &Spanned<String>, reader: &Reader| FileRef {

@@ -103,7 +103,7 @@ pub struct Guest {
     /// Its interfaces: `eth0`, `eth1`, …
     pub nics: Vec<Nic>,
     /// The host the file asks for.
-    pub host: Option<HostName>,
+    pub host: Option<HostRef>,
     /// When it is ready.
     pub ready: Readiness,
     /// Variables in the guest's environment.
@@ -147,6 +147,15 @@ impl GuestKind {
             GuestKind::ExistingDisk { .. } => "libvirt",
         }
     }
+}
+
+/// A host that the testbed file names, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostRef {
+    /// The host.
+    pub name: HostName,
+    /// Where it is named.
+    pub at: Place,
 }
 
 /// A file that the testbed file names, relative to the project folder or absolute, and where it is named.

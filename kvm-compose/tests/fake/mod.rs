@@ -19,9 +19,9 @@ use kvm_compose::{
     },
     plan::{
         self,
-        blueprint::{Blueprint, Row, RowKey},
-        observed::{Observed, ObservedDomain, ObservedRow},
-        site::{Accelerator, DiskFile, MicroImage, ProjectFiles, Site},
+        blueprint::{Blueprint, Row, RowKey, Sum},
+        observed::{MissingBase, Observed, ObservedDomain, ObservedRow, OnHost},
+        site::{Accelerator, DiskFile, Hosts, MicroImage, ProjectFiles, Site},
         step::Work,
     },
     topology::{self, Leases},
@@ -58,7 +58,9 @@ impl Fault {
 pub struct World {
     pub rows: BTreeMap<RowKey, Row>,
     pub domains: BTreeMap<GuestName, ObservedDomain>,
-    pub files: BTreeSet<PathBuf>,
+    pub files: BTreeSet<OnHost<PathBuf>>,
+    /// Base files that came from the master; they stay.
+    pub bases: BTreeSet<OnHost<PathBuf>>,
     /// How often each domain was started.
     pub starts: BTreeMap<GuestName, u32>,
 }
@@ -66,7 +68,7 @@ pub struct World {
 impl World {
     /// The world without what only history knows.
     pub fn shape(&self) -> World {
-        World { starts: BTreeMap::new(), ..self.clone() }
+        World { starts: BTreeMap::new(), bases: BTreeSet::new(), ..self.clone() }
     }
 }
 
@@ -76,7 +78,7 @@ pub struct FakeHost {
     fault: Mutex<Option<(Work, Fault)>>,
     dead: Mutex<bool>,
     pub strangers: Mutex<Vec<kvm_compose::plan::observed::Stranger>>,
-    pub missing: Mutex<BTreeMap<PathBuf, String>>,
+    pub missing: Mutex<Vec<MissingBase>>,
     /// Work in the order in which it was done.
     pub history: Mutex<Vec<Work>>,
 }
@@ -94,7 +96,8 @@ impl FakeHost {
         if *self.dead.lock() { Err(Problem::internal("the server is dead")) } else { Ok(()) }
     }
 
-    fn done(&self, work: &Work) -> Result<(), Problem> {
+    fn done(&self, work: &Work, host: &HostName) -> Result<(), Problem> {
+        let on = |path: &PathBuf| OnHost { host: host.clone(), what: path.clone() };
         let mut world = self.world.lock();
         self.history.lock().push(work.clone());
         let refuse = |text: String| Err(Problem::new(Code::Internal, text));
@@ -127,18 +130,24 @@ impl FakeHost {
                     }
                 }
             }
+            Work::FetchBase { base } => {
+                world.bases.insert(on(&base.path));
+            }
             Work::CreateVolume { volume } => {
-                world.files.insert(volume.path.clone());
+                if volume.base.starts_with(BASES) && !world.bases.contains(&on(&volume.base)) {
+                    return refuse(format!("{} has no base", volume.path.display()));
+                }
+                world.files.insert(on(&volume.path));
             }
             Work::WriteSeed { seed } => {
-                world.files.insert(seed.path.clone());
+                world.files.insert(on(&seed.path));
             }
             Work::RemoveFile { path } => {
                 let file = path.clone();
                 if world.domains.values().any(|domain| domain.active && domain.name == format!("uses {}", file.display())) {
                     return refuse(format!("{} is in use", file.display()));
                 }
-                world.files.remove(path);
+                world.files.remove(&on(path));
             }
             Work::StartDomain { domain } => {
                 for port in &domain.ports {
@@ -149,8 +158,14 @@ impl FakeHost {
                 }
                 for line in domain.xml.lines().filter(|line| line.contains("<source file=")) {
                     let path = line.split('"').nth(1).unwrap_or_default();
-                    if path.contains("/deployments/") && !world.files.contains(&PathBuf::from(path)) {
+                    if path.contains("/deployments/") && !world.files.contains(&on(&PathBuf::from(path))) {
                         return refuse(format!("domain {} has no file {path}", domain.name));
+                    }
+                }
+                for line in domain.xml.lines().filter(|line| line.contains(BASES)) {
+                    let path = line.split(['"', '>', '<']).find(|part| part.starts_with(BASES)).unwrap_or_default();
+                    if !world.bases.contains(&on(&PathBuf::from(path))) {
+                        return refuse(format!("domain {} has no base {path}", domain.name));
                     }
                 }
                 if let Some(old) = world.domains.get(&domain.guest)
@@ -158,11 +173,12 @@ impl FakeHost {
                 {
                     return refuse(format!("domain {} is there with another digest", domain.name));
                 }
-                world.files.insert(domain.console_log.clone());
+                world.files.insert(on(&domain.console_log));
                 let observed = ObservedDomain {
                     name: domain.name.clone(),
                     uuid: domain.uuid,
                     guest: domain.guest.clone(),
+                    host: host.clone(),
                     digest: domain.digest.clone(),
                     active: true,
                     state: "running".to_string(),
@@ -212,7 +228,8 @@ impl Host for FakeHost {
             files: world.files.clone(),
             bridge_ports: Vec::new(),
             strangers: if wanted.is_some() { self.strangers.lock().clone() } else { Vec::new() },
-            missing_bases: self.missing.lock().clone(),
+            missing_bases: self.missing.lock().iter().cloned().chain(travelling(&world, wanted)).collect(),
+            away: BTreeMap::new(),
         })
     }
 
@@ -228,17 +245,17 @@ impl Host for FakeHost {
                 if matches!(work, Work::AwaitReady { .. }) {
                     context.cancel.check()?;
                 }
-                self.done(work)
+                self.done(work, context.host)
             }
             Some(Fault::Before) => Err(Problem::internal("injected before")),
-            Some(Fault::After) => self.done(work).and(Err(Problem::internal("injected after"))),
+            Some(Fault::After) => self.done(work, context.host).and(Err(Problem::internal("injected after"))),
             Some(Fault::Panic) => panic!("injected panic"),
             Some(Fault::DieBefore) => {
                 *self.dead.lock() = true;
                 Err(Problem::internal("died before"))
             }
             Some(Fault::DieAfter) => {
-                self.done(work)?;
+                self.done(work, context.host)?;
                 *self.dead.lock() = true;
                 Err(Problem::internal("died after"))
             }
@@ -265,6 +282,17 @@ fn leases(world: &World) -> Leases {
     }
     leases
 }
+
+/// Base files that a host does not have yet.
+fn travelling(world: &World, wanted: Option<&Blueprint>) -> Vec<MissingBase> {
+    let bases = wanted.iter().flat_map(|wanted| wanted.guests.iter().flat_map(|guest| guest.bases.iter().map(move |base| (guest, base))));
+    let missing = bases
+        .filter(|(guest, base)| base.sum.is_some() && !world.bases.contains(&OnHost { host: guest.host.clone(), what: base.path.clone() }));
+    missing.map(|(guest, base)| MissingBase { host: guest.host.clone(), path: base.path.clone(), why: "not there".to_string() }).collect()
+}
+
+/// Where members keep base files.
+const BASES: &str = "/data/images/bases";
 
 /// Events, kept.
 #[derive(Default)]
@@ -299,8 +327,18 @@ pub fn site() -> Site {
         }),
         bridge: "br-int".to_string(),
         mtu: 1442,
+        bases: PathBuf::from(BASES),
         free_memory_mb: 65536,
+        cpus: 4,
+        busy_cpus: 0,
     }
+}
+
+/// The master, and a member so busy that only guests whose file asks for it stand there.
+pub fn hosts() -> Hosts {
+    let host = HostName::new("h1").expect("valid");
+    let member = Site { host, deployments: PathBuf::from("/member/deployments"), busy_cpus: 10_000, micro: None, ..site() };
+    Hosts { members: vec![member], ..Hosts::alone(site()) }
 }
 
 /// The blueprint of a file, with the addresses that the world's guests have.
@@ -317,7 +355,14 @@ pub fn blueprint(text: &str, world: &World) -> Blueprint {
             files.disks.insert(disk.path.clone(), file);
         }
     }
-    plan::lower(&loaded.topology, &site(), &files).expect("it can be lowered")
+    let hosts = hosts();
+    let places = plan::place(&loaded.topology.guests, &hosts).expect("they fit");
+    let sum = |path: PathBuf| {
+        let sum = Sum { sha256: Uuid::new_v5(&Uuid::NAMESPACE_OID, path.as_os_str().as_encoded_bytes()).simple().to_string(), bytes: 3 };
+        (path, sum)
+    };
+    let sums = plan::travelling(&loaded.topology, &hosts, &places, &files).into_iter().map(sum).collect();
+    plan::lower(&loaded.topology, &hosts, &places, &files, &sums).expect("it can be lowered")
 }
 
 pub fn up(host: &FakeHost, blueprint: &Blueprint, options: &UpOptions) -> Result<(), Problem> {
@@ -327,11 +372,16 @@ pub fn up(host: &FakeHost, blueprint: &Blueprint, options: &UpOptions) -> Result
 
 pub fn down(host: &FakeHost) -> Result<(), Problem> {
     let (cancel, events) = (Cancel::new(), Events::default());
-    orchestrate::down(host, installation(), &deployment(), &Operation { uuid: Uuid::from_u128(2), cancel: &cancel, sink: &events })
+    orchestrate::down(host, &nothing(), &Operation { uuid: Uuid::from_u128(2), cancel: &cancel, sink: &events })
+}
+
+/// The blueprint of nothing.
+pub fn nothing() -> Blueprint {
+    plan::nothing(installation(), &deployment(), &HostName::master())
 }
 
 /// The steps that `up` would take.
 pub fn steps(host: &FakeHost, wanted: &Blueprint) -> Vec<plan::step::Step> {
     let observed = host.observe(&deployment(), Some(wanted)).expect("it answers");
-    plan::diff(wanted, &observed, &plan::Taints::default(), None, &HostName::master()).steps
+    plan::diff(wanted, &observed, &plan::Taints::default(), None).steps
 }

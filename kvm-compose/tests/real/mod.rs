@@ -12,7 +12,7 @@ use std::{
 
 use kvm_compose::{
     api::UpOptions,
-    backend::local::{AcceleratorChoice, ExecCall, ExecResult, LocalConfig, LocalHost},
+    backend::local::{AcceleratorChoice, ExecCall, ExecResult, LocalConfig, LocalHost, Purpose},
     error::Problem,
     names::{DeploymentName, GuestName, HostName, InstallationId},
     orchestrate::{
@@ -121,7 +121,11 @@ impl Lab {
     pub fn blueprint(&self, yaml: &str) -> Blueprint {
         let project = self.data.path().join("project");
         std::fs::create_dir_all(&project).expect("a project");
-        self.host.prepare(&self.deployment, "kvm-compose.yaml", yaml, &project).expect("a good file").blueprint
+        let hosts = || self.host.alone(&self.deployment);
+        self.host
+            .prepare(&self.deployment, "kvm-compose.yaml", yaml, &project, Purpose::Doing(&Cancel::new()), hosts)
+            .expect("a good file")
+            .blueprint
     }
 
     /// Puts a file into the project.
@@ -144,7 +148,8 @@ impl Lab {
     pub fn down(&self) -> Result<(), Problem> {
         let cancel = Cancel::new();
         let operation = Operation { uuid: Uuid::new_v4(), cancel: &cancel, sink: &self.said };
-        orchestrate::down(&self.host, self.config.installation, &self.deployment, &operation)
+        let nothing = kvm_compose::plan::nothing(self.config.installation, &self.deployment, &self.config.host);
+        orchestrate::down(&self.host, &nothing, &operation)
     }
 
     pub fn observe(&self, wanted: Option<&Blueprint>) -> Observed {
@@ -163,7 +168,8 @@ impl Lab {
 
     pub fn apply_until(&self, work: &Work, cancel: &Cancel) -> Result<(), Problem> {
         let say = |line: &str| drop(self.said.emit(EventKind::Line { guest: None, text: line.to_string() }));
-        self.host.apply(work, &Context { deployment: &self.deployment, operation: Uuid::new_v4(), cancel, say: &say })
+        self.host
+            .apply(work, &Context { host: &self.config.host, deployment: &self.deployment, operation: Uuid::new_v4(), cancel, say: &say })
     }
 
     pub fn exec(&self, guest: &str, argv: &[&str]) -> ExecResult {
@@ -173,7 +179,12 @@ impl Lab {
     pub fn try_exec(&self, guest: &str, argv: &[&str], stdin: &[u8], timeout_s: u64, cancel: &Cancel) -> Result<ExecResult, Problem> {
         let (guest, argv) = (GuestName::new(guest).expect("valid"), argv.iter().map(|word| word.to_string()).collect::<Vec<_>>());
         let environment = BTreeMap::new();
-        self.host.exec(&self.deployment, &ExecCall { guest: &guest, argv: &argv, environment: &environment, stdin, timeout_s }, cancel)
+        self.host.exec(
+            &self.deployment,
+            &ExecCall { guest: &guest, argv: &argv, environment: &environment, stdin, timeout_s },
+            cancel,
+            &|_, _| {},
+        )
     }
 
     /// Everything that anybody said.

@@ -1,7 +1,5 @@
 //! Deployments: list, create, show, change, remove; their testbed file and their state.
 
-use std::path::Path;
-
 use axum::{
     body::Bytes,
     extract::{FromRequest as _, Request, State},
@@ -22,7 +20,11 @@ use super::{
 use crate::{
     app::App,
     error::{Answer, bad_request},
-    operations::{Operations, run_state},
+    operations::{
+        Operations,
+        projects::{check_file_name, check_location},
+        run_state,
+    },
     store::{DeploymentRecord, Expected, Versioned, check_new_name},
 };
 
@@ -83,21 +85,12 @@ fn put_new(operations: &Operations, made: CreateDeployment) -> Result<Versioned<
         last_action: None,
         last_change: None,
         forgiven: None,
+        file: None,
     };
     operations.store.deployments.put(&made.name, record, Expected::Absent).map_err(|problem| match problem.code {
         Code::Conflict => exists(&made.name),
         _ => problem,
     })
-}
-
-fn check_location(location: Option<&str>) -> Result<(), Problem> {
-    let Some(location) = location else { return Ok(()) };
-    let path = Path::new(location);
-    let plain = path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
-    if path.is_absolute() && plain && !location.contains(|c: char| c.is_control()) {
-        return Ok(());
-    }
-    Err(Problem::new(Code::BadRequest, "`project_location` must be an absolute path without `..`"))
 }
 
 /// GET `/api/deployments/{name}`.
@@ -111,6 +104,8 @@ pub async fn change(State(app): State<App>, Name(name): Name, headers: HeaderMap
     let record = app.operations.record(&name)?;
     if upload::is_archive(&request) {
         upload::receive(&app, &name, request).await?;
+        let archived = name.clone();
+        app.store(move |operations| operations.name_file(&archived, None)).await?;
         return Ok(axum::Json(summary(&app.operations, &app.operations.record(&name)?)).into_response());
     }
     let Json(wanted) = Json::<CreateDeployment>::from_request(request, &app).await?;
@@ -160,9 +155,11 @@ pub async fn yaml(State(app): State<App>, Name(name): Name) -> Answer<Response> 
 }
 
 /// PUT `/api/deployments/{name}/yaml`.
-pub async fn put_yaml(State(app): State<App>, Name(name): Name, request: Request) -> Answer<StatusCode> {
+pub async fn put_yaml(State(app): State<App>, Name(name): Name, words: Words, request: Request) -> Answer<StatusCode> {
+    let file = words.get("file").map(String::from);
+    check_file_name(file.as_deref())?;
     let content = body(request).await?;
-    app.store(move |operations| operations.put_yaml(&name, &content)).await?;
+    app.store(move |operations| operations.put_yaml(&name, &content, file)).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

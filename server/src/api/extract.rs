@@ -111,6 +111,9 @@ impl Words {
 
 /// A body that names things. Names are checked first, so that a bad one is refused as such and not as malformed JSON.
 pub trait Names {
+    /// A larger body is refused.
+    const LARGEST: usize = LARGEST;
+
     /// Checks every name in the document.
     fn check_names(_document: &Value) -> Result<(), Problem> {
         Ok(())
@@ -134,6 +137,9 @@ impl Names for HostConfig {
 }
 
 impl Names for ActionRequest {
+    // A draft is a testbed file within JSON, where a character may become two.
+    const LARGEST: usize = 2 * LARGEST + 64 * 1024;
+
     fn check_names(document: &Value) -> Result<(), Problem> {
         check(&document["guest"], GuestName::new)?;
         document["guests"].as_array().into_iter().flatten().try_for_each(|guest| check(guest, GuestName::new))
@@ -153,7 +159,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Names> FromRequest<S> for Json<T> {
         if !kind.starts_with(b"application/json") {
             return Err(bad_request("the body must be JSON, sent with `Content-Type: application/json`"));
         }
-        let body = body(request).await?;
+        let body = body_within(request, T::LARGEST).await?;
         let malformed =
             |error: serde_json::Error| Failure(Problem::new(Code::BadRequest, "the body is not what this path takes").cause(error));
         let document: Value = serde_json::from_slice(&body).map_err(malformed)?;
@@ -162,7 +168,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Names> FromRequest<S> for Json<T> {
     }
 }
 
-/// JSON bodies and testbed files may be this large; project archives have a limit of their own.
+/// JSON bodies and testbed files may be this large (an action's body twice as large); project archives have a limit of their own.
 const LARGEST: usize = 2 * 1024 * 1024;
 
 /// What is too large is read on to this, so that a client that sends all of it before it listens hears why.
@@ -171,8 +177,12 @@ const DRAINED: usize = 32 * 1024 * 1024;
 /// How long a whole body may take.
 const BODY_LIMIT: Duration = Duration::from_secs(30);
 
-/// A whole body within the limit.
+/// A whole body within the limit of a testbed file.
 pub async fn body(request: Request) -> Result<Vec<u8>, Failure> {
+    body_within(request, LARGEST).await
+}
+
+async fn body_within(request: Request, largest: usize) -> Result<Vec<u8>, Failure> {
     let mut stream = request.into_body().into_data_stream();
     let reading = async {
         let (mut body, mut size) = (Vec::new(), 0);
@@ -182,12 +192,12 @@ pub async fn body(request: Request) -> Result<Vec<u8>, Failure> {
             if size > DRAINED {
                 break;
             }
-            if size <= LARGEST {
+            if size <= largest {
                 body.extend_from_slice(&chunk);
             }
         }
-        Ok::<_, Failure>((size <= LARGEST).then_some(body))
+        Ok::<_, Failure>((size <= largest).then_some(body))
     };
     let read = timeout(BODY_LIMIT, reading).await.map_err(|_| bad_request("the body did not arrive in time"))?;
-    read?.ok_or_else(|| Failure(Problem::new(Code::TooLarge, format!("the body is larger than {LARGEST} bytes"))))
+    read?.ok_or_else(|| Failure(Problem::new(Code::TooLarge, format!("the body is larger than {largest} bytes"))))
 }

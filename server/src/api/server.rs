@@ -9,13 +9,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use kvm_compose::{
-    api::{CheckResult, Health, Ready, Version},
+    api::{CheckResult, Health, Orphan, Ready, Version},
     error::{Code, Problem},
 };
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use crate::{app::App, error::Answer, metrics::Snapshot, operations::run_state};
+use crate::{app::App, error::Answer, metrics::Snapshot, operations::run_state, store::reserve};
 
 /// The API's version.
 const API: u32 = 1;
@@ -51,6 +49,7 @@ pub async fn ready(State(app): State<App>) -> Response {
         Err(_) => failed(format!("the real parts did not answer within {} s", CHECK_LIMIT.as_secs())),
     };
     parts.push(store(&app));
+    parts.push(reserve(&app));
     let ready = parts.iter().all(|part| part.ok || !part.required);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Ready { ready, parts })).into_response()
@@ -68,17 +67,20 @@ fn store(app: &App) -> CheckResult {
     }
 }
 
-/// One line of GET `/api/orphans`: something that this server made and no deployment owns.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Orphan {
-    /// `domain`, `switch`, `folder`, …
-    pub kind: String,
-    /// Its name.
-    pub name: String,
-    /// What is known of it.
-    pub detail: String,
-    /// How to remove it.
-    pub fix: Option<String>,
+fn reserve(app: &App) -> CheckResult {
+    let (ok, size) = (app.operations.reserve.is_there(), reserve::SIZE >> 20);
+    let detail = if ok {
+        format!("{size} MiB are set aside, so that `down` works on a full disk")
+    } else {
+        "the room set aside for `down` is given up".to_string()
+    };
+    CheckResult {
+        part: "reserve".to_string(),
+        ok,
+        required: false,
+        detail,
+        fix: (!ok).then(|| "free some space on the data folder's disk; it is set aside again within seconds".to_string()),
+    }
 }
 
 /// GET `/api/orphans`.

@@ -93,8 +93,10 @@ impl Guard {
             return Ok(());
         }
         let message = if shown.is_empty() { "no token was shown" } else { "the token is wrong" };
-        Err(Problem::new(Code::Unauthorized, message)
-            .hint("send `Authorization: Bearer …` with what is in keys/api-token below the server's data folder, or use the Unix socket; `testbed gui` opens the pages"))
+        Err(Problem::new(Code::Unauthorized, message).hint(
+            "the token is in keys/api-token below the server's data folder: give it to `testbed` with `--token-file` or TESTBED_TOKEN, \
+             send it as `Authorization: Bearer …`, or use the Unix socket; `testbed gui` opens the pages",
+        ))
     }
 }
 

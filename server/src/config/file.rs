@@ -13,6 +13,10 @@ use crate::data::read_if_there;
 pub struct ServerFile {
     /// See `--listen`.
     pub listen: Option<SocketAddr>,
+    /// See `--cluster-listen`.
+    pub cluster_listen: Option<SocketAddr>,
+    /// See `--ovn-sb`.
+    pub ovn_sb: Option<PathBuf>,
     /// See `--no-tcp`.
     pub no_tcp: bool,
     /// See `--socket`.

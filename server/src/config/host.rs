@@ -115,8 +115,13 @@ impl ClusterConfig {
         let alone =
             ClusterHost { hostname: host.hostname.clone(), mode: Mode::Master, installation, cpus: host.cpus, memory_mb: host.memory_mb };
         let cluster = ClusterConfig { hosts: vec![alone] };
-        atomic::write(&data.config().join("kvm-compose-config.json"), &to_json(&cluster)?)?;
+        cluster.write(data)?;
         Ok(cluster)
+    }
+
+    /// Puts the cluster into config/kvm-compose-config.json.
+    pub fn write(&self, data: &DataDir) -> Result<(), Problem> {
+        atomic::write(&data.config().join("kvm-compose-config.json"), &to_json(self)?)
     }
 
     /// Reads config/kvm-compose-config.json if it is there.

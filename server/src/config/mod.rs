@@ -22,6 +22,10 @@ pub struct Settings {
     pub data: DataDir,
     /// Where TCP listens, if it does.
     pub listen: Option<SocketAddr>,
+    /// Where members of the cluster are let in, if they are.
+    pub cluster_listen: Option<SocketAddr>,
+    /// The southbound database's socket.
+    pub ovn_sb: PathBuf,
     /// The Unix socket.
     pub socket: PathBuf,
     /// SO_REUSEPORT on TCP.
@@ -60,6 +64,7 @@ impl Settings {
         let file = ServerFile::read(&data.config().join("server.toml"))?;
         let choice = flags.accelerator.clone().or(file.accelerator);
         let tcp = !(flags.no_tcp || file.no_tcp);
+        let ovn_nb = flags.ovn_nb.clone().or(file.ovn_nb).unwrap_or_else(|| "/var/run/ovn/ovnnb_db.sock".into());
         Ok(Settings {
             listen: tcp.then(|| flags.listen.or(file.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 3355)))),
             socket: flags.socket.clone().or(file.socket).unwrap_or_else(|| "/run/testbedos/testbedos.sock".into()),
@@ -67,7 +72,9 @@ impl Settings {
             images_dir: flags.images_dir.clone().or(file.images_dir).unwrap_or_else(|| data.root().join("images")),
             allowed_image_dirs: file.allowed_image_dirs,
             libvirt_uri: flags.libvirt_uri.clone().or(file.libvirt_uri).unwrap_or_else(|| "qemu:///system".into()),
-            ovn_nb: flags.ovn_nb.clone().or(file.ovn_nb).unwrap_or_else(|| "/var/run/ovn/ovnnb_db.sock".into()),
+            cluster_listen: flags.cluster_listen.or(file.cluster_listen),
+            ovn_sb: flags.ovn_sb.clone().or(file.ovn_sb).unwrap_or_else(|| ovn_nb.with_file_name("ovnsb_db.sock")),
+            ovn_nb,
             ovs_db: flags.ovs_db.clone().or(file.ovs_db).unwrap_or_else(|| "/var/run/openvswitch/db.sock".into()),
             bridge: flags.bridge.clone().or(file.bridge).unwrap_or_else(|| "br-int".into()),
             accelerator: accelerator(choice.as_deref())?,

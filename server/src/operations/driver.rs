@@ -8,6 +8,7 @@ use kvm_compose::{
     api::{CheckResult, ExecRequest, GuestState, ImageInfo, Phase, PlanDocument, UpOptions},
     backend::local::ExecResult,
     error::Problem,
+    guest::output::Say,
     names::{DeploymentName, GuestName},
     orchestrate::{Operation, host::Cancel},
 };
@@ -63,8 +64,15 @@ pub trait Driver: Send + Sync + 'static {
     /// What `up` would do.
     fn plan(&self, project: &Project, options: &UpOptions, operation: &Operation<'_>) -> Result<PlanDocument, Problem>;
 
-    /// Runs a command in a guest.
-    fn exec(&self, deployment: &DeploymentName, request: &ExecRequest, stdin: &[u8], cancel: &Cancel) -> Result<ExecResult, Problem>;
+    /// Runs a command in a guest. What it prints goes to `say` as it comes, also when it fails.
+    fn exec(
+        &self,
+        deployment: &DeploymentName,
+        request: &ExecRequest,
+        stdin: &[u8],
+        cancel: &Cancel,
+        say: Say<'_>,
+    ) -> Result<ExecResult, Problem>;
 
     /// Opens a guest's serial console, taking it from whoever has it; beside it the end of what it said before.
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem>;

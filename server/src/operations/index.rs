@@ -39,7 +39,11 @@ pub struct Indexes {
     images_path: PathBuf,
     images: Mutex<LogIndex>,
     unsaved: Mutex<BTreeMap<DeploymentName, BTreeMap<Uuid, LogEntry>>>,
+    passing: Mutex<BTreeMap<(DeploymentName, Uuid), LogEntry>>,
 }
+
+/// So many plans of deployments that do not exist can be asked for after they ended.
+const PASSING_KEPT: usize = 50;
 
 /// The name under which actions on images log. Their index is apart, so a deployment of the same name is no conflict.
 pub fn images_owner() -> Result<DeploymentName, Problem> {
@@ -61,7 +65,7 @@ impl Indexes {
             }
             None => LogIndex::default(),
         };
-        Ok(Indexes { images_path, images: Mutex::new(images), unsaved: Mutex::default() })
+        Ok(Indexes { images_path, images: Mutex::new(images), unsaved: Mutex::default(), passing: Mutex::default() })
     }
 }
 
@@ -78,11 +82,16 @@ impl Operations {
     /// One action of a deployment, or `not_found`.
     pub fn entry(&self, name: &DeploymentName, uuid: Uuid) -> Result<LogEntry, Problem> {
         let unsaved = self.indexes.unsaved.lock().get(name).and_then(|entries| entries.get(&uuid).cloned());
-        let found = match unsaved {
+        let found = match unsaved.or_else(|| self.indexes.passing.lock().get(&(name.clone(), uuid)).cloned()) {
             Some(entry) => Some(entry),
             None => self.store.logs.get(name)?.and_then(|index| index.value.0.get(&uuid).cloned()),
         };
         found.ok_or_else(|| crate::error::not_found(format_args!("the action {uuid} of deployment `{name}`")))
+    }
+
+    /// One action; `not_found` speaks of the deployment when that is what is missing.
+    pub fn entry_or_no_deployment(&self, name: &DeploymentName, uuid: Uuid) -> Result<LogEntry, Problem> {
+        self.entry(name, uuid).or_else(|problem| self.record(name).and(Err(problem)))
     }
 
     /// All actions on images.
@@ -114,13 +123,35 @@ impl Operations {
             atomic::write(&self.indexes.images_path, &to_json(&changed)?)?;
             *images = changed;
             dropped
+        } else if command == Command::Plan && self.store.deployments.get(name)?.is_none() {
+            self.put_passing(name, uuid, entry)
         } else {
+            self.indexes.passing.lock().remove(&(name.clone(), uuid));
             self.put_deployment_entry(name, uuid, &entry, keep)?
         };
         for entry in dropped {
             remove_files(&Paths { log: entry.log_path.into(), events: entry.events_path.into() });
         }
         Ok(())
+    }
+
+    /// The plan of a deployment that does not exist is kept in memory for its reader, and leaves nothing behind.
+    fn put_passing(&self, name: &DeploymentName, uuid: Uuid, entry: LogEntry) -> Vec<LogEntry> {
+        let mut passing = self.indexes.passing.lock();
+        passing.insert((name.clone(), uuid), entry);
+        let mut ended: Vec<_> = passing.iter().filter(|(_, entry)| has_ended(entry.state)).map(|((_, uuid), _)| *uuid).collect();
+        // Ids begin with the time.
+        ended.sort();
+        ended.truncate(ended.len().saturating_sub(PASSING_KEPT));
+        let mut dropped = Vec::new();
+        passing.retain(|(_, uuid), entry| {
+            let goes = ended.contains(uuid);
+            if goes {
+                dropped.push(entry.clone());
+            }
+            !goes
+        });
+        dropped
     }
 
     fn put_deployment_entry(&self, name: &DeploymentName, uuid: Uuid, entry: &LogEntry, keep: usize) -> Result<Vec<LogEntry>, Problem> {

@@ -150,7 +150,7 @@ impl Journal {
 
     fn append(&self, kind: EventKind) -> Result<u64, Problem> {
         let mut files = self.files.lock();
-        let is_text = matches!(kind, EventKind::Line { .. } | EventKind::Warning { .. });
+        let is_text = matches!(kind, EventKind::Line { .. } | EventKind::Output { .. } | EventKind::Warning { .. });
         if is_text && files.progress.log + files.progress.events > self.limit {
             if files.cut {
                 return Ok(files.progress.events);
@@ -274,11 +274,11 @@ fn append_at(path: &Path, keep: Option<u64>, line: &str) -> std::io::Result<()> 
         Some(keep) => file.set_len(keep)?,
         None => {
             let length = file.metadata()?.len();
-            let mut last = [b'\n'];
+            let mut last = *b"\n";
             if length > 0 {
                 std::os::unix::fs::FileExt::read_exact_at(&file, &mut last, length - 1)?;
             }
-            if last != [b'\n'] {
+            if last != *b"\n" {
                 file.write_all(b"\n")?;
             }
         }

@@ -4,33 +4,46 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+
 use kvm_compose::{
     api::{CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, UpOptions},
     backend::accelerator::LIMIT,
     backend::hypervisor::console::LibvirtConsole,
-    backend::local::{ExecCall, ExecResult, LocalConfig, LocalHost, Prepared},
-    error::Problem,
+    backend::local::{ExecCall, ExecResult, LocalConfig, LocalHost, Prepared, Purpose},
+    error::{Code, Problem},
+    guest::output::Say,
     names::{DeploymentName, GuestName, HostName, InstallationId, domain_name},
     orchestrate::{
-        self, Operation,
-        event::EventKind,
+        self, Operation, Sink,
+        event::{EventKind, PlannedStep},
         host::{Cancel, Host as _},
     },
     plan::{
+        self,
         blueprint::ReadyCondition,
         observed::{Observed, ObservedDomain},
     },
     topology::Assignment,
 };
 
-use super::driver::{Console, Driver, Project, View};
+use super::{
+    driver::{Console, Driver, Project, View},
+    fleet::{Fleet, LOOK},
+};
+use crate::cluster::{
+    Cluster,
+    calls::{Patience, Said},
+    wire::{Call, Ended},
+};
 
 /// How long a command in a guest may take when the request does not say.
 const EXEC_TIMEOUT_S: u64 = 3600;
 
-/// The real local host as the server's driver.
+/// The real parts of this machine, and of the cluster's members, as the server's driver.
 pub struct LocalDriver {
-    host: LocalHost,
+    host: Arc<LocalHost>,
+    cluster: Option<Arc<Cluster>>,
     installation: InstallationId,
     host_name: HostName,
 }
@@ -39,7 +52,21 @@ impl LocalDriver {
     /// A driver over this machine. Connects on first use.
     pub fn new(config: LocalConfig) -> Self {
         let (installation, host_name) = (config.installation, config.host.clone());
-        LocalDriver { host: LocalHost::new(config), installation, host_name }
+        LocalDriver { host: Arc::new(LocalHost::new(config)), cluster: None, installation, host_name }
+    }
+
+    /// The host itself.
+    pub fn host(&self) -> &Arc<LocalHost> {
+        &self.host
+    }
+
+    /// The same, with members.
+    pub fn with_cluster(self, cluster: Arc<Cluster>) -> Self {
+        LocalDriver { cluster: Some(cluster), ..self }
+    }
+
+    fn fleet<'a>(&'a self, patience: Patience, cancel: &'a Cancel) -> Fleet<'a> {
+        Fleet { local: &self.host, cluster: self.cluster.as_deref(), patience, cancel }
     }
 
     /// Finds out whether KVM works, so that the first `up` need not wait for it.
@@ -52,9 +79,12 @@ impl LocalDriver {
             let text = format!("testing whether KVM works on this machine, {} s at most; done once after each boot", LIMIT.as_secs());
             operation.sink.emit(EventKind::Line { guest: None, text })?;
         }
-        let prepared = self.host.prepare(&project.deployment, &project.file, &project.text, &project.folder)?;
-        for text in warnings(&prepared) {
-            operation.sink.emit(EventKind::Warning { text })?;
+        let fleet = self.fleet(Patience::UntilLost, operation.cancel);
+        let hosts = || fleet.hosts(&project.deployment);
+        let Project { deployment, file, text, folder } = project;
+        let prepared = self.host.prepare(deployment, file, text, folder, Purpose::Doing(operation.cancel), hosts)?;
+        for fault in &prepared.loaded.warnings {
+            operation.sink.emit(EventKind::Warning { text: format!("{}: {}", fault.at, fault.message) })?;
         }
         Ok(prepared)
     }
@@ -74,27 +104,62 @@ impl Console for LibvirtConsole {
     }
 }
 
-fn warnings(prepared: &Prepared) -> Vec<String> {
-    let of_file = prepared.loaded.warnings.iter().map(|fault| format!("{}: {}", fault.at, fault.message));
-    of_file.chain(prepared.warnings.iter().cloned()).collect()
+/// Passes events on. What the place has to say about running guests (no KVM) follows a plan that starts some, and is
+/// not repeated where there is nothing to do.
+struct WithPlace<'a> {
+    sink: &'a dyn Sink,
+    warnings: &'a [String],
+}
+
+impl Sink for WithPlace<'_> {
+    fn emit(&self, event: EventKind) -> Result<(), Problem> {
+        let starts = matches!(&event, EventKind::Planned { steps } if starts_guests(steps));
+        self.sink.emit(event)?;
+        let said = if starts { self.warnings } else { &[] };
+        said.iter().try_for_each(|text| self.sink.emit(EventKind::Warning { text: text.clone() }))
+    }
+}
+
+fn starts_guests(steps: &[PlannedStep]) -> bool {
+    steps.iter().any(|step| step.id.starts_with("start/"))
 }
 
 impl Driver for LocalDriver {
     fn up(&self, project: &Project, options: &UpOptions, operation: &Operation<'_>) -> Result<(), Problem> {
         let prepared = self.prepare_aloud(project, operation)?;
-        orchestrate::up(&self.host, &prepared.blueprint, options, operation)
+        let fleet = self.fleet(Patience::UntilLost, operation.cancel);
+        fleet.settle(&prepared.blueprint)?;
+        let sink = WithPlace { sink: operation.sink, warnings: &prepared.warnings };
+        orchestrate::up(&fleet, &prepared.blueprint, options, &Operation { sink: &sink, ..*operation })?;
+        fleet.settled(&prepared.blueprint)
     }
 
     fn down(&self, deployment: &DeploymentName, operation: &Operation<'_>) -> Result<(), Problem> {
-        orchestrate::down(&self.host, self.installation, deployment, operation)
+        let nothing = plan::nothing(self.installation, deployment, &self.host_name);
+        orchestrate::down(&self.fleet(Patience::UntilLost, operation.cancel), &nothing, operation)
     }
 
     fn plan(&self, project: &Project, options: &UpOptions, operation: &Operation<'_>) -> Result<PlanDocument, Problem> {
         let prepared = self.prepare_aloud(project, operation)?;
-        orchestrate::plan(&self.host, &prepared.blueprint, options)
+        let document = orchestrate::plan(&self.fleet(Patience::UntilLost, operation.cancel), &prepared.blueprint, options)?;
+        if starts_guests(&document.steps) {
+            prepared.warnings.iter().try_for_each(|text| operation.sink.emit(EventKind::Warning { text: text.clone() }))?;
+        }
+        Ok(document)
     }
 
-    fn exec(&self, deployment: &DeploymentName, request: &ExecRequest, stdin: &[u8], cancel: &Cancel) -> Result<ExecResult, Problem> {
+    fn exec(
+        &self,
+        deployment: &DeploymentName,
+        request: &ExecRequest,
+        stdin: &[u8],
+        cancel: &Cancel,
+        say: Say<'_>,
+    ) -> Result<ExecResult, Problem> {
+        let fleet = self.fleet(Patience::UntilLost, cancel);
+        if let (Some(cluster), Some(host)) = (&self.cluster, fleet.member_of(deployment, &request.guest)?) {
+            return exec_there(cluster, &host, deployment, request, (stdin, cancel, say));
+        }
         let call = ExecCall {
             guest: &request.guest,
             argv: &request.argv,
@@ -102,18 +167,28 @@ impl Driver for LocalDriver {
             stdin,
             timeout_s: request.timeout_s.unwrap_or(EXEC_TIMEOUT_S),
         };
-        self.host.exec(deployment, &call, cancel)
+        self.host.exec(deployment, &call, cancel, say)
     }
 
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {
+        let never = Cancel::new();
+        if let Some(host) = self.fleet(LOOK, &never).member_of(deployment, guest)? {
+            let message = format!("guest `{guest}` stands on host `{host}`, whose consoles cannot be reached from here yet");
+            return Err(
+                Problem::new(Code::Unsupported, message).hint(format!("on that host: virsh console {}", domain_name(deployment, guest)))
+            );
+        }
         let (console, past) = self.host.console(deployment, guest)?;
         Ok((Arc::new(console), past))
     }
 
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View {
-        let prepared = project.and_then(|p| self.host.prepare_view(&p.deployment, &p.file, &p.text, &p.folder));
-        let observed = self.host.observe(deployment, prepared.as_ref().ok().map(|prepared| &prepared.blueprint));
-        view(deployment, self.installation, &self.host_name, prepared, observed)
+        let never = Cancel::new();
+        let fleet = self.fleet(LOOK, &never);
+        let hosts = || fleet.hosts_at_a_glance(deployment);
+        let prepared = project.and_then(|p| self.host.prepare(&p.deployment, &p.file, &p.text, &p.folder, Purpose::Looking, hosts));
+        let observed = fleet.observe(deployment, prepared.as_ref().ok().map(|prepared| &prepared.blueprint));
+        view(deployment, self.installation, prepared, observed)
     }
 
     fn checks(&self) -> Vec<CheckResult> {
@@ -121,7 +196,7 @@ impl Driver for LocalDriver {
     }
 
     fn marked(&self) -> Result<Vec<(String, DeploymentName)>, Problem> {
-        self.host.marked()
+        self.fleet(LOOK, &Cancel::new()).marked()
     }
 
     fn images(&self) -> Result<Vec<ImageInfo>, Problem> {
@@ -137,7 +212,6 @@ impl Driver for LocalDriver {
 fn view(
     deployment: &DeploymentName,
     installation: InstallationId,
-    host: &HostName,
     prepared: Result<Prepared, Problem>,
     observed: Result<Observed, Problem>,
 ) -> View {
@@ -151,6 +225,9 @@ fn view(
         }
     };
     let observed = observed.map_err(|problem| notes.push(with_causes("cannot be observed: ", &problem))).ok();
+    for (host, why) in observed.iter().flat_map(|observed| &observed.away) {
+        notes.push(format!("host `{host}` does not answer, so what stands there is unknown: {why}"));
+    }
     let mut guests = match &prepared {
         Some(prepared) => wanted_guests(deployment, installation, prepared, observed.as_ref()),
         None => Vec::new(),
@@ -163,7 +240,7 @@ fn view(
             wanted: prepared.is_none(),
             state: domain.state.clone(),
             ready: false,
-            host: host.to_string(),
+            host: domain.host.to_string(),
             domain: domain.name.clone(),
             uuid: domain.uuid,
             cpus: 0,
@@ -210,7 +287,8 @@ fn wanted_guests(
             mac: nic.mac.to_string(),
             port: installation.port_uuid(deployment, &guest.name, index),
         });
-        let unseen = if observed.is_some() { "absent" } else { "unknown" };
+        let is_known = observed.is_some_and(|observed| !observed.away.contains_key(&blueprint.host));
+        let unseen = if is_known { "absent" } else { "unknown" };
         guests.push(GuestState {
             name: guest.name.clone(),
             kind: guest.kind.word().to_string(),
@@ -232,10 +310,37 @@ fn wanted_guests(
     guests
 }
 
+/// Runs a command in a guest on another host.
+fn exec_there(
+    cluster: &Cluster,
+    host: &HostName,
+    deployment: &DeploymentName,
+    request: &ExecRequest,
+    (stdin, cancel, say): (&[u8], &Cancel, Say<'_>),
+) -> Result<ExecResult, Problem> {
+    let call = Call::Exec {
+        deployment: deployment.clone(),
+        guest: request.guest.clone(),
+        argv: request.argv.clone(),
+        environment: request.environment.clone(),
+        stdin: STANDARD.encode(stdin),
+        timeout_s: request.timeout_s.unwrap_or(EXEC_TIMEOUT_S),
+    };
+    let ended: Ended = cluster.call_and_hear(host, &call, Patience::UntilLost, cancel, &|said| match said {
+        Said::Output(stream, bytes) => say(stream, bytes),
+        Said::Line(_) => {}
+    })?;
+    let bytes = |text: &str| STANDARD.decode(text).map_err(|error| Problem::internal("a member's output is not base64").cause(error));
+    Ok(ExecResult { status: ended.status, stdout: bytes(&ended.stdout)?, stderr: bytes(&ended.stderr)?, truncated: ended.truncated })
+}
+
 /// How much of a deployment is there.
 fn phase(prepared: Option<&Prepared>, observed: Option<&Observed>) -> Phase {
     let Some(observed) = observed else { return Phase::Unknown };
-    if observed.rows.is_empty() && observed.domains.is_empty() && observed.files.is_empty() && observed.bridge_ports.is_empty() {
+    if !observed.away.is_empty() {
+        return Phase::Unknown;
+    }
+    if observed.is_nothing() {
         return Phase::Down;
     }
     // Without a usable file nobody can say that *all* of it is there.

@@ -12,9 +12,11 @@
 
 pub mod consoles;
 pub mod driver;
+pub mod fleet;
 pub mod index;
 pub mod journal;
 pub mod local;
+pub mod output;
 pub mod perform;
 pub mod projects;
 pub mod recovery;
@@ -37,7 +39,7 @@ use uuid::Uuid;
 use crate::{
     data::DataDir,
     metrics::Metrics,
-    store::{DeploymentRecord, Store, Versioned},
+    store::{DeploymentRecord, Store, Versioned, reserve::Reserve},
 };
 use consoles::{Consoles, Viewer};
 use driver::{Driver, View};
@@ -63,6 +65,8 @@ pub struct Operations {
     pub store: Store,
     /// Where files are.
     pub data: DataDir,
+    /// Room for `down` on a full disk.
+    pub reserve: Reserve,
     /// Counts.
     pub metrics: Arc<Metrics>,
     /// Consoles that somebody looks at.
@@ -88,7 +92,12 @@ impl Operations {
     /// Actions over a store and a driver.
     pub fn new(store: Store, data: DataDir, driver: Arc<dyn Driver>, limits: Limits, metrics: Arc<Metrics>) -> Result<Arc<Self>, Problem> {
         let indexes = Indexes::open(&data)?;
+        let reserve = Reserve::of(data.root());
+        if let Err(problem) = reserve.fill() {
+            tracing::warn!(%problem, causes = ?problem.causes, "no room is set aside for `down` on a full disk");
+        }
         let operations = Operations {
+            reserve,
             store,
             data,
             metrics,
@@ -120,8 +129,24 @@ impl Operations {
     /// Starts an action on a deployment. Fails with `busy` while another one owns it. Blocks for some disk writes.
     pub fn start(self: &Arc<Self>, name: &DeploymentName, request: ActionRequest) -> Result<Uuid, Problem> {
         perform::check(&request)?;
+        if request.command() != Command::Down {
+            return self.start_checked(name, request);
+        }
+        // Its log comes before it makes room.
+        self.reserve.give_up_if_low();
+        match self.start_checked(name, request.clone()) {
+            Err(problem) if problem.code == Code::DiskFull && self.reserve.give_up() => self.start_checked(name, request),
+            other => other,
+        }
+    }
+
+    fn start_checked(self: &Arc<Self>, name: &DeploymentName, request: ActionRequest) -> Result<Uuid, Problem> {
         let uuid = Uuid::now_v7();
-        let slot = self.table.claim(name, request.command(), uuid, || self.record(name).map(|_| ()))?;
+        let slot = self.table.claim(name, request.command(), uuid, || match self.record(name) {
+            // A draft is all that its plan needs.
+            Err(problem) if problem.code == Code::NotFound && perform::brings_a_draft(&request) => crate::store::check_new_name(name),
+            other => other.map(|_| ()),
+        })?;
         self.launch(slot, perform::Job::Action(request))
     }
 
@@ -177,8 +202,7 @@ impl Operations {
             running.cancel.cancel();
             return Ok(());
         }
-        self.record(name)?;
-        let entry = self.entry(name, uuid)?;
+        let entry = self.entry_or_no_deployment(name, uuid)?;
         Err(Problem::new(Code::Conflict, format!("the action {uuid} has ended already: {}", entry.state)))
     }
 
@@ -265,9 +289,9 @@ impl Operations {
         self.consoles.join(name, guest, || self.driver.console(name, guest))
     }
 
-    /// The action that runs on a deployment (its owner before those beside it), or else the last one that ended.
+    /// The action that has a deployment to itself, or else the last one that ended. What is run in guests never counts.
     pub fn last_action(&self, record: &DeploymentRecord) -> Option<OperationSummary> {
-        let running = self.table.foremost(&record.name).map(|running| OperationSummary {
+        let running = self.table.owner(&record.name).map(|running| OperationSummary {
             uuid: running.uuid,
             command: running.command,
             state: ActionState::Running,
@@ -332,6 +356,7 @@ mod tests {
             last_action: None,
             last_change: None,
             forgiven: None,
+            file: None,
         };
         assert_eq!(run_state(&record, Phase::Down, None), (RunState::Down, None));
         assert_eq!(run_state(&record, Phase::Unknown, None), (RunState::Down, None));
@@ -349,11 +374,11 @@ mod tests {
             assert_eq!(run_state(&record, phase, record.last_action.as_ref()), expected, "{command} {state} {phase:?}");
         }
         record.note(action(Command::Up, ActionState::Succeeded));
-        for harmless in [Command::Exec, Command::Plan] {
-            record.note(action(harmless, ActionState::Failed));
-            assert_eq!(run_state(&record, Phase::Up, record.last_action.as_ref()), (RunState::Up, None), "{harmless}");
-        }
-        let running = action(Command::Exec, ActionState::Running);
+        record.note(action(Command::Exec, ActionState::Failed));
+        assert_eq!(record.last_action.as_ref().map(|action| action.command), Some(Command::Up), "what is run in a guest is not noted");
+        record.note(action(Command::Plan, ActionState::Failed));
+        assert_eq!(run_state(&record, Phase::Up, record.last_action.as_ref()), (RunState::Up, None));
+        let running = action(Command::Plan, ActionState::Running);
         assert_eq!(run_state(&record, Phase::Up, Some(&running)), (RunState::Running, None));
     }
 }

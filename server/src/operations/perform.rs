@@ -7,8 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::Utc;
 use kvm_compose::{
-    api::{ActionRequest, ActionState, Command, ExecRequest, LogEntry, action::ExecOutput},
-    backend::local::ExecResult,
+    api::{ActionRequest, ActionState, Command, ExecRequest, LogEntry},
     error::{Code, Problem},
     orchestrate::{Operation, Sink as _, event::EventKind},
 };
@@ -16,6 +15,8 @@ use kvm_compose::{
 use super::{
     Operations,
     journal::{End, millis},
+    output::Heard,
+    projects,
     table::Running,
 };
 use crate::store::{self, records};
@@ -33,9 +34,12 @@ pub enum Job {
 
 /// What came of it.
 pub struct Outcome {
-    problem: Option<Problem>,
-    exit_status: Option<i32>,
-    result: Option<serde_json::Value>,
+    /// Why it did not succeed.
+    pub problem: Option<Problem>,
+    /// The status of a command in a guest.
+    pub exit_status: Option<i32>,
+    /// What is answered beyond the log.
+    pub result: Option<serde_json::Value>,
 }
 
 impl Outcome {
@@ -51,7 +55,11 @@ impl Outcome {
 
 /// Refuses requests that cannot be carried out, before anything is claimed.
 pub fn check(request: &ActionRequest) -> Result<(), Problem> {
-    let ActionRequest::Exec(exec) = request else { return Ok(()) };
+    let exec = match request {
+        ActionRequest::Exec(exec) => exec,
+        ActionRequest::Plan(options) => return options.draft.as_ref().map_or(Ok(()), projects::check_draft),
+        ActionRequest::Up(_) | ActionRequest::Down {} => return Ok(()),
+    };
     let refused = |message: &str| Err(Problem::new(Code::BadRequest, message));
     if exec.argv.first().is_none_or(String::is_empty) {
         return refused("`argv` must hold at least the program's name");
@@ -63,6 +71,11 @@ pub fn check(request: &ActionRequest) -> Result<(), Problem> {
         return refused("`timeout_s` must be between 1 and 604800");
     }
     stdin(exec).map(|_| ())
+}
+
+/// True for a plan that needs no deployment.
+pub fn brings_a_draft(request: &ActionRequest) -> bool {
+    matches!(request, ActionRequest::Plan(options) if options.draft.is_some())
 }
 
 fn bad_variable(key: &str, value: &str) -> bool {
@@ -102,15 +115,19 @@ impl Operations {
                 Ok(Outcome::succeeded())
             }
             Job::Action(ActionRequest::Plan(options)) => {
-                let document = driver.plan(&self.project(name)?, options, &operation)?;
+                let project = match &options.draft {
+                    Some(draft) => self.draft_project(name, draft)?,
+                    None => self.project(name)?,
+                };
+                let document = driver.plan(&project, &options.up(), &operation)?;
                 sink.emit(EventKind::Planned { steps: document.steps.clone() })?;
                 let result = serde_json::to_value(document).map_err(|error| Problem::internal("a plan is not JSON").cause(error))?;
                 Ok(Outcome { result: Some(result), ..Outcome::succeeded() })
             }
             Job::Action(ActionRequest::Exec(exec)) => {
-                let answer = driver.exec(name, exec, &stdin(exec)?, &running.cancel)?;
-                say_output(running, exec, &answer)?;
-                exec_outcome(exec, &answer)
+                let heard = Heard::new(sink, exec);
+                let answer = driver.exec(name, exec, &stdin(exec)?, &running.cancel, &|stream, bytes| heard.take(stream, bytes));
+                heard.outcome(answer)
             }
             Job::BuildMicro => {
                 let say = |text: &str| {
@@ -157,7 +174,7 @@ impl Operations {
         let summary = records::summary(uuid, &entry);
         let keep = self.limits.read().log_entries;
         let mut written = self.put_entry(running.command, name, uuid, entry.clone(), keep);
-        if running.command != Command::BuildImage {
+        if !matches!(running.command, Command::BuildImage | Command::Exec) {
             let noted = store::update(&*self.store.deployments, name, |record| {
                 record.note(summary.clone());
                 record.phase = phase.unwrap_or(record.phase);
@@ -171,8 +188,10 @@ impl Operations {
         self.metrics.action_ended(running.command, state);
         let why = outcome.problem.map(|problem| problem.message);
         tracing::info!(deployment = %name, action = %uuid, command = %running.command, %state, error_code, millis, why, "action ended");
+        // Given back first: whoever sees the end may start the next action.
         self.table.release(running);
         running.journal.end(End { state, error_code });
+        self.table.recount();
     }
 
     fn phase_now(&self, running: &Running) -> Option<kvm_compose::api::Phase> {
@@ -180,31 +199,4 @@ impl Operations {
         let seen = catch_unwind(AssertUnwindSafe(|| self.driver().observe(name, self.project(name)).phase));
         seen.inspect_err(|_| tracing::error!(deployment = %name, "the observation after an action panicked")).ok()
     }
-}
-
-fn exec_outcome(exec: &ExecRequest, answer: &ExecResult) -> Result<Outcome, Problem> {
-    let output = ExecOutput {
-        stdout_base64: STANDARD.encode(&answer.stdout),
-        stderr_base64: STANDARD.encode(&answer.stderr),
-        truncated: answer.truncated,
-    };
-    let result = serde_json::to_value(output).map_err(|error| Problem::internal("an output is not JSON").cause(error))?;
-    let program = kvm_compose::names::printable(exec.argv.first().map_or("", String::as_str));
-    let problem = (answer.status != 0)
-        .then(|| Problem::new(Code::CommandFailed, format!("`{program}` in guest `{}` ended with status {}", exec.guest, answer.status)));
-    Ok(Outcome { problem, exit_status: Some(answer.status), result: Some(result) })
-}
-
-fn say_output(running: &Running, exec: &ExecRequest, answer: &ExecResult) -> Result<(), Problem> {
-    for stream in [&answer.stdout, &answer.stderr] {
-        let mut lines: Vec<_> = stream.split(|&byte| byte == b'\n').collect();
-        if lines.last().is_some_and(|last| last.is_empty()) {
-            lines.pop();
-        }
-        for line in lines {
-            let text = String::from_utf8_lossy(line).into_owned();
-            running.journal.emit(EventKind::Line { guest: Some(exec.guest.clone()), text })?;
-        }
-    }
-    Ok(())
 }

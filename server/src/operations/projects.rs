@@ -11,12 +11,16 @@ use std::{
 };
 
 use kvm_compose::{
+    api::Draft,
     error::{Code, Problem},
     names::DeploymentName,
 };
 
 use super::{Operations, driver::Project};
-use crate::{data::make_folder, store::atomic};
+use crate::{
+    data::make_folder,
+    store::{self, atomic},
+};
 
 /// The testbed file's name.
 pub const FILE: &str = "kvm-compose.yaml";
@@ -47,21 +51,73 @@ impl Operations {
     /// A deployment's testbed file as text, and where it stands.
     pub fn project(&self, name: &DeploymentName) -> Result<Project, Problem> {
         let folder = self.project_folder(name)?;
+        let file = self.record(name)?.value.file.clone().unwrap_or_else(|| FILE.to_string());
         let text = String::from_utf8(self.yaml(name)?)
-            .map_err(|error| Problem::new(Code::InvalidFile, format!("`{FILE}` is not UTF-8 text")).cause(error.utf8_error()))?;
-        Ok(Project { deployment: name.clone(), file: FILE.to_string(), text, folder })
+            .map_err(|error| Problem::new(Code::InvalidFile, format!("`{file}` is not UTF-8 text")).cause(error.utf8_error()))?;
+        Ok(Project { deployment: name.clone(), file, text, folder })
     }
 
-    /// Takes the bytes as the deployment's testbed file. They are not read before they are used.
-    pub fn put_yaml(&self, name: &DeploymentName, content: &[u8]) -> Result<(), Problem> {
+    /// A testbed file that is only looked at, as if it were the deployment's, which need not exist.
+    pub fn draft_project(&self, name: &DeploymentName, draft: &Draft) -> Result<Project, Problem> {
+        let folder = match (&draft.project_location, self.project_folder(name)) {
+            (Some(location), _) => PathBuf::from(location),
+            (None, Err(problem)) if problem.code == Code::NotFound => self.data.project(name),
+            (None, folder) => folder?,
+        };
+        let file = draft.file.clone().unwrap_or_else(|| FILE.to_string());
+        Ok(Project { deployment: name.clone(), file, text: draft.text.clone(), folder })
+    }
+
+    /// Takes the bytes as the deployment's testbed file, which messages call `file`. They are not read before they are used.
+    pub fn put_yaml(&self, name: &DeploymentName, content: &[u8], file: Option<String>) -> Result<(), Problem> {
         self.record(name)?;
         if content.len() as u64 > LARGEST_FILE {
             return Err(Problem::new(Code::TooLarge, format!("the testbed file is larger than {LARGEST_FILE} bytes")));
         }
         make_folder(&self.data.deployment(name), 0o711)?;
         make_folder(&self.data.project(name), 0o711)?;
-        atomic::write(&self.data.project(name).join(FILE), content)
+        atomic::write(&self.data.project(name).join(FILE), content)?;
+        self.name_file(name, file)
     }
+
+    /// Takes note of what messages call the testbed file.
+    pub fn name_file(&self, name: &DeploymentName, file: Option<String>) -> Result<(), Problem> {
+        let file = file.filter(|file| file != FILE);
+        if self.record(name)?.value.file == file {
+            return Ok(());
+        }
+        store::update(&*self.store.deployments, name, |record| record.file.clone_from(&file)).map(|_| ())
+    }
+}
+
+/// Refuses a draft that cannot be used, whatever its text says.
+pub fn check_draft(draft: &Draft) -> Result<(), Problem> {
+    check_location(draft.project_location.as_deref())?;
+    check_file_name(draft.file.as_deref())?;
+    if draft.text.len() as u64 > LARGEST_FILE {
+        return Err(Problem::new(Code::TooLarge, format!("the testbed file is larger than {LARGEST_FILE} bytes")));
+    }
+    Ok(())
+}
+
+/// Refuses a testbed file's name that does not fit into a message. It is shown, never opened.
+pub fn check_file_name(name: Option<&str>) -> Result<(), Problem> {
+    let good = |name: &str| (1..=4096).contains(&name.len()) && !name.contains(char::is_control);
+    if name.is_none_or(good) {
+        return Ok(());
+    }
+    Err(Problem::new(Code::BadRequest, "`file` must be the testbed file's name: 1 to 4096 bytes, no control characters"))
+}
+
+/// Refuses a project's folder that is not a plain absolute path.
+pub fn check_location(location: Option<&str>) -> Result<(), Problem> {
+    let Some(location) = location else { return Ok(()) };
+    let path = Path::new(location);
+    let plain = path.components().all(|part| !matches!(part, std::path::Component::ParentDir));
+    if path.is_absolute() && plain && !location.contains(|c: char| c.is_control()) {
+        return Ok(());
+    }
+    Err(Problem::new(Code::BadRequest, "`project_location` must be an absolute path without `..`"))
 }
 
 /// A testbed file's content, or nothing when it is not there.

@@ -64,18 +64,19 @@ impl Operations {
 
     /// The index is written before the record: after a kill in between, the record is brought up to it.
     fn mend_record(&self, name: &DeploymentName) -> Result<(), Problem> {
-        let mut ended: Vec<_> = self.index(name)?.0.into_iter().filter(|(_, entry)| entry.ended.is_some()).collect();
+        let counts = |entry: &LogEntry| entry.ended.is_some() && entry.command != Command::Exec;
+        let mut ended: Vec<_> = self.index(name)?.0.into_iter().filter(|(_, entry)| counts(entry)).collect();
         ended.sort_by_key(|(_, entry)| entry.ended);
-        let Some(last) = ended.last().map(|(uuid, entry)| records::summary(*uuid, entry)) else { return Ok(()) };
+        let last = ended.last().map(|(uuid, entry)| records::summary(*uuid, entry));
         let is_change = |(_, entry): &&(Uuid, LogEntry)| matches!(entry.command, Command::Up | Command::Down);
         let change = ended.iter().rfind(is_change).map(|(uuid, entry)| records::summary(*uuid, entry));
         let Some(record) = self.store.deployments.get(name)? else { return Ok(()) };
-        if record.value.last_action.as_ref() == Some(&last) && record.value.last_change == change {
+        if record.value.last_action == last && record.value.last_change == change {
             return Ok(());
         }
         let changed = change.is_some() && record.value.last_change != change;
         store::update(&*self.store.deployments, name, |record| {
-            record.last_action = Some(last.clone());
+            record.last_action = last.clone();
             if changed {
                 // Nobody looked since: until someone does, the phase is not known.
                 record.last_change = change.clone();

@@ -19,6 +19,7 @@ impl Operations {
     /// runs, and with `conflict` while anything of it exists. Blocks.
     pub fn remove(&self, name: &DeploymentName) -> Result<(), Problem> {
         let _claim = self.table.claim_removal(name)?;
+        self.reserve.give_up_if_low();
         let record = self.record(name)?;
         if record.value.last_change.is_some() || record.value.phase != Phase::Down {
             let view = self.driver().observe(name, self.project(name));

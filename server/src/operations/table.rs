@@ -215,6 +215,11 @@ impl Table {
         let mut claims = self.claims.lock();
         claims.running.remove(&running.uuid);
         claims.give_back(&running.deployment, running.command);
+    }
+
+    /// Tells whoever counts, once followers know of the end: a server that stops closes connections when none is left.
+    pub fn recount(&self) {
+        let claims = self.claims.lock();
         self.count.send_replace(claims.running.len());
     }
 
@@ -223,13 +228,11 @@ impl Table {
         self.claims.lock().running.get(&uuid).cloned()
     }
 
-    /// The action at work that says most about a deployment: its owner, else the youngest beside.
-    pub fn foremost(&self, deployment: &DeploymentName) -> Option<Arc<Running>> {
+    /// The action that has the deployment to itself; those beside it (`exec`) say nothing about the deployment.
+    pub fn owner(&self, deployment: &DeploymentName) -> Option<Arc<Running>> {
         let claims = self.claims.lock();
-        let of_deployment = |running: &&Arc<Running>| running.deployment == *deployment && running.command != Command::BuildImage;
-        let mut found = claims.running.values().filter(of_deployment);
-        let youngest = claims.running.values().rfind(of_deployment);
-        found.find(|running| kind(running.command).is_some()).or(youngest).cloned()
+        let owns = |running: &&Arc<Running>| running.deployment == *deployment && kind(running.command) == Some(Kind::Deployment);
+        claims.running.values().find(owns).cloned()
     }
 
     /// True while one action has the deployment to itself.

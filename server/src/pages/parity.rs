@@ -2,10 +2,13 @@
 
 use chrono::Utc;
 use kvm_compose::{
-    api::{ActionState, Command, DeploymentState, DeploymentSummary, GuestState, ImageInfo, LogEntry, LogIndex, NicState, Phase, RunState},
+    api::{
+        ActionState, Command, DeploymentState, DeploymentSummary, GuestState, ImageInfo, LogEntry, LogIndex, NicState, Phase, RunState,
+        cluster::{Member, MemberState, Members, Role},
+    },
     diagnostic::{Diagnostic, Severity},
     error::{Code, Place, Problem},
-    names::{DeploymentName, GuestName, HostName, InstallationId},
+    names::{DeploymentName, GuestName, HostName},
 };
 use uuid::Uuid;
 
@@ -21,7 +24,6 @@ use super::{
     reference::{Front, docs_page},
     render::{compiled, development},
 };
-use crate::config::host::{ClusterConfig, ClusterHost, Mode};
 
 const AWKWARD: &str = "<b a=\"1\" c='2'>&amp; /ü{{ x }}{% y %}</b>";
 
@@ -131,14 +133,19 @@ fn every_page_is_the_same_by_either_engine() {
     same(&Edit::new(chrome("deployments"), "lab", AWKWARD, None));
     same(&Edit::new(chrome("deployments"), "lab", AWKWARD, Some(format!("{AWKWARD}</textarea>"))));
     same(&Guest::new(chrome("deployments"), "lab", guest("a"), "nonce".to_string()));
-    let host = ClusterHost {
-        hostname: HostName::new("vm").expect("a name"),
-        mode: Mode::Master,
-        installation: InstallationId(Uuid::nil()),
+    let member = |state| Member {
+        name: HostName::new("vm").expect("a name"),
+        role: Role::Client,
+        state,
+        address: Some(AWKWARD.to_string()),
         cpus: 1,
         memory_mb: 1,
+        free_memory_mb: Some(1),
+        version: AWKWARD.to_string(),
+        guests: 2,
+        last_seen: Some(Utc::now()),
     };
-    same(&Hosts::new(chrome("hosts"), ClusterConfig { hosts: vec![host] }));
+    same(&Hosts::new(chrome("hosts"), Members { members: vec![member(MemberState::Ready), member(MemberState::Lost)] }));
     let image = ImageInfo {
         name: AWKWARD.to_string(),
         digest: AWKWARD.to_string(),

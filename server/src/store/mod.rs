@@ -5,6 +5,7 @@
 pub mod atomic;
 pub mod file;
 pub mod records;
+pub mod reserve;
 
 use std::sync::Arc;
 
@@ -102,9 +103,5 @@ pub fn update<T: Clone>(
 
 /// Refuses a deployment name whose record's file would be another deployment's log index.
 pub fn check_new_name(name: &DeploymentName) -> Result<(), Problem> {
-    if name.as_str().ends_with("-logs") {
-        return Err(Problem::new(Code::InvalidName, format!("`{name}` is not a deployment name"))
-            .hint("a name may not end in `-logs`: that is where the actions of the deployment without it are listed"));
-    }
-    Ok(())
+    name.check_not_reserved()
 }

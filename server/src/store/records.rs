@@ -21,18 +21,24 @@ pub struct DeploymentRecord {
     pub created: DateTime<Utc>,
     /// From the last observation.
     pub phase: Phase,
-    /// The last action that ended.
+    /// The last action that ended, `exec` aside.
     pub last_action: Option<OperationSummary>,
     /// The last `up` or `down` that ended.
     pub last_change: Option<OperationSummary>,
     /// The `up` or `down` whose failure a reset made good.
     #[serde(default)]
     pub forgiven: Option<Uuid>,
+    /// What messages call the testbed file; none means `kvm-compose.yaml`.
+    #[serde(default)]
+    pub file: Option<String>,
 }
 
 impl DeploymentRecord {
-    /// Takes note of an action that ended.
+    /// Takes note of an action that ended. What was run in a guest (`exec`) says nothing about the deployment.
     pub fn note(&mut self, summary: OperationSummary) {
+        if summary.command == Command::Exec {
+            return;
+        }
         if matches!(summary.command, Command::Up | Command::Down) {
             self.last_change = Some(summary.clone());
         }

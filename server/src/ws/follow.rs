@@ -28,9 +28,6 @@ use crate::{
 /// Bytes read and sent at once.
 const CHUNK: usize = 16 * 1024;
 
-/// How long a follower waits, when the server stops, to hear how its action ended.
-const LAST_WORD: Duration = Duration::from_millis(500);
-
 /// A longer line is sent in pieces. The longest that we write, the plan of some ten thousand guests, is shorter.
 const LONGEST_LINE: usize = 8 * 1024 * 1024;
 
@@ -130,13 +127,8 @@ async fn follow(
                 // hundred followers of each single line would slow down the action that they watch.
                 tokio::time::sleep(Duration::from_micros(5_000 + 250 * app.metrics.followers() as u64)).await;
             }
-            // An action that has ended by then is followed to its end; that it has may reach us a moment after the word to close.
-            () = app.closing.cancelled() => {
-                let ended = tokio::time::timeout(LAST_WORD, followed.progress.wait_for(|progress| progress.end.is_some())).await;
-                if !matches!(ended, Ok(Ok(_))) {
-                    return Ok(None);
-                }
-            }
+            // An action that has ended by then is followed to its end.
+            () = app.closing.cancelled() => if followed.progress.borrow().end.is_none() { return Ok(None) },
             said = heard(socket) => said?,
             _ = ping.tick() => send(socket, vec![Message::Ping(Default::default())]).await?,
         }

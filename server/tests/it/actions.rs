@@ -21,13 +21,14 @@ fn the_outcome_of_every_command_is_on_record() {
     assert_eq!(entry["exit_status"], 0);
     assert_eq!(entry["result"]["stdout_base64"], STANDARD.encode(b"one\ntwo\xff"));
     assert!(
-        lines[1].ends_with(" web: one") && lines[2].ends_with(" web: two\u{fffd}") && lines[3].ends_with(" web: a warning"),
+        // A line goes out when it is whole: one without an end at the command's end.
+        lines[1].ends_with(" web: one") && lines[2].ends_with(" web: a warning") && lines[3].ends_with(" web: two\u{fffd}"),
         "{lines:?}"
     );
     let (_, entry) = lab.finish("lab", &exec(&["exit", "7"]));
     assert_eq!((&entry["state"], &entry["error_code"], &entry["exit_status"]), (&"failed".into(), &73.into(), &7.into()));
     let shown = lab.show("lab");
-    assert_eq!((&shown["state"], &shown["last_action"]["command"]), (&"up".into(), &"exec".into()), "a failed exec hurts nobody");
+    assert_eq!((&shown["state"], &shown["last_action"]["command"]), (&"up".into(), &"plan".into()), "a failed exec hurts nobody");
 
     // The file on disk is what the API answers: uuid → entry.
     let on_disk: serde_json::Value =
@@ -43,6 +44,70 @@ fn the_outcome_of_every_command_is_on_record() {
     let (_, entry) = lab.finish("lab", DOWN);
     assert_eq!(entry["error_code"], 0);
     assert_eq!(lab.show("lab")["state"], "down");
+}
+
+#[test]
+fn what_a_command_printed_before_it_was_stopped_is_kept() {
+    let lab = Lab::start();
+    lab.deployment("lab", "steps 1");
+    let uuid = lab.act("lab", &exec(&["wait", &lab.gate("never").display().to_string()]));
+    let mut follower = lab.client().follow(&format!("/api/deployments/lab/logs/{uuid}/stream?format=events"));
+    let first =
+        std::iter::from_fn(|| follower.line().ok()).find(|line| line.contains(r#""kind":"output""#)).expect("it comes while it runs");
+    assert!(first.contains(&STANDARD.encode("first\n")), "{first}");
+    lab.client().delete(&format!("/api/deployments/lab/action/{uuid}")).expect(202);
+    let (rest, _) = follower.until_end();
+    assert!(rest.iter().any(|line| line.contains(&STANDARD.encode("half"))), "{rest:?}");
+    let entry = lab.entry("lab", &uuid);
+    assert_eq!((&entry["state"], &entry["result"]["stdout_base64"]), (&"cancelled".into(), &STANDARD.encode("first\nhalf").into()));
+}
+
+#[test]
+fn a_draft_is_planned_and_not_kept() {
+    let lab = Lab::start();
+    lab.deployment("lab", "steps 2");
+    lab.finish("lab", UP);
+    let draft = |rest: &str| format!(r#"{{"command":"plan","draft":{{"text":"steps 3"{rest}}}}}"#);
+    let (_, entry) = lab.finish("lab", &draft(r#","file":"../other.yaml","project_location":"/p""#));
+    assert_eq!(entry["result"]["network"][0], "../other.yaml in /p: steps 3", "{entry}");
+    assert_eq!(lab.get("/api/deployments/lab/yaml").expect(200).text(), "steps 2");
+    assert_eq!(lab.get("/api/deployments/lab/state").expect(200).json()["phase"], "up", "a plan makes nothing partial");
+
+    // A deployment that does not exist: its plan can be followed and read, and leaves none behind.
+    let (lines, entry) = lab.finish("new", &draft(""));
+    assert!(lines.last().expect("lines").contains(" succeeded in"), "{lines:?}");
+    assert!(entry["result"]["network"][0].as_str().expect("text").starts_with("kvm-compose.yaml in "), "{entry}");
+    for path in ["/api/deployments/new", "/api/deployments/new/logs", "/api/deployments/new/yaml"] {
+        assert_eq!(lab.get(path).expect(404).code(), "not_found");
+    }
+    let left = std::fs::read_dir(lab.settings.data.deployments()).expect("a folder").filter_map(Result::ok);
+    let left: Vec<_> = left.map(|entry| entry.file_name().to_string_lossy().into_owned()).filter(|name| name.starts_with("new")).collect();
+    assert_eq!(left, Vec::<String>::new());
+    assert_eq!(lab.client().post("/api/deployments/new/action", PLAN).expect(404).code(), "not_found");
+    assert_eq!(lab.client().post("/api/deployments/new-logs/action", &draft("")).expect(400).code(), "invalid_name");
+    for bad in [r#","project_location":"../p""#, r#","file":"a\nb""#, r#","more":1"#] {
+        assert_eq!(lab.client().post("/api/deployments/new/action", &draft(bad)).expect(400).code(), "bad_request", "{bad}");
+    }
+    // Many of them do not pile up.
+    let first = lab.act("new", &draft(""));
+    lab.client().follow(&format!("/api/deployments/new/logs/{first}/stream")).until_end();
+    for _ in 0..51 {
+        lab.finish("new", &draft(""));
+    }
+    assert_eq!(lab.get(&format!("/api/deployments/new/logs/{first}")).status, 404);
+}
+
+#[test]
+fn the_testbed_file_keeps_its_name() {
+    let lab = Lab::start();
+    lab.deployment("lab", "steps 1");
+    let planned = || lab.finish("lab", PLAN).1["result"]["network"][0].as_str().expect("text").to_string();
+    assert!(planned().starts_with("kvm-compose.yaml in "));
+    lab.client().put("/api/deployments/lab/yaml?file=sub%2Fother.yaml", "steps 1").expect(204);
+    assert!(planned().starts_with("sub/other.yaml in "), "{}", planned());
+    lab.client().put("/api/deployments/lab/yaml", "steps 1").expect(204);
+    assert!(planned().starts_with("kvm-compose.yaml in "));
+    lab.client().put("/api/deployments/lab/yaml?file=a%0Ab", "steps 1").expect(400);
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn child_server() {
     let settings = lab::settings(folder);
     let _lock = settings.data.open().expect("the lock");
     let host = HostConfig::of_this_machine().expect("a host");
-    run::serve_with(&settings, &Flags::default(), Fake::over(folder.join("world")), &host, None).expect("served");
+    run::serve_with(&settings, &Flags::default(), Fake::over(folder.join("world")), None, &host, None).expect("served");
 }
 
 pub struct Server {

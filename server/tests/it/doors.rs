@@ -77,6 +77,10 @@ fn hostile_names_are_refused_as_such_at_every_path() {
                 if is_fine || (parameter == "uuid" && name.contains('/')) {
                     continue;
                 }
+                // A host may be called so, a deployment not.
+                if parameter == "host" && matches!(name.as_str(), "A" | "a.b") {
+                    continue;
+                }
                 // The image paths with a bare slash in their uuid are other paths, which do not exist.
                 let path = endpoint.path.replace(&format!("{{{parameter}}}"), &name).replace("{name}", "x").replace("{uuid}", UUID);
                 if parameter == "uuid" && matches!(name.as_str(), ".." | "%2e%2e") {

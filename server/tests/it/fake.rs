@@ -14,8 +14,13 @@ use kvm_compose::{
     api::{CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, UpOptions},
     backend::local::ExecResult,
     error::{Code, Problem},
+    guest::output::Say,
     names::{DeploymentName, GuestName},
-    orchestrate::{Operation, event::EventKind, host::Cancel},
+    orchestrate::{
+        Operation,
+        event::{EventKind, OutputStream},
+        host::Cancel,
+    },
 };
 use testbedos_server::operations::driver::{Console, Driver, Project, View};
 
@@ -132,21 +137,28 @@ impl Driver for Fake {
             }
         }
         let deployment = project.deployment.clone();
-        Ok(PlanDocument { deployment, offline: false, steps: Vec::new(), placement: Vec::new(), network: Vec::new() })
+        let seen = format!("{} in {}: {}", project.file, project.folder.display(), project.text);
+        Ok(PlanDocument { deployment, offline: false, steps: Vec::new(), placement: Vec::new(), network: vec![seen] })
     }
 
-    fn exec(&self, _: &DeploymentName, request: &ExecRequest, stdin: &[u8], cancel: &Cancel) -> Result<ExecResult, Problem> {
+    fn exec(&self, _: &DeploymentName, request: &ExecRequest, stdin: &[u8], cancel: &Cancel, say: Say<'_>) -> Result<ExecResult, Problem> {
         let word = |index: usize| request.argv.get(index).map_or("", String::as_str);
+        let done = |status, stdout: Vec<u8>, stderr: &[u8]| {
+            say(OutputStream::Stdout, &stdout);
+            say(OutputStream::Stderr, stderr);
+            Ok(ExecResult { status, stdout, stderr: stderr.to_vec(), truncated: false })
+        };
         match word(0) {
-            "wait" => await_file(word(1), cancel)?,
-            "big" => {
-                let stdout = vec![b'x'; word(1).parse().expect("a number")];
-                return Ok(ExecResult { status: 0, stdout, stderr: Vec::new(), truncated: false });
+            "wait" => {
+                say(OutputStream::Stdout, b"first\nhalf");
+                await_file(word(1), cancel)?;
+                return done(0, b" a line\n".to_vec(), b"");
             }
+            "big" => return done(0, vec![b'x'; word(1).parse().expect("a number")], b""),
             _ => {}
         }
         let status = if word(0) == "exit" { word(1).parse().expect("a status") } else { 0 };
-        Ok(ExecResult { status, stdout: stdin.to_vec(), stderr: b"a warning\n".to_vec(), truncated: false })
+        done(status, stdin.to_vec(), b"a warning\n")
     }
 
     fn console(&self, _: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {

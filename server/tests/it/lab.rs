@@ -57,7 +57,7 @@ impl Lab {
         let lock = settings.data.open().expect("the lock");
         let host = HostConfig::of_this_machine().expect("a host");
         let driver: Arc<dyn Driver> = Fake::over(folder.path().join("world"));
-        let app = run::open(&settings, driver, &host).expect("a server");
+        let app = run::open(&settings, driver, None, &host).expect("a server");
         app.operations.observe_in_background(app.operations.to_observe().expect("records"));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         let listeners = listen::open(&settings).expect("listeners");

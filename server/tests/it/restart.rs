@@ -225,11 +225,38 @@ fn the_program_checks_its_configuration_and_refuses_what_is_not_there_yet() {
     let (status, said) = run(&["check-config"]);
     assert!(status == Some(0) && said.contains("the configuration is valid"), "{said}");
     let (status, said) = run(&["client", "--master", "http://127.0.0.1:1", "--token", "x"]);
-    assert!(status == Some(2) && said.contains("clustering"), "{said}");
+    assert!(status == Some(2) && said.contains("is not a master's URL"), "{said}");
+    let (status, said) = run(&["client"]);
+    assert!(status == Some(2) && said.contains("no member of a cluster yet"), "{said}");
     let socket = folder.path().join("a.sock");
     let (status, said) = run(&["master", "--listen", "0.0.0.0:0", "--socket", &socket.to_string_lossy()]);
     assert!(status == Some(2) && said.contains("TLS"), "{said}");
     fs::write(folder.path().join("data/config/server.toml"), "lissten = '127.0.0.1:1'").expect("written");
     let (status, said) = run(&["check-config"]);
     assert!(status == Some(2) && said.contains("lissten"), "{said}");
+}
+
+#[test]
+fn an_exec_that_was_killed_with_the_server_says_nothing_about_its_deployment() {
+    let folder = std::sync::Arc::new(tempfile::tempdir().expect("a folder"));
+    let index = {
+        let lab = Lab::on(folder.clone(), |_| {});
+        lab.deployment("lab", "steps 1");
+        lab.finish("lab", UP);
+        let (_, entry) = lab.finish("lab", &crate::lab::exec(&["exit", "3"]));
+        let waiting = lab.act("lab", &crate::lab::exec(&["wait", &lab.gate("never").display().to_string()]));
+        let shown = lab.show("lab");
+        assert_eq!((&entry["state"], &shown["state"], &shown["last_action"]["command"]), (&"failed".into(), &"up".into(), &"up".into()));
+        let path = lab.settings.data.deployments().join("lab-logs.json");
+        let index = std::fs::read_to_string(&path).expect("an index");
+        lab.client().delete(&format!("/api/deployments/lab/action/{waiting}")).expect(202);
+        lab.client().follow(&format!("/api/deployments/lab/logs/{waiting}/stream")).until_end();
+        (path, index)
+    };
+    // As a server leaves it that is killed now.
+    std::fs::write(index.0, index.1).expect("an index");
+    let lab = Lab::on(folder, |_| {});
+    let shown = lab.show("lab");
+    assert_eq!((&shown["state"], &shown["last_action"]["command"]), (&"up".into(), &"up".into()), "{shown}");
+    assert!(lab.get("/api/deployments/lab/logs").expect(200).text().contains("interrupted"));
 }

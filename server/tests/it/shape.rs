@@ -19,7 +19,7 @@ fn every_failure_has_the_documented_shape() {
         (client.get("/api/deployments/lab/nowhere"), 404, "not_found"),
         (client.post("/api/deployments/none/action", UP), 404, "not_found"),
         (client.put("/api/deployments/none/yaml", "x"), 404, "not_found"),
-        (client.delete("/api/version"), 405, "bad_request"),
+        (client.delete("/api/version"), 405, "method_not_allowed"),
         (client.post("/api/deployments", "{"), 400, "bad_request"),
         (client.post("/api/deployments", r#"{"name":"x","extra":1}"#), 400, "bad_request"),
         (client.post("/api/deployments", r#"{"name":7}"#), 400, "bad_request"),

@@ -19,6 +19,7 @@ fn record(text: &str) -> DeploymentRecord {
         last_action: None,
         last_change: None,
         forgiven: None,
+        file: None,
     }
 }
 

@@ -60,6 +60,12 @@ pub struct World {
     cancelled: tokio::sync::watch::Sender<bool>,
 }
 
+impl World {
+    pub fn script(&self) -> &Script {
+        &self.script
+    }
+}
+
 /// A request that came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {

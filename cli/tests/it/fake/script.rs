@@ -71,6 +71,8 @@ impl Script {
         let problem = Problem::new(Code::Cancelled, "the action was cancelled");
         let mut script = Script::up();
         script.events.truncate(5);
+        // The stream stands still before its last event.
+        script.events.extend([EventKind::Unwinding { steps: 1 }, EventKind::UndoDone { step: "network".into() }]);
         script.events.push(finished("cancelled", problem.clone()));
         script.entry = entry(Verb::Up, ActionState::Cancelled, Some(problem));
         script.ending = ending;

@@ -25,6 +25,25 @@ pub fn cutting(fake: &Fake, budgets: Vec<u64>) -> PathBuf {
     path
 }
 
+/// Starts a wire that dies in the middle of the first websocket it carries; its socket stays behind.
+pub fn dying(fake: &Fake) -> PathBuf {
+    let path = fake.socket().with_extension("dying");
+    let _inside = fake.runtime.enter();
+    let listener = UnixListener::bind(&path).expect("a socket");
+    let upstream = fake.socket();
+    let text: u64 = 140 + fake.world.script().text(true).len() as u64 / 2;
+    fake.runtime.spawn(async move {
+        let mut budgets = std::iter::once(text);
+        while let Ok((client, _)) = listener.accept().await {
+            serve(client, &upstream, &mut budgets).await;
+            if budgets.len() == 0 {
+                return;
+            }
+        }
+    });
+    path
+}
+
 /// One connection: the command makes them one after the other, but for those that REST keeps open.
 async fn serve(mut client: UnixStream, upstream: &Path, budgets: &mut impl Iterator<Item = u64>) {
     let mut server = UnixStream::connect(upstream).await.expect("the fake server is there");

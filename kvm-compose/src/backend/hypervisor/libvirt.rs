@@ -9,7 +9,7 @@ use uuid::Uuid;
 use virt::{connect::Connect, domain::Domain as Handle, error::ErrorNumber, sys};
 
 use super::{
-    AgentFault, DomainFact, DomainState, Hypervisor, Listing, Mark,
+    AgentFault, DomainFact, DomainState, Hypervisor, Listing, Mark, OtherDomain,
     connections::{Fault, Gate, Room},
     mark,
     pace::Pace,
@@ -74,6 +74,19 @@ impl Libvirt {
         Ok(mark::qemu_ids(&xml))
     }
 
+    /// Virtual CPUs of all domains that have a process, whosever they are.
+    pub fn busy_cpus(&self) -> Result<u32, Problem> {
+        let count = |connect: &Connect| {
+            let mut cpus = 0u32;
+            for handle in connect.list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE)? {
+                // One that has gone meanwhile takes none.
+                cpus = cpus.saturating_add(present(handle.get_info().map_err(Into::into))?.map_or(0, |info| info.nr_virt_cpu));
+            }
+            Ok(cpus)
+        };
+        self.looks.repeatable(count).map_err(|fault| problem("cannot count libvirt's virtual CPUs", fault))
+    }
+
     /// Name and mark of every domain that carries one.
     pub fn marked(&self) -> Result<Vec<(String, Mark)>, Problem> {
         Ok(self.domains(&|_| true)?.ours.into_iter().map(|domain| (domain.name, domain.mark)).collect())
@@ -86,12 +99,12 @@ impl Libvirt {
                 let (name, uuid) = (handle.get_name()?, handle.get_uuid()?);
                 match present(fact(&handle, &name, uuid, ours))? {
                     None => {}
-                    Some(Some(fact)) => listing.ours.push(fact),
-                    Some(None) => listing.others.push((name, uuid)),
+                    Some(Ok(fact)) => listing.ours.push(fact),
+                    Some(Err(mark)) => listing.others.push(OtherDomain { name, uuid, mark }),
                 }
             }
             listing.ours.sort_by(|a, b| a.name.cmp(&b.name));
-            listing.others.sort();
+            listing.others.sort_by(|a, b| a.name.cmp(&b.name));
             Ok(listing)
         };
         self.looks.repeatable(list).map_err(|fault| problem("cannot list libvirt's domains", fault))
@@ -261,11 +274,15 @@ fn mark_of(handle: &Handle) -> Result<Option<Mark>, Fault> {
     }
 }
 
-fn fact(handle: &Handle, name: &str, uuid: Uuid, ours: &dyn Fn(&Mark) -> bool) -> Result<Option<DomainFact>, Fault> {
-    let Some(mark) = mark_of(handle)?.filter(ours) else { return Ok(None) };
+/// A domain with an accepted mark, or else the mark that it has.
+fn fact(handle: &Handle, name: &str, uuid: Uuid, ours: &dyn Fn(&Mark) -> bool) -> Result<Result<DomainFact, Option<Mark>>, Fault> {
+    let mark = match mark_of(handle)? {
+        Some(mark) if ours(&mark) => mark,
+        other => return Ok(Err(other)),
+    };
     // The definition, not the live document: asking for that one waits for the monitor of a busy domain.
     let xml = handle.get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
-    Ok(Some(DomainFact { name: name.to_string(), uuid, mark, state: state(handle)?, ports: mark::interface_ids(&xml) }))
+    Ok(Ok(DomainFact { name: name.to_string(), uuid, mark, state: state(handle)?, ports: mark::interface_ids(&xml) }))
 }
 
 /// The mark of a domain that is the owner's; a conflict when it is not.

@@ -48,8 +48,19 @@ pub trait Hypervisor: Send + Sync {
 pub struct Listing {
     /// Domains whose mark was accepted.
     pub ours: Vec<DomainFact>,
-    /// Name and UUID of the others.
-    pub others: Vec<(String, Uuid)>,
+    /// The others.
+    pub others: Vec<OtherDomain>,
+}
+
+/// A domain whose mark was not accepted, or that has none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OtherDomain {
+    /// libvirt's name.
+    pub name: String,
+    /// libvirt's UUID.
+    pub uuid: Uuid,
+    /// The mark of whoever made it.
+    pub mark: Option<Mark>,
 }
 
 /// A domain with an accepted mark.

@@ -12,7 +12,7 @@ use crate::{
     guest::{ready, script},
     orchestrate::host::Context,
     plan::{
-        blueprint::{Domain, Seed},
+        blueprint::{Base, Domain, Seed},
         observed::BridgePort,
         step::Work,
     },
@@ -29,6 +29,7 @@ impl LocalHost {
         let folder = self.folder(context.deployment);
         match work {
             Work::Network { change } => self.northbound.apply(&owner, context.operation, change, context.cancel, context.say),
+            Work::FetchBase { base } => self.fetch(base, context),
             Work::CreateVolume { volume } => volume::create(&folder, volume, context.cancel),
             Work::WriteSeed { seed } => self.write_seed(seed, context),
             Work::RemoveFile { path } => folder.remove(path),
@@ -45,6 +46,12 @@ impl LocalHost {
                 script::run(&inside, script, when, context.say)
             }
         }
+    }
+
+    fn fetch(&self, base: &Base, context: &Context<'_>) -> Result<(), Problem> {
+        let named = || Problem::internal(format!("`{}` cannot be fetched here", base.path.display()));
+        let (Some(sum), Some(source)) = (&base.sum, &self.source) else { return Err(named()) };
+        source.fetch(sum, &base.path, context.cancel, context.say)
     }
 
     fn write_seed(&self, seed: &Seed, context: &Context<'_>) -> Result<(), Problem> {

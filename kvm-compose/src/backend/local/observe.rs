@@ -14,7 +14,7 @@ use super::LocalHost;
 use crate::{
     backend::{
         files::bases,
-        hypervisor::{DomainFact, Hypervisor, Listing},
+        hypervisor::{DomainFact, Hypervisor, Listing, OtherDomain},
     },
     error::Problem,
     guest::{agent::Agent, script},
@@ -22,7 +22,7 @@ use crate::{
     orchestrate::host::Cancel,
     plan::{
         blueprint::{Blueprint, Column, GuestBlueprint, Table},
-        observed::{Observed, ObservedDomain, ObservedRow, Stranger},
+        observed::{MissingBase, Observed, ObservedDomain, OnHost, Stranger},
     },
 };
 
@@ -32,31 +32,77 @@ const AGENTS_AT_ONCE: usize = 8;
 const PING_LIMIT_S: u32 = 2;
 
 impl LocalHost {
-    /// What is there of a deployment.
+    /// What is there of a deployment: the logical network, and what stands on this host.
     pub(super) fn look(&self, deployment: &DeploymentName, wanted: Option<&Blueprint>) -> Result<Observed, Problem> {
-        let owner = self.owner(deployment);
         // libvirt and OVN know nothing of each other: ask both at once.
         let (listing, network) = std::thread::scope(|scope| {
-            let network = scope.spawn(|| self.northbound.observe(&owner, wanted));
-            let listing = self.libvirt.domains(&|mark| mark.is_of(&owner));
+            let network = scope.spawn(|| self.look_at_network(deployment, wanted));
+            let listing = self.listing(deployment);
             (listing, network.join().unwrap_or_else(|_| Err(Problem::internal("looking at the network panicked"))))
         });
-        let (listing, (rows, mut strangers)) = (listing?, network?);
-        strangers.extend(wanted.iter().flat_map(|wanted| strange_domains(wanted, &listing)));
-        let domains = self.domains(&listing.ours, wanted)?;
-        let bridge_ports = self.switch.ports(&iface_ids(&rows, &domains, wanted), &vm_ids(&domains, wanted))?;
+        let (listing, mut observed) = (listing?, network?);
+        let ports = port_names(&observed);
+        observed.merge(self.look_at_guests(deployment, wanted, &listing, &ports)?);
+        Ok(observed)
+    }
+
+    /// The logical network alone.
+    fn look_at_network(&self, deployment: &DeploymentName, wanted: Option<&Blueprint>) -> Result<Observed, Problem> {
+        let (rows, strangers) = self.northbound.observe(&self.owner(deployment), wanted)?;
+        Ok(Observed { rows, strangers, ..Observed::default() })
+    }
+
+    /// What stands on this host. `ports` names logical ports of the deployment that no guest here may have any more.
+    pub fn look_here(
+        &self,
+        deployment: &DeploymentName,
+        wanted: Option<&Blueprint>,
+        ports: &BTreeSet<String>,
+    ) -> Result<Observed, Problem> {
+        self.look_at_guests(deployment, wanted, &self.listing(deployment)?, ports)
+    }
+
+    fn listing(&self, deployment: &DeploymentName) -> Result<Listing, Problem> {
+        let owner = self.owner(deployment);
+        self.libvirt.domains(&|mark| mark.is_of(&owner))
+    }
+
+    fn look_at_guests(
+        &self,
+        deployment: &DeploymentName,
+        wanted: Option<&Blueprint>,
+        listing: &Listing,
+        ports: &BTreeSet<String>,
+    ) -> Result<Observed, Problem> {
+        let here = |guest: &&GuestBlueprint| guest.host == self.config.host;
+        let wanted_here: Vec<&GuestBlueprint> = wanted.iter().flat_map(|wanted| wanted.guests.iter().filter(here)).collect();
+        let strangers = strange_domains(&wanted_here, listing);
+        let domains = self.domains(&listing.ours, &wanted_here)?;
+        let plugged = self.switch.ports(&iface_ids(ports, &domains, &wanted_here), &vm_ids(&domains, &wanted_here))?;
         let missing_bases = match wanted {
-            Some(wanted) => bases::missing(wanted.guests.iter().flat_map(|guest| &guest.bases), self.user_of_qemu()?),
-            None => BTreeMap::new(),
+            Some(_) => self.missing_bases(&wanted_here)?,
+            None => Vec::new(),
         };
         let files = self.folder(deployment).files()?;
-        Ok(Observed { rows, domains, files, bridge_ports, strangers, missing_bases })
+        Ok(Observed {
+            domains,
+            files: files.into_iter().map(|what| OnHost { host: self.config.host.clone(), what }).collect(),
+            bridge_ports: plugged.into_iter().map(|what| OnHost { host: self.config.host.clone(), what }).collect(),
+            strangers,
+            missing_bases,
+            ..Observed::default()
+        })
+    }
+
+    fn missing_bases(&self, wanted: &[&GuestBlueprint]) -> Result<Vec<MissingBase>, Problem> {
+        let paths = wanted.iter().flat_map(|guest| guest.bases.iter().map(|base| &base.path));
+        let missing = bases::missing(paths, self.user_of_qemu()?);
+        Ok(missing.into_iter().map(|(path, why)| MissingBase { host: self.config.host.clone(), path, why }).collect())
     }
 
     /// libvirt's facts, and what the agents of wanted guests say.
-    fn domains(&self, facts: &[DomainFact], wanted: Option<&Blueprint>) -> Result<Vec<ObservedDomain>, Problem> {
-        let guests: BTreeMap<Uuid, &GuestBlueprint> =
-            wanted.iter().flat_map(|wanted| wanted.guests.iter().map(|guest| (guest.domain.uuid, guest))).collect();
+    fn domains(&self, facts: &[DomainFact], wanted: &[&GuestBlueprint]) -> Result<Vec<ObservedDomain>, Problem> {
+        let guests: BTreeMap<Uuid, &GuestBlueprint> = wanted.iter().map(|guest| (guest.domain.uuid, *guest)).collect();
         let asked: Vec<(Uuid, &GuestBlueprint)> =
             facts.iter().filter(|fact| fact.state.is_running()).filter_map(|fact| Some((fact.uuid, *guests.get(&fact.uuid)?))).collect();
         let mut answers = self.ask_agents(&asked)?;
@@ -66,6 +112,7 @@ impl LocalHost {
                 name: fact.name.clone(),
                 uuid: fact.uuid,
                 guest: GuestName::new(&fact.mark.guest).ok()?,
+                host: self.config.host.clone(),
                 digest: fact.mark.digest.clone(),
                 active: fact.state.is_active(),
                 state: fact.state.to_string(),
@@ -121,28 +168,38 @@ impl LocalHost {
     }
 }
 
-fn strange_domains(wanted: &Blueprint, listing: &Listing) -> Vec<Stranger> {
-    let is_needed = |name: &String, uuid: &Uuid| wanted.guests.iter().any(|guest| guest.domain.name == *name || guest.domain.uuid == *uuid);
-    let stranger = |name: &String| Stranger {
-        kind: "domain".to_string(),
-        name: name.clone(),
-        hint: format!("it does not carry this deployment's mark; look at it with `virsh dumpxml {name}`"),
+fn strange_domains(wanted: &[&GuestBlueprint], listing: &Listing) -> Vec<Stranger> {
+    let is_needed = |other: &&OtherDomain| wanted.iter().any(|guest| guest.domain.name == other.name || guest.domain.uuid == other.uuid);
+    let stranger = |other: &OtherDomain| match &other.mark {
+        Some(mark) => Stranger::of_installation("domain", &other.name, &mark.installation, &mark.deployment),
+        None => Stranger {
+            kind: "domain".to_string(),
+            name: other.name.clone(),
+            hint: format!("it carries no mark of ours; look at it with `virsh dumpxml {}`", other.name),
+            installation: None,
+        },
     };
-    listing.others.iter().filter(|(name, uuid)| is_needed(name, uuid)).map(|(name, _)| stranger(name)).collect()
+    listing.others.iter().filter(is_needed).map(stranger).collect()
 }
 
-/// Names of the deployment's ports, which are the `iface-id`s of the plugs that belong to it.
-fn iface_ids(rows: &[ObservedRow], domains: &[ObservedDomain], wanted: Option<&Blueprint>) -> BTreeSet<String> {
-    let named = rows.iter().filter(|row| row.table == Table::LogicalSwitchPort).filter_map(|row| match row.columns.get("name") {
+/// Names of the deployment's logical ports that are there.
+pub fn port_names(observed: &Observed) -> BTreeSet<String> {
+    let ports = observed.rows.iter().filter(|row| row.table == Table::LogicalSwitchPort);
+    let names = ports.filter_map(|row| match row.columns.get("name") {
         Some(Column::Text(name)) => Some(name.clone()),
         _ => None,
     });
-    let plugged = domains.iter().flat_map(|domain| &domain.ports);
-    let planned = wanted.iter().flat_map(|wanted| wanted.guests.iter().flat_map(|guest| &guest.domain.ports));
-    named.chain(plugged.chain(planned).map(Uuid::to_string)).collect()
+    names.collect()
 }
 
-fn vm_ids(domains: &[ObservedDomain], wanted: Option<&Blueprint>) -> BTreeSet<Uuid> {
-    let planned = wanted.iter().flat_map(|wanted| wanted.guests.iter().map(|guest| guest.domain.uuid));
+/// The `iface-id`s of the plugs that belong to the deployment.
+fn iface_ids(ports: &BTreeSet<String>, domains: &[ObservedDomain], wanted: &[&GuestBlueprint]) -> BTreeSet<String> {
+    let plugged = domains.iter().flat_map(|domain| &domain.ports);
+    let planned = wanted.iter().flat_map(|guest| &guest.domain.ports);
+    ports.iter().cloned().chain(plugged.chain(planned).map(Uuid::to_string)).collect()
+}
+
+fn vm_ids(domains: &[ObservedDomain], wanted: &[&GuestBlueprint]) -> BTreeSet<Uuid> {
+    let planned = wanted.iter().map(|guest| guest.domain.uuid);
     domains.iter().map(|domain| domain.uuid).chain(planned).collect()
 }

@@ -3,12 +3,14 @@
 //! Must not know libvirt, files or what a deployment wants.
 
 pub mod change;
+pub mod chassis;
 mod framing;
 pub mod ovn;
 pub mod ovs;
 pub mod ovsdb;
 pub mod seen;
 pub mod settle;
+pub mod southbound;
 pub mod value;
 
 pub use ovn::Northbound;

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -40,13 +41,20 @@ const RETURN_LIMIT: Duration = Duration::from_secs(8);
 pub struct Northbound {
     database: Database,
     southbound: Option<PathBuf>,
+    /// Chassis that nobody waits for.
+    away: Mutex<settle::Away>,
 }
 
 impl Northbound {
     /// The database behind `socket`. The southbound one is looked for beside it, to name a host that lags behind.
     pub fn new(socket: &Path) -> Self {
         let southbound = socket.parent().map(|folder| folder.join("ovnsb_db.sock"));
-        Northbound { database: Database::northbound(socket), southbound }
+        Northbound { database: Database::northbound(socket), southbound, away: Mutex::default() }
+    }
+
+    /// From now on these chassis are not waited for.
+    pub fn set_away(&self, chassis: settle::Away) {
+        *self.away.lock() = chassis;
     }
 
     /// Connects and asks what version of the schema is there and how many chassis: for `doctor`.
@@ -117,7 +125,8 @@ impl Northbound {
                 }
             }
         };
-        settle::wait(&self.database, self.southbound.as_deref(), target, cancel, say)
+        let away = || self.away.lock().clone();
+        settle::wait(&self.database, self.southbound.as_deref(), target, &away, cancel, say)
     }
 
     /// Makes a change; returns its sequence number or why it was refused. Fails when the database does not answer.

@@ -101,11 +101,15 @@ pub fn strangers(owner: &Owner, wanted: &Blueprint, named: &[Value]) -> Vec<Stra
             let is_ours = ids.get(INSTALLATION) == Some(&owner.installation.to_string())
                 && ids.get(DEPLOYMENT).map(String::as_str) == Some(owner.deployment.as_str());
             if let Some(name) = row["name"].as_str().filter(|name| names.contains(name) && !is_ours) {
-                let whose = match ids.get(DEPLOYMENT) {
-                    Some(deployment) => format!("it belongs to deployment `{deployment}`"),
-                    None => format!("look at it with `ovn-nbctl list {} {name}`", table.name()),
-                };
-                found.insert(Stranger { kind: (*kind).to_string(), name: name.to_string(), hint: whose });
+                found.insert(match (ids.get(INSTALLATION), ids.get(DEPLOYMENT)) {
+                    (Some(installation), Some(deployment)) => Stranger::of_installation(kind, name, installation, deployment),
+                    _ => Stranger {
+                        kind: (*kind).to_string(),
+                        name: name.to_string(),
+                        hint: format!("look at it with `ovn-nbctl list {} {name}`", table.name()),
+                        installation: None,
+                    },
+                });
             }
         }
     }

@@ -3,6 +3,7 @@
 //! Must not know rows or deployments.
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     time::{Duration, Instant},
 };
@@ -57,11 +58,15 @@ pub fn chassis(southbound: &Path) -> Result<Vec<(String, i64)>, Problem> {
     Ok(rows.filter_map(|row| Some((row["name"].as_str()?.to_string(), row["nb_cfg"].as_i64()?))).collect())
 }
 
-/// Waits until every chassis has reached `target`. A database that goes away meanwhile may come back.
+/// Chassis that are known to be away: OVN itself never notices, so nobody waits for them.
+pub type Away = BTreeSet<String>;
+
+/// Waits until every chassis that is not away has reached `target`. A database that goes away meanwhile may come back.
 pub fn wait(
     northbound: &Database,
     southbound: Option<&Path>,
     target: i64,
+    away: &dyn Fn() -> Away,
     cancel: &Cancel,
     say: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<(), Problem> {
@@ -74,13 +79,14 @@ pub fn wait(
         if matches!(now, Ok(now) if now.hv >= target) {
             return Ok(());
         }
-        if begun.elapsed() >= PATIENCE && matches!(now, Ok(now) if now.sb >= target) {
+        let away = away();
+        if (begun.elapsed() >= PATIENCE || !away.is_empty()) && matches!(now, Ok(now) if now.sb >= target) {
             let hosts = southbound.map(chassis).and_then(Result::ok);
-            if hosts.as_ref().is_some_and(Vec::is_empty) {
-                // There is no chassis whose number could be waited for.
+            if hosts.iter().flatten().all(|(name, at)| *at >= target || away.contains(name)) && hosts.is_some() {
+                // What is left to wait for does not answer, or there is no chassis at all.
                 return Ok(());
             }
-            if !said {
+            if !said && begun.elapsed() >= PATIENCE {
                 say(&format!("waiting for {} to take up the network", behind(hosts.as_deref(), target)));
                 said = true;
             }

@@ -64,6 +64,31 @@ pub fn read(topology: &Topology, places: &Places<'_>) -> Result<ProjectFiles, Ve
     if faults.is_empty() { Ok(files) } else { Err(faults) }
 }
 
+/// The faults that can be told without a server, which may be allowed more: it reads as another user and may allow other
+/// folders. What only it can say is a warning.
+pub fn check(topology: &Topology, project: &Path) -> Vec<Diagnostic> {
+    let anywhere = Path::new("/");
+    let mut faults = read(topology, &Places { project, allowed: vec![anywhere] }).err().unwrap_or_default();
+    for guest in &topology.guests {
+        let disk = match &guest.kind {
+            GuestKind::ExistingDisk { disk, .. } => Some(disk),
+            GuestKind::Micro { .. } => None,
+        };
+        let known: Vec<_> = faults.iter().map(|fault| fault.at.clone()).collect();
+        for named in [&guest.setup_script, &guest.run_script].into_iter().flatten().chain(disk).filter(|named| !known.contains(&named.at)) {
+            if let Err(fault) = (Places { project, allowed: Vec::new() }).open(&named.path) {
+                faults.push(diagnostic(guest, named, fault));
+            }
+        }
+    }
+    for fault in faults.iter_mut().filter(|fault| matches!(fault.code.as_str(), "E072" | "E076")) {
+        fault.severity = Severity::Warning;
+        fault.code = "W006".to_string();
+        fault.hint = Some("only the server can say whether it may use this file".to_string());
+    }
+    faults
+}
+
 impl Places<'_> {
     /// Opens a file for reading; returns it with its path, links resolved.
     fn open(&self, written: &str) -> Result<(File, PathBuf), Fault> {
@@ -119,6 +144,7 @@ fn fault_of(error: Errno, shown: &str, places: &Places<'_>) -> Fault {
             format!("`{shown}` lies outside the project's folder"),
             Some("move it into the project, or let the operator allow its folder in the server's settings".to_string()),
         ),
+        Errno::ACCESS | Errno::PERM => Fault("E076", format!("`{shown}` may not be read by this user"), None),
         // A socket or a device without a driver cannot even be opened.
         Errno::NXIO => Fault("E071", format!("`{shown}` is not a regular file"), None),
         error => Fault("E074", format!("`{shown}` cannot be read: {}", std::io::Error::from(error)), None),
@@ -256,6 +282,27 @@ mod tests {
         ] {
             assert_eq!(places.open(bad).map(|_| ()).map_err(|fault| fault.0), Err(code), "{bad}");
         }
+    }
+
+    #[test]
+    fn without_a_server_what_is_missing_is_an_error_and_what_lies_elsewhere_a_warning() {
+        let outside = tempfile::tempdir().expect("a folder");
+        let project = outside.path().join("project");
+        fs::create_dir(&project).expect("made");
+        for file in [project.join("here.sh"), outside.path().join("there.sh")] {
+            fs::write(file, b"echo").expect("written");
+        }
+        let check = |script: &str| {
+            let machine = format!("  - {{name: a, micro: {{setup_script: {script}}}, network: [{{switch: lan}}]}}\n");
+            let text = format!("machines:\n{machine}network: {{ovn: {{switches: {{lan: {{subnet: 10.0.0.0/24}}}}}}}}\n");
+            let name = crate::names::DeploymentName::new("lab").expect("valid");
+            let loaded = crate::topology::load("x.yaml", &text, &name, &Default::default()).expect("it loads");
+            check(&loaded.topology, &project).into_iter().map(|fault| (fault.code, fault.severity, fault.at.line)).collect::<Vec<_>>()
+        };
+        assert_eq!(check("here.sh"), []);
+        assert_eq!(check("none.sh"), [("E070".to_string(), Severity::Error, 2)]);
+        assert_eq!(check("../there.sh"), [("W006".to_string(), Severity::Warning, 2)]);
+        assert_eq!(check("../none.sh"), [("E070".to_string(), Severity::Error, 2)]);
     }
 
     #[test]

@@ -1,0 +1,63 @@
+//! Two hosts: a testbed over both works through real Geneve, and nothing of it is left.
+
+mod cluster;
+
+use cluster::{Cluster, SIX, SOON};
+
+#[test]
+fn six_guests_over_two_hosts_reach_each_other_and_leave_nothing() {
+    let cluster = Cluster::up(1);
+    assert_eq!(cluster.counted(), ["m", "h1"]);
+    let words = cluster.project("six", SIX);
+    let with = |args: &[&str]| -> Vec<String> { words.iter().cloned().chain(args.iter().map(ToString::to_string)).collect() };
+    let ok = |args: &[&str]| cluster.ok(&with(args).iter().map(String::as_str).collect::<Vec<_>>());
+
+    let plan = ok(&["plan"]).stdout;
+    assert!(plan.contains("h1") && plan.contains("the file asks for it"), "{plan}");
+    ok(&["up"]);
+    assert_eq!(cluster.domains("m"), ["six.a", "six.d", "six.f"]);
+    assert_eq!(cluster.domains("h1"), ["six.b", "six.c", "six.e"]);
+    let ps = ok(&["ps"]).stdout;
+    assert!(ps.lines().filter(|line| line.contains(" h1 ")).count() == 3, "{ps}");
+
+    for guest in ["a", "b", "c", "d", "e", "f"] {
+        assert_eq!(ok(&["exec", guest, "--", "hostname"]).stdout.trim(), guest);
+    }
+    // One switch, two hosts; then through the router, both ways.
+    for (from, to) in
+        [("a", "10.7.1.12"), ("b", "10.7.1.11"), ("d", "10.7.2.13"), ("a", "10.7.2.13"), ("c", "10.7.1.11"), ("e", "10.7.2.14")]
+    {
+        let ping = ok(&["exec", from, "--", "ping", "-c", "4", "-W", "5", to]).stdout;
+        assert!(ping.contains("bytes from"), "{from} → {to}: {ping}");
+    }
+    // 20 MB by TCP, on one switch and through the router, checked at the other end.
+    for (server, client, address) in [("a", "b", "10.7.1.11"), ("c", "a", "10.7.2.13")] {
+        ok(&["exec", server, "--", "sh", "-c", "dd if=/dev/urandom of=/srv/www/big bs=1M count=20 2>/dev/null"]);
+        let sum = ok(&["exec", server, "--", "sh", "-c", "md5sum < /srv/www/big"]).stdout;
+        let got = ok(&["exec", client, "--", "sh", "-c", &format!("wget -q -O - http://{address}/big | md5sum")]).stdout;
+        assert_eq!(got, sum, "{client} gets 20 MB from {server}");
+    }
+
+    // Nothing to do the second time; one guest moves to the other host; then all goes.
+    assert_eq!(ok(&["plan", "-o", "json"]).stdout.matches("\"id\"").count(), 0);
+    let moved = SIX.replace(
+        "{name: b, micro: {}, network: [{switch: lan, ip: 10.7.1.12, gateway: 10.7.1.1}], placement: {host: h1}}",
+        "{name: b, micro: {}, network: [{switch: lan, ip: 10.7.1.12, gateway: 10.7.1.1}], placement: {host: master}}",
+    );
+    assert_ne!(moved, SIX);
+    cluster.project("six", &moved);
+    ok(&["up"]);
+    assert_eq!(cluster.domains("h1"), ["six.c", "six.e"]);
+    let ping = ok(&["exec", "b", "--", "ping", "-c", "4", "-W", "5", "10.7.2.13"]).stdout;
+    assert!(ping.contains("bytes from"), "{ping}");
+    let refused = cluster.run(&["cluster", "remove", "h1"]);
+    assert_eq!(refused.status, 4, "{refused:?}");
+    assert!(refused.stderr.contains("still has guests of: six"), "{refused:?}");
+    ok(&["down"]);
+    assert_eq!(cluster.leftovers(), [""; 0]);
+
+    cluster.ok(&["cluster", "remove", "h1"]);
+    assert_eq!(cluster.counted(), ["m"]);
+    let chassis = || cluster.lab.ok("m", &["ovn-sbctl", "--bare", "--columns=name", "list", "Chassis"]).expect("ovn-sbctl");
+    cluster::until("OVN forgets h1", SOON, || (!chassis().contains("h1")).then_some(())).expect("forgotten");
+}

@@ -1,0 +1,46 @@
+//! The hosts of the cluster, for its operator. What members themselves say comes through their own door.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Path, State},
+    http::StatusCode,
+};
+use kvm_compose::{
+    api::cluster::{JoinToken, Members},
+    error::{Code, Problem},
+    names::HostName,
+};
+
+use super::extract::Words;
+use crate::{
+    app::{App, blocking},
+    cluster::Cluster,
+    error::Answer,
+};
+
+fn cluster(app: &App) -> Result<Arc<Cluster>, Problem> {
+    app.cluster.clone().ok_or_else(|| Problem::new(Code::Unsupported, "this server keeps no cluster"))
+}
+
+/// POST `/api/cluster/token`.
+pub async fn token(State(app): State<App>) -> Answer<(StatusCode, axum::Json<JoinToken>)> {
+    let cluster = cluster(&app)?;
+    let token = blocking(move || cluster.make_token()).await?;
+    Ok((StatusCode::CREATED, axum::Json(token)))
+}
+
+/// GET `/api/cluster/members`.
+pub async fn members(State(app): State<App>) -> Answer<axum::Json<Members>> {
+    let cluster = cluster(&app)?;
+    Ok(axum::Json(blocking(move || cluster.members()).await?))
+}
+
+/// DELETE `/api/cluster/members/{name}`.
+pub async fn remove(State(app): State<App>, Path(name): Path<String>, words: Words) -> Answer<StatusCode> {
+    let name = HostName::new(&name)?;
+    let cluster = cluster(&app)?;
+    let force = words.flag("force")?;
+    blocking(move || cluster.remove(&name, force)).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
