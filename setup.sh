@@ -33,6 +33,7 @@ Commands
   (none)            install as a service: binaries in /usr/local/bin, systemd units, group testbed, completions, man page
   demo              install what is missing, build, start everything, bring up examples/quickstart and show that it works
   test              install what the tests need and run every check and every test
+  screenshots DIR   pictures of every page in the browser, put into DIR
   services start    start the real parts (Open vSwitch, OVN, libvirt; Docker if it is there) that are not running
   services stop     stop those that setup.sh started
   services status   say which are running; exit status 3 when one that is needed is not
@@ -70,12 +71,13 @@ parse() {
 main() {
     parse "$@"
     case $COMMAND in
-        '' | demo | test | 'services start' | 'services stop') become_root "$ROOT/setup.sh" "${ARGUMENTS[@]}" ;;
+        '' | demo | test | 'screenshots '* | 'services start' | 'services stop') become_root "$ROOT/setup.sh" "${ARGUMENTS[@]}" ;;
     esac
     case $COMMAND in
         '') install_service "$ENABLE" ;;
         demo) demo ;;
         test) check_everything ;;
+        'screenshots '*) take_screenshots "${COMMAND#screenshots }" ;;
         'services start') services_start ;;
         'services stop') services_stop ;;
         'services status') services_status ;;

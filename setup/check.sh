@@ -6,15 +6,7 @@ FAILED=()
 
 check_everything() {
     exec </dev/null
-    install_packages "${VIRT_PACKAGES[@]}" "${BASE_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
-    need_rust
-    need_nextest
-    fetch_micro_packages
-    services_start
-    cd "$ROOT" || exit
-    trap give_back_target EXIT
-    step "Building" as_builder cargo build --workspace --locked
-    make_test_image
+    prepare_tests
     check "Shell scripts" check_shell_scripts
     check "Format" as_builder cargo fmt --all -- --check
     check "Lints" check_lints
@@ -27,6 +19,31 @@ check_everything() {
         return 1
     fi
     dry_run || say "Every check and every test passed in $SECONDS s"
+}
+
+prepare_tests() { # packages, toolchain, services, the programs and the micro image
+    local packages=("${VIRT_PACKAGES[@]}" "${BASE_PACKAGES[@]}" "${TEST_PACKAGES[@]}")
+    if has_browser_packages; then packages+=("${BROWSER_PACKAGES[@]}"); fi
+    install_packages "${packages[@]}"
+    need_rust
+    need_nextest
+    fetch_micro_packages
+    services_start
+    cd "$ROOT" || exit
+    trap give_back_target EXIT
+    step "Building" as_builder cargo build --workspace --locked
+    make_test_image
+}
+
+# Pictures of every page, in two sizes and two colour schemes.
+take_screenshots() { # FOLDER
+    local folder
+    has_browser_packages || die "Chromium is not among the packages of $(distribution)"
+    folder=$(realpath -m -- "$1")
+    exec </dev/null
+    prepare_tests
+    run_nextest env TESTBEDOS_SCREENSHOTS="$folder" -- -p testbed --test real_browser every_page
+    dry_run || say "The pictures are in $folder"
 }
 
 check() { # NAME COMMAND...
@@ -82,10 +99,21 @@ make_test_image() {
 
 # The tests drive libvirt, Open vSwitch and network namespaces: they run as root, with the caller's toolchain.
 run_tests() {
-    local home
+    local filter=(--workspace)
+    if ! has_browser_packages; then
+        note "the pages are not tested in a browser: Chromium is not among the packages of $(distribution)"
+        filter+=(-E 'not binary(/^real_(browser|hostile)$/)')
+    fi
+    run_nextest env -- "${filter[@]}"
+}
+
+run_nextest() { # COMMAND... -- ARGUMENTS...
+    local home command=()
+    while [[ $1 != -- ]]; do command+=("$1"); shift; done
+    shift
     home=$(builder_home)
-    run env CARGO_HOME="${CARGO_HOME:-$home/.cargo}" RUSTUP_HOME="${RUSTUP_HOME:-$home/.rustup}" \
-        cargo nextest run --workspace --locked --profile ci
+    run "${command[@]}" CARGO_HOME="${CARGO_HOME:-$home/.cargo}" RUSTUP_HOME="${RUSTUP_HOME:-$home/.rustup}" \
+        cargo nextest run --locked --profile ci "$@"
 }
 
 give_back_target() { # what root wrote below target/ belongs to who builds there

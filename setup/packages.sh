@@ -7,6 +7,7 @@ VIRT_PACKAGES=(qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-d
 BASE_PACKAGES=(openvswitch-switch ovn-central ovn-host busybox-static dropbear-bin qemu-guest-agent
     ethtool iproute2 tini kmod jq pkg-config gcc libc6-dev curl ca-certificates)
 TEST_PACKAGES=(shellcheck genisoimage openssl)
+BROWSER_PACKAGES=(chromium chromium-driver fonts-dejavu-core)
 BACKPORTS_SOURCE=/etc/apt/sources.list.d/testbedos-backports.sources
 APT_OPTIONS=(-y --no-install-recommends --no-remove -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3
     -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold)
@@ -15,6 +16,8 @@ distribution() { # e.g. debian-12
     # shellcheck disable=SC1091
     (. /etc/os-release && printf '%s-%s\n' "${ID:-unknown}" "${VERSION_ID:-}")
 }
+
+has_browser_packages() { [[ $(distribution) != ubuntu-* ]]; } # Ubuntu has Chromium as a snap only
 
 check_distribution() {
     have apt-get || die "only Debian 12 and 13 and Ubuntu 22.04 and 24.04 are supported: there is no apt-get here"

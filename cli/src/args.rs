@@ -143,6 +143,16 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
     /// List and build base images
     #[command(subcommand)]
     Image(Image),
+    /// Print a link that opens the server's pages logged in, and open it; it is good once and for a minute
+    #[command(after_help = "Examples:
+  testbed gui                     on a desktop: opens the browser
+  testbed gui --print             elsewhere: prints the link; from afar, forward the port first:
+                                  ssh -L 3355:127.0.0.1:3355 HOST")]
+    Gui {
+        /// Only print the link
+        #[arg(long)]
+        print: bool,
+    },
     /// Let hosts join the cluster, list them, let them go
     #[command(subcommand)]
     Cluster(Cluster),

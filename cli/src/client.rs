@@ -7,7 +7,7 @@ use std::{io, time::Duration};
 use kvm_compose::{
     api::{
         ActionAccepted, ActionRequest, BuildImage, CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, ErrorBody,
-        ImageInfo, LogIndex, Orphan, Ready, Version,
+        ImageInfo, LogIndex, LoginLink, Orphan, Ready, Version,
         action::LogRecord,
         cluster::{JoinToken, Members},
     },
@@ -72,6 +72,11 @@ impl Client {
 
     pub async fn version(&self) -> Result<Version, Problem> {
         self.get(&path(&["version"])).await
+    }
+
+    /// A link that logs a browser in.
+    pub async fn login_link(&self) -> Result<LoginLink, Problem> {
+        self.send(self.request(Method::POST, &path(&["auth", "link"]))).await
     }
 
     /// Each part's state; 503 has the same body as 200.

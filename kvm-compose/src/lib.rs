@@ -14,6 +14,7 @@ pub mod diagnostic;
 pub mod error;
 pub mod names;
 pub mod orchestrate;
+pub mod picture;
 pub mod plan;
 pub mod project;
 pub mod spec;

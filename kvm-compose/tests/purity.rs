@@ -8,6 +8,7 @@ const LAYERS: &[&[&str]] = &[
     &["api"],
     &["spec"],
     &["topology"],
+    &["picture"],
     &["plan"],
     &["orchestrate"],
     &["project"],
@@ -15,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Modules whose output depends on nothing but their input.
-const PURE: &[&str] = &["error", "diagnostic", "names", "addr", "api", "spec", "topology", "plan"];
+const PURE: &[&str] = &["error", "diagnostic", "names", "addr", "api", "spec", "topology", "picture", "plan"];
 
 /// What a pure module must not mention.
 const EFFECTS: &[&str] = &[

@@ -148,13 +148,7 @@ impl DataDir {
             return Err(Problem::new(Code::Storage, format!("{} holds no token", path.display()))
                 .hint("remove it, and the next start makes a new one"));
         }
-        let mut random = [0u8; 32];
-        let mut filled = 0;
-        while filled < random.len() {
-            filled += rustix::rand::getrandom(&mut random[filled..], rustix::rand::GetRandomFlags::empty())
-                .map_err(|error| Problem::io("cannot get random bits for the token", &error.into()))?;
-        }
-        let token = random.iter().fold(String::from("tbed_"), |text, byte| format!("{text}{byte:02x}"));
+        let token = format!("tbed_{}", crate::auth::secret::random()?);
         atomic::write(&path, format!("{token}\n").as_bytes())?;
         Ok(token)
     }

@@ -14,20 +14,20 @@ use kvm_compose::{
         cluster::{JoinToken, Members},
     },
     error::{Code, Problem},
-    names::{DeploymentName, HostName, printable},
+    names::{DeploymentName, GuestName, HostName, printable},
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    api::{actions, cluster, config, deployments, images, logs, server},
+    api::{actions, auth as login, cluster, config, deployments, images, logs, server, validate},
     app::App,
     auth,
     config::host::{ClusterConfig, HostConfig},
     error::Failure,
     http::trace,
     openapi::{Endpoint, delete, get, post, put},
-    pages,
-    ws::{events, follow},
+    pages::{self, assets, deployment, edit, guest, home, hosts, reference},
+    ws::{console, events, follow},
 };
 
 /// All endpoints.
@@ -88,6 +88,12 @@ pub fn endpoints() -> Vec<Endpoint> {
             .query("from", "bytes of the file to skip")
             .query("format", "`text` (the log) or `events` (the journal)")
             .answers_nothing(101),
+        get(
+            &below("guests/{guest}/console"),
+            "Websocket: the guest's serial console, binary both ways; first what it said last",
+            console::console,
+        )
+        .answers_nothing(101),
         get("/api/events", "Websocket: every event as it happens", events::events)
             .query("deployment", "only this deployment's")
             .answers_nothing(101),
@@ -104,12 +110,30 @@ pub fn endpoints() -> Vec<Endpoint> {
             .query("from", "bytes of the file to skip")
             .query("format", "`text` (the log) or `events` (the journal)")
             .answers_nothing(101),
-        get("/api/openapi.json", "This document", pages::openapi).answers_bytes(200, "application/json"),
-        get("/api/docs", "This document as a page", pages::docs).answers_bytes(200, "text/html"),
+        post("/api/validate", "Every fault of a testbed file, with its place", validate::validate)
+            .takes_bytes("application/yaml")
+            .answers::<wire::Validation>(200),
+        post("/api/auth/link", "A link that logs a browser in, once, within a minute", login::link).answers::<wire::LoginLink>(200),
+        post("/api/auth/login", "Logs a browser in: a form with the token", login::login)
+            .takes_bytes("application/x-www-form-urlencoded")
+            .answers_nothing(303),
+        post("/api/auth/logout", "Logs a browser out", login::logout).answers_nothing(303),
+        get("/api/openapi.json", "This document", reference::openapi).answers_bytes(200, "application/json"),
+        get("/api/docs", "This document as a page", reference::docs).answers_bytes(200, "text/html"),
         get("/metrics", "Counts as Prometheus text", server::metrics).answers_bytes(200, "text/plain"),
-        get("/", "What this is", pages::front).answers_bytes(200, "text/html"),
-        get("/gui", "What this is", pages::front).answers_bytes(200, "text/html"),
-        get("/assets/plain.css", "How the pages look", pages::style).answers_bytes(200, "text/css"),
+        get("/", "Page: what this is", reference::front).answers_bytes(200, "text/html"),
+        get("/gui", "Page: the login, or all testbeds", home::home)
+            .query("link", "what `/api/auth/link` gave")
+            .answers_bytes(200, "text/html"),
+        get("/gui/deployments/{name}", "Page: one testbed", deployment::show)
+            .query("action", "the action whose log is shown, else the one that runs or ran last")
+            .answers_bytes(200, "text/html"),
+        get("/gui/deployments/{name}/edit", "Page: its testbed file", edit::edit).answers_bytes(200, "text/html"),
+        get("/gui/deployments/{name}/guests/{guest}", "Page: a guest and its console", guest::guest).answers_bytes(200, "text/html"),
+        get("/gui/hosts", "Page: the hosts", hosts::hosts).answers_bytes(200, "text/html"),
+        get("/gui/images", "Page: the base images", pages::images::images).answers_bytes(200, "text/html"),
+        get("/assets/{file}", "A style sheet or a script of the pages", assets::own).answers_bytes(200, "text/css"),
+        get("/assets/vendor/{file}", "The same, made by others", assets::vendored).answers_bytes(200, "text/javascript"),
     ]
 }
 
@@ -120,13 +144,18 @@ pub fn router(app: App) -> Router {
         let handler: MethodRouter<App> = endpoint.handler;
         router = router.route(&endpoint.path, handler);
     }
-    // The last layer is the outermost: a request meets the trace, then the guard. Bodies have their limit where they are read.
+    if cfg!(debug_assertions) {
+        router = router.route("/gui/stamp", axum::routing::get(pages::stamp));
+    }
+    // The last layer is the outermost: a request meets the trace, then what makes pages of failures, then the guard. Bodies
+    // have their limit where they are read.
     router
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::disable())
         .layer(CatchPanicLayer::custom(trace::panicked))
         .layer(middleware::from_fn_with_state(app.clone(), auth::guard::layer))
+        .layer(middleware::from_fn(pages::errors::layer))
         .layer(middleware::from_fn_with_state(app.clone(), trace::layer))
         .with_state(app)
 }
@@ -147,14 +176,19 @@ async fn wrong_method(request: Request) -> Response {
     Failure(Problem::new(Code::MethodNotAllowed, message)).into_response()
 }
 
-/// Checks the name in a path below `/api/deployments/` that no endpoint took.
+/// Checks the name in a path below a folder of names that no endpoint took.
 fn refuse_name(request: &Request) -> Result<(), Problem> {
     if let Some(rest) = request.uri().path().strip_prefix("/api/cluster/members/") {
         return HostName::new(&percent_decoded(rest)).map(|_| ());
     }
-    let Some(rest) = request.uri().path().strip_prefix("/api/deployments/") else { return Ok(()) };
-    let name = rest.split('/').next().unwrap_or_default();
-    DeploymentName::new(&percent_decoded(name)).map(|_| ())
+    let folders = ["/api/deployments/", "/gui/deployments/", "/assets/vendor/", "/assets/"];
+    let Some(rest) = folders.iter().find_map(|folder| request.uri().path().strip_prefix(folder)) else { return Ok(()) };
+    let mut segments = rest.split('/');
+    DeploymentName::new(&percent_decoded(segments.next().unwrap_or_default()))?;
+    match (segments.next(), segments.next()) {
+        (Some("guests"), Some(guest)) => GuestName::new(&percent_decoded(guest)).map(|_| ()),
+        _ => Ok(()),
+    }
 }
 
 /// A path's segment, decoded for a message; what does not decode stays as it is.

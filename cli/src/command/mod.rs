@@ -8,6 +8,7 @@ mod doctor;
 mod down;
 mod events;
 mod exec;
+mod gui;
 mod image;
 mod info;
 mod list;
@@ -71,6 +72,7 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
         Command::Deployment(command) => deployment::run(session, command).await,
         Command::Cluster(command) => cluster::run(session, command).await,
         Command::Image(command) => image::run(session, command).await,
+        Command::Gui { print } => gui::run(session, if print { gui::Open::PrintOnly } else { gui::Open::Browser }).await,
         Command::Doctor { orphans: false } => doctor::run(session).await,
         Command::Doctor { orphans: true } => doctor::run_orphans(session).await,
         Command::Version { .. } => version::run_with_server(session).await,

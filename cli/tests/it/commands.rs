@@ -110,6 +110,23 @@ fn an_image_is_built() {
 }
 
 #[test]
+fn the_pages_are_opened_by_a_link_if_there_is_tcp() {
+    let mut script = Script::up();
+    script.link = Some("http://127.0.0.1:3355/gui?link=secret");
+    let fake = Fake::start(script);
+    let printed = fake.run(&["gui", "--print"]);
+    assert_eq!((printed.status, printed.out(), printed.stderr.as_str()), (Some(0), "http://127.0.0.1:3355/gui?link=secret\n", ""));
+    // The test's environment has no desktop.
+    let opened = fake.run(&["gui"]);
+    assert_eq!((opened.status, opened.out()), (Some(0), printed.out()));
+    assert!(opened.stderr.contains("open the link yourself within 60 s"), "{opened:?}");
+    assert_eq!(fake.run(&["gui", "--print", "-o", "json"]).json()["expires_s"], 60);
+    let without = Fake::start(Script::up()).run(&["gui", "--print"]);
+    assert_eq!(without.status, Some(5), "{without:?}");
+    assert!(without.stderr.contains("does not listen on TCP") && without.stderr.contains("--listen"), "{without:?}");
+}
+
+#[test]
 fn the_doctor_says_what_to_fix() {
     let fake = Fake::start(Script::up());
     let ran = fake.run(&["doctor"]);
@@ -146,6 +163,7 @@ fn help_names_every_command() {
         "exec",
         "deployment",
         "image",
+        "gui",
         "doctor",
         "version",
         "completion",

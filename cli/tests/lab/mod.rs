@@ -14,6 +14,7 @@ pub struct Lab {
     pub folder: tempfile::TempDir,
     child: Option<Child>,
     extra: Vec<String>,
+    environment: Vec<(String, String)>,
     deployments: Vec<String>,
     mounted: bool,
 }
@@ -35,7 +36,13 @@ impl Lab {
 
     /// Starts a server with more arguments and waits until it answers.
     pub fn start_with(extra: &[&str]) -> Lab {
+        Lab::start_in(extra, &[])
+    }
+
+    /// The same, with variables in its environment.
+    pub fn start_in(extra: &[&str], environment: &[(&str, &str)]) -> Lab {
         let mut lab = Lab::absent(extra);
+        lab.environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
         lab.boot();
         lab
     }
@@ -57,7 +64,7 @@ impl Lab {
         let folder =
             tempfile::Builder::new().prefix("tb-lab").permissions(std::fs::Permissions::from_mode(0o755)).tempdir().expect("a folder");
         let extra = extra.iter().map(ToString::to_string).collect();
-        Lab { folder, child: None, extra, deployments: Vec::new(), mounted: false }
+        Lab { folder, child: None, extra, environment: Vec::new(), deployments: Vec::new(), mounted: false }
     }
 
     pub fn data(&self) -> PathBuf {
@@ -77,11 +84,13 @@ impl Lab {
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.path().join("stderr")).expect("a log");
         let child = Command::new(server_binary())
             .arg("master")
-            .args(["--no-tcp", "--data-dir"])
+            .args(if self.extra.iter().any(|flag| flag == "--listen") { None } else { Some("--no-tcp") })
+            .arg("--data-dir")
             .arg(self.data())
             .arg("--socket")
             .arg(self.socket())
             .args(&self.extra)
+            .envs(self.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)

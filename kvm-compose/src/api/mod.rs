@@ -8,6 +8,7 @@ pub mod deployment;
 pub mod event;
 pub mod image;
 pub mod server;
+pub mod validation;
 
 pub use action::{ActionAccepted, ActionRequest, ActionState, Command, Draft, ExecRequest, LogEntry, LogIndex, PlanOptions, UpOptions};
 pub use deployment::{
@@ -15,7 +16,8 @@ pub use deployment::{
     RunState,
 };
 pub use image::{BuildImage, ImageInfo};
-pub use server::{CheckResult, Health, Orphan, Ready, Version};
+pub use server::{CheckResult, Health, LoginLink, Orphan, Ready, Version};
+pub use validation::Validation;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -48,6 +48,17 @@ pub struct CheckResult {
     pub fix: Option<String>,
 }
 
+/// POST `/api/auth/link`: a link that logs a browser in once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LoginLink {
+    /// The whole link, when the server listens on TCP.
+    pub url: Option<String>,
+    /// Its path, for whoever reaches the server another way.
+    pub path: String,
+    /// How long it is good, in seconds.
+    pub expires_s: u64,
+}
+
 /// One line of GET `/api/orphans`: something that this server made and no deployment owns.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Orphan {

@@ -3,6 +3,7 @@
 //! Puts the parts together and decides nothing. Must not know the engine's order of steps.
 
 mod apply;
+mod console;
 mod observe;
 
 pub use observe::port_names;

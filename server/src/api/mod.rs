@@ -3,6 +3,7 @@
 //! Must not know libvirt, OVN or files of records.
 
 pub mod actions;
+pub mod auth;
 pub mod cluster;
 pub mod config;
 pub mod deployments;
@@ -11,3 +12,4 @@ pub mod images;
 pub mod logs;
 pub mod server;
 pub mod upload;
+pub mod validate;

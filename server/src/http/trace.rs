@@ -56,8 +56,9 @@ pub async fn shaped(request: Request, next: Next) -> Response {
 /// A response that is no success gets the documented body, whoever made it.
 async fn shape(mut response: Response, id: Uuid) -> (Response, Option<Problem>) {
     let status = response.status();
-    // A body that is JSON already and carries an error status is an answer (`/api/ready`).
-    let is_answer = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    // A body that is JSON already and carries an error status is an answer (`/api/ready`); so is a page that tells of one.
+    let kind = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    let is_answer = kind.starts_with(b"application/json") || kind.starts_with(b"text/html");
     if !(status.is_client_error() || status.is_server_error()) || is_answer {
         return (response, None);
     }

@@ -2,14 +2,14 @@
 //!
 //! Must not know HTTP, records or log files.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use kvm_compose::{
     api::{CheckResult, ExecRequest, GuestState, ImageInfo, Phase, PlanDocument, UpOptions},
     backend::local::ExecResult,
     error::Problem,
     guest::output::Say,
-    names::DeploymentName,
+    names::{DeploymentName, GuestName},
     orchestrate::{Operation, host::Cancel},
 };
 
@@ -41,6 +41,18 @@ pub struct View {
     pub warnings: Vec<String>,
 }
 
+/// A guest's serial console. Read, written and closed by different threads.
+pub trait Console: Send + Sync + 'static {
+    /// Waits for what the guest says next; 0 when the console is closed, from whichever end.
+    fn read(&self, buffer: &mut [u8]) -> usize;
+
+    /// Says something to the guest; may wait for it to listen.
+    fn write(&self, bytes: &[u8]) -> Result<(), Problem>;
+
+    /// Closes the console; a read that waits returns.
+    fn close(&self);
+}
+
 /// Whoever does the work. Every method blocks; none is called from async code.
 pub trait Driver: Send + Sync + 'static {
     /// Makes the world look like the testbed file.
@@ -61,6 +73,9 @@ pub trait Driver: Send + Sync + 'static {
         cancel: &Cancel,
         say: Say<'_>,
     ) -> Result<ExecResult, Problem>;
+
+    /// Opens a guest's serial console, taking it from whoever has it; beside it the end of what it said before.
+    fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem>;
 
     /// What is there, beside what is wanted. A file that cannot be used is a warning, never an error.
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View;

@@ -9,10 +9,11 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use kvm_compose::{
     api::{CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, UpOptions},
     backend::accelerator::LIMIT,
+    backend::hypervisor::console::LibvirtConsole,
     backend::local::{ExecCall, ExecResult, LocalConfig, LocalHost, Prepared, Purpose},
-    error::Problem,
+    error::{Code, Problem},
     guest::output::Say,
-    names::{DeploymentName, HostName, InstallationId, domain_name},
+    names::{DeploymentName, GuestName, HostName, InstallationId, domain_name},
     orchestrate::{
         self, Operation, Sink,
         event::{EventKind, PlannedStep},
@@ -27,7 +28,7 @@ use kvm_compose::{
 };
 
 use super::{
-    driver::{Driver, Project, View},
+    driver::{Console, Driver, Project, View},
     fleet::{Fleet, LOOK},
 };
 use crate::cluster::{
@@ -86,6 +87,20 @@ impl LocalDriver {
             operation.sink.emit(EventKind::Warning { text: format!("{}: {}", fault.at, fault.message) })?;
         }
         Ok(prepared)
+    }
+}
+
+impl Console for LibvirtConsole {
+    fn read(&self, buffer: &mut [u8]) -> usize {
+        LibvirtConsole::read(self, buffer)
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<(), Problem> {
+        LibvirtConsole::write(self, bytes)
+    }
+
+    fn close(&self) {
+        LibvirtConsole::close(self);
     }
 }
 
@@ -153,6 +168,18 @@ impl Driver for LocalDriver {
             timeout_s: request.timeout_s.unwrap_or(EXEC_TIMEOUT_S),
         };
         self.host.exec(deployment, &call, cancel, say)
+    }
+
+    fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {
+        let never = Cancel::new();
+        if let Some(host) = self.fleet(LOOK, &never).member_of(deployment, guest)? {
+            let message = format!("guest `{guest}` stands on host `{host}`, whose consoles cannot be reached from here yet");
+            return Err(
+                Problem::new(Code::Unsupported, message).hint(format!("on that host: virsh console {}", domain_name(deployment, guest)))
+            );
+        }
+        let (console, past) = self.host.console(deployment, guest)?;
+        Ok((Arc::new(console), past))
     }
 
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View {

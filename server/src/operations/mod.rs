@@ -10,6 +10,7 @@
 //!
 //! Must not know HTTP, websockets or libvirt: it is asked by handlers and asks the [`driver::Driver`].
 
+pub mod consoles;
 pub mod driver;
 pub mod fleet;
 pub mod index;
@@ -28,7 +29,7 @@ use chrono::Utc;
 use kvm_compose::{
     api::{ActionRequest, ActionState, Command, LogEntry, OperationSummary, Phase, RunState},
     error::{Code, Problem},
-    names::DeploymentName,
+    names::{DeploymentName, GuestName},
     orchestrate::host::Cancel,
 };
 use parking_lot::RwLock;
@@ -40,6 +41,7 @@ use crate::{
     metrics::Metrics,
     store::{DeploymentRecord, Store, Versioned, reserve::Reserve},
 };
+use consoles::{Consoles, Viewer};
 use driver::{Driver, View};
 use index::Indexes;
 use journal::{Bus, End, Journal, Progress};
@@ -67,6 +69,8 @@ pub struct Operations {
     pub reserve: Reserve,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Consoles that somebody looks at.
+    pub consoles: Arc<Consoles>,
     driver: Arc<dyn Driver>,
     table: Table,
     indexes: Indexes,
@@ -97,6 +101,7 @@ impl Operations {
             store,
             data,
             metrics,
+            consoles: Arc::default(),
             driver,
             table: Table::default(),
             indexes,
@@ -276,6 +281,12 @@ impl Operations {
             }
         }
         Ok(view)
+    }
+
+    /// A look at a guest's serial console, shared with whoever looks at it already. Blocks.
+    pub fn console(&self, name: &DeploymentName, guest: &GuestName) -> Result<Viewer, Problem> {
+        self.record(name)?;
+        self.consoles.join(name, guest, || self.driver.console(name, guest))
     }
 
     /// The action that has a deployment to itself, or else the last one that ended. What is run in guests never counts.

@@ -1,89 +1,83 @@
-//! The few pages that there are: a front page and the description of the API. They show no data of any deployment.
+//! The pages below `/gui`: what the API answers, as HTML. A page shows what it was told just now and remembers nothing;
+//! what its buttons do goes through the API.
+//!
+//! Must not know libvirt or OVN, nor change anything.
 
-use askama::Template;
+pub mod assets;
+pub mod deployment;
+pub mod edit;
+pub mod errors;
+pub mod guest;
+pub mod home;
+pub mod hosts;
+pub mod images;
+#[cfg(all(test, debug_assertions))]
+mod parity;
+pub mod reference;
+pub mod render;
+pub mod words;
+
 use axum::{
-    http::{HeaderName, header},
+    http::{HeaderName, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
-use kvm_compose::error::{Code, Problem};
+use kvm_compose::error::Problem;
+use serde::Serialize;
 
-use crate::{error::Answer, openapi, router};
+use crate::app::App;
+pub use render::Page;
 
-/// Nothing from elsewhere, no scripts, no frames.
-const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+/// Nothing from elsewhere, nothing inline, no frames. Websockets of the same origin are within `'self'`.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-#[derive(Template)]
-#[template(path = "front.html")]
-struct Front {
-    version: &'static str,
+/// What stands around every page.
+#[derive(Debug, Clone, Serialize)]
+pub struct Chrome {
+    /// The server's version.
+    pub version: &'static str,
+    /// Which entry of the navigation is lit: `deployments`, `hosts`, `images`, or none.
+    pub active: &'static str,
+    /// True when there is a session to log out of.
+    pub session: bool,
+    /// True in builds for development, whose pages reload themselves.
+    pub dev: bool,
+    /// What the page was made of; another one means that it is out of date.
+    pub stamp: String,
 }
 
-#[derive(Template)]
-#[template(path = "docs.html")]
-struct Docs {
-    version: &'static str,
-    endpoints: Vec<Row>,
-    codes: Vec<CodeRow>,
+impl Chrome {
+    /// The frame of a page for whoever asks.
+    pub fn new(active: &'static str, session: bool) -> Chrome {
+        Chrome { version: env!("CARGO_PKG_VERSION"), active, session, dev: cfg!(debug_assertions), stamp: render::stamp() }
+    }
 }
 
-struct Row {
-    method: String,
-    path: String,
-    summary: &'static str,
-    query: Vec<(&'static str, &'static str)>,
+/// A page as a response.
+pub fn respond(status: StatusCode, page: &impl Page) -> Result<Response, Problem> {
+    respond_under(status, page, POLICY)
 }
 
-struct CodeRow {
-    name: &'static str,
-    number: u16,
-    status: u16,
-    exit_status: u8,
-    meaning: &'static str,
-}
-
-/// GET `/` and `/gui`.
-pub async fn front() -> Answer<Response> {
-    page(&Front { version: env!("CARGO_PKG_VERSION") })
-}
-
-/// GET `/api/docs`.
-pub async fn docs() -> Answer<Response> {
-    let endpoints = router::endpoints().into_iter().map(|endpoint| Row {
-        method: endpoint.method.to_uppercase(),
-        query: endpoint.query_parameters().to_vec(),
-        path: endpoint.path,
-        summary: endpoint.summary,
-    });
-    let codes = Code::ALL.iter().map(|code| CodeRow {
-        name: code.name(),
-        number: code.number(),
-        status: code.http_status(),
-        exit_status: code.exit_status(),
-        meaning: code.meaning().trim(),
-    });
-    page(&Docs { version: env!("CARGO_PKG_VERSION"), endpoints: endpoints.collect(), codes: codes.collect() })
-}
-
-/// GET `/api/openapi.json`.
-pub async fn openapi() -> axum::Json<serde_json::Value> {
-    axum::Json(openapi::document(&router::endpoints()))
-}
-
-/// GET `/assets/plain.css`.
-pub async fn style() -> Response {
-    let headers = [(header::CONTENT_TYPE, "text/css; charset=utf-8"), (header::X_CONTENT_TYPE_OPTIONS, "nosniff")];
-    (headers, include_str!("../../../templates/plain.css")).into_response()
-}
-
-fn page(template: &impl Template) -> Answer<Response> {
-    let text = template.render().map_err(|error| Problem::internal("a page cannot be made").cause(error))?;
+/// A page under a policy of its own.
+fn respond_under(status: StatusCode, page: &impl Page, policy: &str) -> Result<Response, Problem> {
     let headers = [
-        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::CONTENT_SECURITY_POLICY, policy),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::REFERRER_POLICY, "no-referrer"),
+        (header::REFERRER_POLICY, "same-origin"),
         (header::CACHE_CONTROL, "no-store"),
         (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
         (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
     ];
-    Ok((headers, Html(text)).into_response())
+    match render::text(page) {
+        Ok(text) => Ok((status, headers, Html(text)).into_response()),
+        Err(problem) => match render::broken(&problem) {
+            Some(text) => Ok((StatusCode::INTERNAL_SERVER_ERROR, headers, Html(text)).into_response()),
+            None => Err(problem),
+        },
+    }
+}
+
+/// The same as the API says it, for scripts that ask whether a page is out of date.
+pub async fn stamp(_: axum::extract::State<App>) -> Response {
+    ([(header::CACHE_CONTROL, "no-store")], render::stamp()).into_response()
 }

@@ -1,7 +1,8 @@
-//! Websockets: one log followed to its end, and all events live.
+//! Websockets: one log followed to its end, all events live, and a guest's console.
 //!
 //! Nothing is queued per follower: what a slow one has not read yet is in the file.
 
+pub mod console;
 pub mod events;
 pub mod follow;
 

@@ -174,6 +174,22 @@ pub struct Follower {
 }
 
 impl Follower {
+    /// The next bytes, or nothing at the end.
+    pub fn bytes(&mut self) -> Option<Vec<u8>> {
+        loop {
+            match self.socket.read().expect("the stream goes on") {
+                Message::Binary(bytes) => return Some(bytes.to_vec()),
+                Message::Close(_) => return None,
+                _ => {}
+            }
+        }
+    }
+
+    /// Sends bytes.
+    pub fn type_in(&mut self, bytes: &[u8]) {
+        self.socket.send(Message::Binary(bytes.to_vec().into())).expect("sent");
+    }
+
     /// The next line, or nothing at the end.
     pub fn line(&mut self) -> Result<String, Option<CloseFrame>> {
         loop {

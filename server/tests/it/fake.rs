@@ -3,21 +3,26 @@
 //! `steps N` make N things · `lines N` say N lines · `wait FILE` until that file is there (or the action is cancelled) ·
 //! `fail` · `panic` · `slow MS` for each step.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex, mpsc},
+    time::Duration,
+};
 
 use kvm_compose::{
     api::{CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, UpOptions},
     backend::local::ExecResult,
     error::{Code, Problem},
     guest::output::Say,
-    names::DeploymentName,
+    names::{DeploymentName, GuestName},
     orchestrate::{
         Operation,
         event::{EventKind, OutputStream},
         host::Cancel,
     },
 };
-use testbedos_server::operations::driver::{Driver, Project, View};
+use testbedos_server::operations::driver::{Console, Driver, Project, View};
 
 pub struct Fake {
     pub world: PathBuf,
@@ -30,6 +35,32 @@ impl Fake {
 
     fn folder(&self, name: &DeploymentName) -> PathBuf {
         self.world.join(name.as_str())
+    }
+}
+
+/// A console that says what it is told, until it is told `exit`.
+struct Echo {
+    says: Mutex<Option<mpsc::Sender<Vec<u8>>>>,
+    said: Mutex<mpsc::Receiver<Vec<u8>>>,
+}
+
+impl Console for Echo {
+    fn read(&self, buffer: &mut [u8]) -> usize {
+        let said = self.said.lock().expect("one reader").recv().unwrap_or_default();
+        if said == b"exit" {
+            return 0;
+        }
+        buffer[..said.len()].copy_from_slice(&said);
+        said.len()
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<(), Problem> {
+        let says = self.says.lock().expect("one writer");
+        says.as_ref().and_then(|says| says.send(bytes.to_vec()).ok()).ok_or_else(|| Problem::internal("closed"))
+    }
+
+    fn close(&self) {
+        self.says.lock().expect("closed once").take();
     }
 }
 
@@ -128,6 +159,14 @@ impl Driver for Fake {
         }
         let status = if word(0) == "exit" { word(1).parse().expect("a status") } else { 0 };
         done(status, stdin.to_vec(), b"a warning\n")
+    }
+
+    fn console(&self, _: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {
+        if guest.as_str() != "web" {
+            return Err(Problem::new(Code::NotFound, "there is no such guest"));
+        }
+        let (says, said) = mpsc::channel();
+        Ok((Arc::new(Echo { says: Mutex::new(Some(says)), said: Mutex::new(said) }), b"login: ".to_vec()))
     }
 
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View {

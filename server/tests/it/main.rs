@@ -7,6 +7,7 @@ mod doors;
 mod fake;
 mod follow;
 mod lab;
+mod pages;
 mod restart;
 mod shape;
 mod store;

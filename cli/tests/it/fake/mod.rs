@@ -183,6 +183,7 @@ fn router(world: Arc<World>) -> Router {
         .route("/api/ready", get(ready))
         .route("/api/version", get(|| async { Json(json!({"version": "9.9.9", "api": 1, "installation": "i", "mode": "master"})) }))
         .route("/api/orphans", get(|| async { Json(json!([{"kind": "domain", "name": "old.web", "fix": "virsh undefine old.web"}])) }))
+        .route("/api/auth/link", post(link))
         .route("/api/deployments", get(list).post(create))
         .route(one, get(info).put(info).delete(|| async { StatusCode::NO_CONTENT }))
         .route(&format!("{one}/reset"), post(info))
@@ -236,6 +237,10 @@ fn known(world: &World, name: &str) -> Result<(), Response> {
 fn summary(world: &World) -> Value {
     json!({"name": "lab", "project_location": world.script.project_location.clone().unwrap_or_default(), "state": "up", "phase": "up",
         "created": "2026-11-21T06:47:00Z", "revision": 1})
+}
+
+async fn link(State(world): State<Arc<World>>) -> Json<Value> {
+    Json(json!({"url": world.script.link, "path": "/gui?link=secret", "expires_s": 60}))
 }
 
 async fn ready() -> Response {

@@ -20,6 +20,8 @@ pub struct Script {
     pub project_location: Option<String>,
     /// The token it asks for.
     pub token: Option<&'static str>,
+    /// The link that logs a browser in; none when it has no TCP.
+    pub link: Option<&'static str>,
     /// Why it refuses an action.
     pub refusal: Option<Problem>,
     pub events: Vec<EventKind>,
@@ -51,7 +53,7 @@ impl Script {
             EventKind::Finished { state: "succeeded".into(), error_code: 0, problem: None, millis: 46 },
         ];
         let entry = entry(Verb::Up, ActionState::Succeeded, None);
-        Script { project_location: None, token: None, refusal: None, events, ending: Ending::AtOnce, entry }
+        Script { project_location: None, token: None, link: None, refusal: None, events, ending: Ending::AtOnce, entry }
     }
 
     /// An `up` whose last step fails.

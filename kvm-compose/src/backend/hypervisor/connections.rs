@@ -193,7 +193,7 @@ impl Gate {
 }
 
 /// Opens a connection on a thread of its own, so that a libvirtd that accepts and then hangs costs a limit, not us.
-fn open(uri: &str) -> Result<Connect, Problem> {
+pub fn open(uri: &str) -> Result<Connect, Problem> {
     run_event_loop();
     let (sender, receiver) = mpsc::channel();
     let wanted = uri.to_string();

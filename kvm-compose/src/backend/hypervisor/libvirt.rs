@@ -285,7 +285,8 @@ fn fact(handle: &Handle, name: &str, uuid: Uuid, ours: &dyn Fn(&Mark) -> bool) -
     Ok(Ok(DomainFact { name: name.to_string(), uuid, mark, state: state(handle)?, ports: mark::interface_ids(&xml) }))
 }
 
-fn owned(handle: &Handle, name: &str, owner: &Owner) -> Result<Mark, Fault> {
+/// The mark of a domain that is the owner's; a conflict when it is not.
+pub fn owned(handle: &Handle, name: &str, owner: &Owner) -> Result<Mark, Fault> {
     match mark_of(handle)? {
         Some(mark) if mark.is_of(owner) => Ok(mark),
         _ => Err(stranger(name).into()),

@@ -3,6 +3,7 @@
 //! Must not know OVN, files or what a deployment wants.
 
 mod connections;
+pub mod console;
 pub mod libvirt;
 pub mod mark;
 mod pace;

@@ -1,0 +1,78 @@
+//! Golden pictures (`UPDATE_PICTURES=1` writes them anew), and what must hold for any picture.
+
+use std::{collections::BTreeMap, path::Path};
+
+use kvm_compose::{
+    names::{DeploymentName, GuestName},
+    picture::{Scene, Standing, svg},
+    topology::{Leases, Topology, load},
+};
+
+fn topology(yaml: &str) -> Topology {
+    let name = DeploymentName::new("lab").expect("a name");
+    load("kvm-compose.yaml", yaml, &name, &Leases::new()).expect("a testbed").topology
+}
+
+/// Many guests on few switches, two routers, guests on two switches.
+fn large(guests: usize) -> String {
+    let mut yaml = String::from("machines:\n");
+    for index in 0..guests {
+        let switch = ["office", "lab", "dmz"][index % 3];
+        let second = if index % 17 == 5 { ", {switch: backup, ip: dynamic}" } else { "" };
+        yaml.push_str(&format!("  - {{name: guest-{index:02}, micro: {{}}, network: [{{switch: {switch}}}{second}]}}\n"));
+    }
+    yaml.push_str("network:\n  ovn:\n    switches:\n");
+    for (index, switch) in ["office", "lab", "dmz", "backup"].iter().enumerate() {
+        yaml.push_str(&format!("      {switch}: {{subnet: 10.0.{index}.0/24}}\n"));
+    }
+    yaml.push_str("    routers:\n");
+    for (router, switches) in [("edge", vec![0, 2]), ("core", vec![0, 1])] {
+        yaml.push_str(&format!("      {router}:\n        ports:\n"));
+        for index in switches {
+            let switch = ["office", "lab", "dmz"][index];
+            let host = if router == "edge" { 1 } else { 2 };
+            yaml.push_str(&format!("          - {{name: {router}-{switch}, gateway_ip: 10.0.{index}.{host}/24, switch: {switch}}}\n"));
+        }
+    }
+    yaml
+}
+
+fn check(name: &str, yaml: &str, scene: &Scene<'_>) -> String {
+    let found = svg(&topology(yaml), scene);
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pictures").join(name);
+    if std::env::var_os("UPDATE_PICTURES").is_some() {
+        std::fs::write(&path, &found).expect("written");
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(found, golden, "{name} has changed: look at it, then run the test with UPDATE_PICTURES=1");
+    found
+}
+
+#[test]
+fn the_quickstart() {
+    let guest = |name: &str| GuestName::new(name).expect("a name");
+    let standing = BTreeMap::from([(guest("web"), Standing::Ready), (guest("client"), Standing::Starting)]);
+    let link = |guest: &GuestName| format!("/gui/deployments/lab/guests/{guest}");
+    let yaml = include_str!("../../examples/quickstart/kvm-compose.yaml");
+    let picture = check("quickstart.svg", yaml, &Scene { standing, link: Some(&link) });
+    for word in ["guest ready", "guest starting", "10.0.2.10", "10.0.1.1/24", "router r1", "href=\"/gui/deployments/lab/guests/web\""] {
+        assert!(picture.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn fifty_guests() {
+    let all =
+        [Standing::Ready, Standing::Starting, Standing::Paused, Standing::Off, Standing::Crashed, Standing::Absent, Standing::Unknown];
+    let yaml = large(50);
+    let standing = topology(&yaml).guests.iter().zip(all.iter().cycle()).map(|(guest, standing)| (guest.name.clone(), *standing)).collect();
+    check("fifty.svg", &yaml, &Scene { standing, link: None });
+}
+
+#[test]
+fn every_word_is_escaped_and_nothing_is_style_or_script() {
+    let yaml = include_str!("../../examples/quickstart/kvm-compose.yaml");
+    let link = |_: &GuestName| "\"><script>alert(1)</script>&'".to_string();
+    let picture = svg(&topology(yaml), &Scene { standing: BTreeMap::new(), link: Some(&link) });
+    assert!(picture.contains("&quot;&gt;&lt;script&gt;") && !picture.contains("<script") && !picture.contains("style"), "{picture}");
+}

@@ -1,0 +1,5 @@
+// The hosts: kept up to date.
+
+import { watch } from './live.js';
+
+watch();
