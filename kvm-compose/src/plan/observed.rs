@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
@@ -59,8 +59,8 @@ impl Observed {
     }
 
     /// True when a file is there.
-    pub fn has_file(&self, host: &HostName, path: &PathBuf) -> bool {
-        self.files.contains(&OnHost { host: host.clone(), what: path.clone() })
+    pub fn has_file(&self, host: &HostName, path: &Path) -> bool {
+        self.files.contains(&OnHost { host: host.clone(), what: path.to_path_buf() })
     }
 
     /// Adds what another host has.

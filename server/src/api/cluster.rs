@@ -2,17 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::{
-    extract::{Path, State},
-    http::StatusCode,
-};
+use axum::{extract::State, http::StatusCode};
 use kvm_compose::{
     api::cluster::{JoinToken, Members},
     error::{Code, Problem},
-    names::HostName,
 };
 
-use super::extract::Words;
+use super::extract::{Host, Words};
 use crate::{
     app::{App, blocking},
     cluster::Cluster,
@@ -37,8 +33,7 @@ pub async fn members(State(app): State<App>) -> Answer<axum::Json<Members>> {
 }
 
 /// DELETE `/api/cluster/members/{name}`.
-pub async fn remove(State(app): State<App>, Path(name): Path<String>, words: Words) -> Answer<StatusCode> {
-    let name = HostName::new(&name)?;
+pub async fn remove(State(app): State<App>, Host(name): Host, words: Words) -> Answer<StatusCode> {
     let cluster = cluster(&app)?;
     let force = words.flag("force")?;
     blocking(move || cluster.remove(&name, force)).await?;

@@ -28,6 +28,9 @@ pub struct Name(pub DeploymentName);
 /// The `{guest}` of the path.
 pub struct Guest(pub GuestName);
 
+/// The `{host}` of the path.
+pub struct Host(pub HostName);
+
 /// The `{uuid}` of the path.
 pub struct ActionId(pub Uuid);
 
@@ -52,6 +55,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Guest {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         Ok(Guest(GuestName::new(&parameter(parts, state, "guest").await?)?))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Host {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        Ok(Host(HostName::new(&parameter(parts, state, "host").await?)?))
     }
 }
 

@@ -55,6 +55,7 @@ impl Cluster {
         self.tokens.lock().take(&join.secret, name, now)?;
         let records = state.members.values().map(|live| live.record.clone()).chain([record.clone()]).collect();
         self.roster.write(records)?;
+        state.leaving.remove(&join.chassis);
         state.members.insert(name.clone(), Live::new(record, Membership::joining(self.now())));
         tracing::info!(member = %name, chassis = join.chassis, "a host has joined");
         Ok(Joined {

@@ -31,7 +31,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use kvm_compose::{
     api::cluster::{Member, MemberState, Members, Role},
-    backend::local::LocalHost,
+    backend::{local::LocalHost, network::southbound},
     error::{Code, Problem},
     names::{HostName, InstallationId},
 };
@@ -49,6 +49,9 @@ use places::PlacesFolder;
 use roster::{MemberRecord, RosterFile};
 use token::Tokens;
 use wire::FromMaster;
+
+/// How long OVN is told again to forget a member that was removed.
+const FORGETTING: Duration = Duration::from_secs(15);
 
 /// How often the clock is looked at.
 const TICK: Duration = Duration::from_millis(500);
@@ -88,6 +91,9 @@ struct State {
     members: BTreeMap<HostName, Live>,
     /// What kvm-compose-config.json says.
     folded: Option<ClusterConfig>,
+    /// Chassis of members that were removed, until when OVN is told to forget them: their ovn-controller comes back to
+    /// OVN until its own host has heard.
+    leaving: BTreeMap<String, Duration>,
     links: u64,
 }
 
@@ -252,10 +258,9 @@ impl Cluster {
         }
         self.changed.notify_all();
         self.fold()?;
-        if let Some(record) = removed
-            && let Err(problem) = kvm_compose::backend::network::southbound::forget(&self.setup.southbound, &record.chassis)
-        {
-            tracing::warn!(chassis = record.chassis, %problem, "OVN still knows the chassis; `ovn-sbctl chassis-del` removes it");
+        if let Some(record) = removed {
+            self.state.lock().leaving.insert(record.chassis, self.now() + FORGETTING);
+            self.forget_chassis();
         }
         Ok(())
     }
@@ -274,8 +279,24 @@ impl Cluster {
         }
     }
 
+    /// Has OVN forget the chassis of members that were removed.
+    fn forget_chassis(&self) {
+        let leaving: Vec<(String, Duration)> = self.state.lock().leaving.clone().into_iter().collect();
+        for (chassis, until) in leaving {
+            let forgotten = southbound::forget(&self.setup.southbound, &chassis);
+            if self.now() < until {
+                continue;
+            }
+            self.state.lock().leaving.remove(&chassis);
+            if let Err(problem) = forgotten {
+                tracing::warn!(chassis, %problem, "OVN may still know the chassis; `ovn-sbctl chassis-del` removes it");
+            }
+        }
+    }
+
     /// Looks at the clock once.
     fn tick(&self) {
+        self.forget_chassis();
         let names: Vec<HostName> = self.state.lock().members.keys().cloned().collect();
         for name in names {
             self.step(&name, Input::Tick);

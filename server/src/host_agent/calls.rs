@@ -130,7 +130,7 @@ impl Calls {
     /// Says something of a running call; what nobody hears is kept until it is asked for again.
     fn say(&self, id: Uuid, message: FromMember) {
         let mut inner = self.inner.lock();
-        if !inner.link.as_ref().is_some_and(|link| link.send(message.clone()).is_ok())
+        if inner.link.as_ref().is_none_or(|link| link.send(message.clone()).is_err())
             && let Some(State::Running { unsent, .. }) = inner.calls.get_mut(&id)
             && unsent.len() < KEPT_UNSENT
         {
