@@ -132,11 +132,11 @@ fn every_page_fits_its_window_and_breaks_no_policy() {
     let mut lab = lab();
     let project = lab.project("quickstart", QUICKSTART);
     lab.ok(&project.args(&["up"]));
-    lab.ok(&["-p", "broken", "deployment", "create"]);
-    let large = lab.project("fifty", &fifty());
-    let _planned = lab.run(&large.args(&["plan"]));
-    let faulty = lab.project("broken", "machines:\n  - {name: a, mikro: {}}\n  - {name: b!, micro: {memory_mb: lots}}\n");
-    let _failed = lab.run(&faulty.args(&["up"]));
+    let faulty = "machines:\n  - {name: a, mikro: {}}\n  - name: b!\n    micro: {memory_mb: lots}\n    network: [{switch: none}]\n";
+    for (name, yaml) in [("fifty", fifty().as_str()), ("broken", faulty)] {
+        let folder = lab.project(name, yaml).folder.display().to_string();
+        lab.ok(&["-p", name, "deployment", "create", "--project-location", &folder]);
+    }
     let (base, browser) = log_in(&lab);
     let folder = std::env::var_os("TESTBEDOS_SCREENSHOTS").map(std::path::PathBuf::from);
     if let Some(folder) = &folder {
@@ -147,6 +147,7 @@ fn every_page_fits_its_window_and_breaks_no_policy() {
         ("testbed", "/gui/deployments/quickstart", "succeeded"),
         ("large", "/gui/deployments/fifty", "guest-49"),
         ("edit", "/gui/deployments/quickstart/edit", "no faults"),
+        ("faults", "/gui/deployments/broken/edit", "mikro"),
         ("guest", "/gui/deployments/quickstart/guests/client", "connected"),
         ("hosts", "/gui/hosts", "master"),
         ("images", "/gui/images", "micro"),

@@ -14,6 +14,7 @@ let followed = '';
 // Follows the action that the page shows, when it is another one than before.
 function follow() {
   const { uuid, from, command } = document.getElementById('action-head').dataset;
+  document.getElementById('action').classList.toggle('hidden', !uuid);
   if (!uuid || uuid === followed) return;
   followed = uuid;
   const path = deployment(name, `/logs/${uuid}/stream`);

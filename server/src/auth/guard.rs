@@ -53,8 +53,12 @@ impl Guard {
             return Ok(Access::Socket);
         }
         let is_open = OPEN.contains(&uri.path()) || uri.path().starts_with(OPEN_FOLDER);
-        if headers.contains_key(header::AUTHORIZATION) && !is_open {
-            return self.check_token(headers).map(|()| Access::Token);
+        if headers.contains_key(header::AUTHORIZATION) {
+            match self.check_token(headers) {
+                Ok(()) => return Ok(Access::Token),
+                Err(problem) if !is_open => return Err(problem),
+                Err(_) => {}
+            }
         }
         if let Some(secret) = self.session(headers) {
             // The browser sends the cookie by itself, so what changes something must come from a page of ours.
