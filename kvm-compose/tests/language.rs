@@ -261,3 +261,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn many_warnings_are_cut_and_never_refuse_a_file() {
+    let mut text = "machines:\n".to_string();
+    (0..240).for_each(|index| text.push_str(&format!("  - {{name: g{index}, micro: {{}}, network: [{{switch: lan}}]}}\n")));
+    text.push_str("network: {ovn: {switches: {lan: {subnet: 10.0.0.0/16}}}}\n");
+    let name = "lab".parse().expect("valid");
+    let loaded = kvm_compose::topology::load("f", &text, &name, &Default::default()).expect("warnings are no errors");
+    assert_eq!((loaded.topology.guests.len(), loaded.warnings.len()), (240, 201));
+    assert!(loaded.warnings.iter().any(|warning| warning.code == "W009" && warning.message == "40 more warnings are not listed"));
+    // An error behind them is still seen.
+    let wrong = text.replace("10.0.0.0/16", "10.0.0.0/99");
+    let problem = kvm_compose::topology::load("f", &wrong, &name, &Default::default()).expect_err("a wrong subnet");
+    assert!(problem.diagnostics.iter().all(|fault| fault.code != "E009"), "{problem:?}");
+}

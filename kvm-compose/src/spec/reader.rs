@@ -43,17 +43,29 @@ impl<T: schemars::JsonSchema> schemars::JsonSchema for Spanned<T> {
 pub struct Reader {
     file: String,
     lines: Vec<String>,
+    errors: Listed,
+    warnings: Listed,
+}
+
+/// Faults of one severity: those that are listed, and how many came after.
+#[derive(Debug, Default)]
+struct Listed {
     diagnostics: Vec<Diagnostic>,
     more: usize,
 }
 
-/// The most faults of one file that are reported; more help nobody.
+/// The most errors, and the most warnings, of one file that are reported; more help nobody.
 const MAX_FAULTS: usize = 200;
 
 impl Reader {
     /// A reader of `text`; `file` is its name for messages.
     pub fn new(file: &str, text: &str) -> Self {
-        Reader { file: file.to_string(), lines: text.lines().map(str::to_string).collect(), diagnostics: Vec::new(), more: 0 }
+        Reader {
+            file: file.to_string(),
+            lines: text.lines().map(str::to_string).collect(),
+            errors: Listed::default(),
+            warnings: Listed::default(),
+        }
     }
 
     /// The file's name and a mark as a place.
@@ -77,28 +89,37 @@ impl Reader {
     }
 
     fn report(&mut self, severity: Severity, at: Mark, code: &str, message: String, hint: Option<String>) {
-        if self.diagnostics.len() < MAX_FAULTS {
-            let (place, source) = (self.place(at), self.source(at));
-            self.diagnostics.push(Diagnostic { severity, code: code.to_string(), message, at: place, width: at.width, source, hint });
+        let (place, source) = (self.place(at), self.source(at));
+        let listed = match severity {
+            Severity::Error => &mut self.errors,
+            Severity::Warning => &mut self.warnings,
+        };
+        if listed.diagnostics.len() < MAX_FAULTS {
+            listed.diagnostics.push(Diagnostic { severity, code: code.to_string(), message, at: place, width: at.width, source, hint });
         } else {
-            self.more += 1;
+            listed.more += 1;
         }
     }
 
     /// True when an error was reported.
     pub fn failed(&self) -> bool {
-        self.diagnostics.iter().any(|d| d.severity == Severity::Error)
+        !self.errors.diagnostics.is_empty()
     }
 
     /// All faults, by place.
-    pub fn into_diagnostics(mut self) -> Vec<Diagnostic> {
-        self.diagnostics.sort_by(|a, b| (a.at.line, a.at.column, &a.code).cmp(&(b.at.line, b.at.column, &b.code)));
-        if let (1.., Some(last)) = (self.more, self.diagnostics.last().cloned()) {
-            let message = format!("{} more faults are not listed", self.more);
-            let hint = Some("mend these first".to_string());
-            self.diagnostics.push(Diagnostic { severity: Severity::Error, code: "E009".to_string(), message, hint, ..last });
+    pub fn into_diagnostics(self) -> Vec<Diagnostic> {
+        let mut all: Vec<Diagnostic> = self.errors.diagnostics.into_iter().chain(self.warnings.diagnostics).collect();
+        all.sort_by(|a, b| (a.at.line, a.at.column, &a.code).cmp(&(b.at.line, b.at.column, &b.code)));
+        let Some(last) = all.last().cloned() else { return all };
+        let cut = [
+            (Severity::Error, self.errors.more, "E009", "faults", Some("mend these first".to_string())),
+            (Severity::Warning, self.warnings.more, "W009", "warnings", None),
+        ];
+        for (severity, more, code, word, hint) in cut.into_iter().filter(|(_, more, ..)| *more > 0) {
+            let message = format!("{more} more {word} are not listed");
+            all.push(Diagnostic { severity, code: code.to_string(), message, hint, ..last.clone() });
         }
-        self.diagnostics
+        all
     }
 
     /// A map's fields, or a fault.
