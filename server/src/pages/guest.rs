@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Chrome, POLICY, Page, deployment::guest_mark, respond_under, words};
 use crate::{
     api::{
-        config, deployments,
+        deployments,
         extract::{Guest as GuestOf, Name},
     },
     app::App,
@@ -33,8 +33,6 @@ pub struct Guest {
     memory_mb: u64,
     nics: Vec<Nic>,
     console_log: String,
-    /// True when it stands on another host, whose consoles cannot be reached from here.
-    elsewhere: bool,
     /// What the terminal's own style elements must carry to be taken.
     nonce: String,
 }
@@ -53,10 +51,9 @@ struct Nic {
 }
 
 impl Guest {
-    /// The page over a guest's state, made on the host `here`.
-    pub fn new(chrome: Chrome, deployment: &str, here: &str, guest: GuestState, nonce: String) -> Guest {
+    /// The page over a guest's state.
+    pub fn new(chrome: Chrome, deployment: &str, guest: GuestState, nonce: String) -> Guest {
         let mark = guest_mark(&guest);
-        let elsewhere = guest.host != here;
         let nics = guest.nics.into_iter().map(|nic| Nic {
             name: nic.name,
             switch: nic.switch,
@@ -76,7 +73,6 @@ impl Guest {
             cpus: guest.cpus,
             memory_mb: guest.memory_mb,
             nics: nics.collect(),
-            elsewhere,
             console_log: guest.console_log.unwrap_or_default(),
             nonce,
         }
@@ -90,13 +86,12 @@ pub async fn guest(
     GuestOf(guest): GuestOf,
     Extension(access): Extension<Access>,
 ) -> Answer<Response> {
-    let axum::Json(state) = deployments::state(State(app.clone()), Name(name.clone())).await?;
+    let axum::Json(state) = deployments::state(State(app), Name(name.clone())).await?;
     let found = state.guests.into_iter().find(|found| found.name == guest);
     let found = found.ok_or_else(|| not_found(format_args!("guest `{guest}` of deployment `{name}`")))?;
-    let axum::Json(here) = config::host(State(app)).await?;
     let nonce = secret::random()?;
     let chrome = Chrome::new("deployments", matches!(access, Access::Session(_)));
     // The terminal makes style elements of its own; no other page needs this.
     let policy = POLICY.replace("style-src 'self'", &format!("style-src 'self' 'nonce-{nonce}'"));
-    Ok(respond_under(StatusCode::OK, &Guest::new(chrome, name.as_str(), here.hostname.as_str(), found, nonce), &policy)?)
+    Ok(respond_under(StatusCode::OK, &Guest::new(chrome, name.as_str(), found, nonce), &policy)?)
 }
