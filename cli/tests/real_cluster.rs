@@ -23,6 +23,10 @@ fn six_guests_over_two_hosts_reach_each_other_and_leave_nothing() {
     for guest in ["a", "b", "c", "d", "e", "f"] {
         assert_eq!(ok(&["exec", guest, "--", "hostname"]).stdout.trim(), guest);
     }
+    // The serial console of a guest on each host.
+    for guest in ["a", "b"] {
+        cluster.console("six", guest, "echo $((6*7))-$(hostname)", &format!("42-{guest}"));
+    }
     // One switch, two hosts; then through the router, both ways.
     for (from, to) in
         [("a", "10.7.1.12"), ("b", "10.7.1.11"), ("d", "10.7.2.13"), ("a", "10.7.2.13"), ("c", "10.7.1.11"), ("e", "10.7.2.14")]

@@ -81,7 +81,7 @@ fn a_host_that_is_cut_off_at_any_moment_leaves_no_orphan_and_no_double() {
             let ended = cluster::until("the action ends", Duration::from_secs(150), || action.try_wait().expect("waited for"));
             assert!(ended.is_ok(), "{told}: the action goes on\n{}", cluster.logs());
         }
-        let phase = || cluster.json(&with(&["ps", "-o", "json"]))["phase"].as_str().unwrap_or("?").to_string();
+        let phase = || cluster.json(&with(&["info", "-o", "json"]))["phase"].as_str().unwrap_or("?").to_string();
         let seen = cluster::until("the phase is true", Duration::from_secs(15), || (phase() == truth(&cluster)).then_some(()));
         assert!(seen.is_ok(), "{told}: the phase reads {}, and it is {}\n{}", phase(), truth(&cluster), cluster.logs());
 

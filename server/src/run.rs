@@ -96,6 +96,14 @@ pub fn serve_with(
     logging: Option<&Logging>,
 ) -> Result<(), Problem> {
     let app = open(settings, driver, cluster, host)?;
+    if let Some(cluster) = &app.cluster {
+        let operations = Arc::downgrade(&app.operations);
+        cluster.on_change(Box::new(move |names| {
+            if let Some(operations) = operations.upgrade() {
+                operations.observe_in_background(names);
+            }
+        }));
+    }
     let doubtful = app.operations.to_observe()?;
     app.operations.observe_in_background(doubtful);
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -8,8 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::Value;
 pub use testbedos_lab::{Lab, Plane, Process, until};
+use tokio_tungstenite::tungstenite::Message;
 
 pub const SOON: Duration = Duration::from_secs(30);
 
@@ -192,6 +194,26 @@ impl Cluster {
             )
         };
         hosts.map(tail).collect::<Vec<_>>().join("\n")
+    }
+
+    /// Types a line into a guest's serial console and waits until what it says holds `expected`.
+    pub fn console(&self, deployment: &str, guest: &str, line: &str, expected: &str) {
+        let url = format!("ws://localhost/api/deployments/{deployment}/guests/{guest}/console");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let talked = runtime.block_on(tokio::time::timeout(SOON, async {
+            let stream = tokio::net::UnixStream::connect(self.socket()).await.expect("the socket");
+            let (mut console, _) = tokio_tungstenite::client_async(url, stream).await.expect("a console");
+            console.send(Message::binary(format!("{line}\n").into_bytes())).await.expect("typed");
+            let mut said = String::new();
+            while let Some(Ok(message)) = console.next().await {
+                said.push_str(&String::from_utf8_lossy(&message.into_data()));
+                if said.contains(expected) {
+                    return;
+                }
+            }
+            panic!("the console ended: {said}");
+        }));
+        assert!(talked.is_ok(), "the console of {guest} never says {expected}\n{}", self.logs());
     }
 
     /// A testbed file, by the words that name it.

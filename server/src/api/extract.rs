@@ -25,11 +25,11 @@ use crate::{
 /// The `{name}` of the path.
 pub struct Name(pub DeploymentName);
 
-/// The `{guest}` of the path.
-pub struct Guest(pub GuestName);
-
 /// The `{host}` of the path.
 pub struct Host(pub HostName);
+
+/// The `{guest}` of the path.
+pub struct Guest(pub GuestName);
 
 /// The `{uuid}` of the path.
 pub struct ActionId(pub Uuid);
@@ -50,19 +50,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Guest {
-    type Rejection = Failure;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        Ok(Guest(GuestName::new(&parameter(parts, state, "guest").await?)?))
-    }
-}
-
 impl<S: Send + Sync> FromRequestParts<S> for Host {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         Ok(Host(HostName::new(&parameter(parts, state, "host").await?)?))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Guest {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        Ok(Guest(GuestName::new(&parameter(parts, state, "guest").await?)?))
     }
 }
 

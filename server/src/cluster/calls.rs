@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use kvm_compose::{
     api::{cluster::MemberState, event::OutputStream},
     error::{Code, Problem},
@@ -104,7 +105,19 @@ impl Cluster {
         cancel: &Cancel,
         hear: &dyn Fn(Said<'_>),
     ) -> Result<T, Problem> {
-        let id = Uuid::now_v7();
+        self.call_as(Uuid::now_v7(), host, call, patience, cancel, hear)
+    }
+
+    /// The same, under an id that is known before.
+    pub fn call_as<T: DeserializeOwned>(
+        &self,
+        id: Uuid,
+        host: &HostName,
+        call: &Call,
+        patience: Patience,
+        cancel: &Cancel,
+        hear: &dyn Fn(Said<'_>),
+    ) -> Result<T, Problem> {
         let (tell, told) = mpsc::channel();
         match self.state.lock().members.get_mut(host) {
             Some(live) => drop(live.calls.insert(id, tell)),
@@ -177,6 +190,16 @@ impl Cluster {
             // A link that has ended is noticed by the caller's next look.
             let _unheard = link.out.send(message);
         }
+    }
+
+    /// Types into the console that a call opened.
+    pub fn type_in(&self, host: &HostName, id: Uuid, bytes: &[u8]) -> Result<(), Problem> {
+        let message = FromMaster::Input { id, bytes: STANDARD.encode(bytes) };
+        let state = self.state.lock();
+        let link = state.members.get(host).and_then(|live| live.link.as_ref());
+        let sent = link.is_some_and(|link| link.out.send(message).is_ok());
+        drop(state);
+        if sent { Ok(()) } else { Err(self.gone(host)) }
     }
 
     /// The member does not answer.

@@ -21,7 +21,7 @@ pub mod token;
 pub mod wire;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{Arc, Weak, mpsc},
@@ -33,7 +33,7 @@ use kvm_compose::{
     api::cluster::{Member, MemberState, Members, Role},
     backend::{local::LocalHost, network::southbound},
     error::{Code, Problem},
-    names::{HostName, InstallationId},
+    names::{DeploymentName, HostName, InstallationId},
 };
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::mpsc::UnboundedSender;
@@ -55,6 +55,9 @@ const FORGETTING: Duration = Duration::from_secs(15);
 
 /// How often the clock is looked at.
 const TICK: Duration = Duration::from_millis(500);
+
+/// Takes the names of deployments that are to be looked at again.
+pub type Stirred = Box<dyn Fn(Vec<DeploymentName>) + Send + Sync>;
 
 /// What the cluster is made of.
 pub struct Setup {
@@ -84,6 +87,8 @@ pub struct Cluster {
     changed: Condvar,
     /// Where members knock, once it is known.
     door: Mutex<Option<SocketAddr>>,
+    /// Told which deployments may look different, since a member of theirs came or went.
+    stirred: Mutex<Option<Stirred>>,
 }
 
 #[derive(Default)]
@@ -95,6 +100,8 @@ struct State {
     /// OVN until its own host has heard.
     leaving: BTreeMap<String, Duration>,
     links: u64,
+    /// Members that came or went since the last tick.
+    turned: BTreeSet<HostName>,
 }
 
 /// A member, as far as the running master knows it.
@@ -151,6 +158,7 @@ impl Cluster {
             state: Mutex::new(state),
             changed: Condvar::new(),
             door: Mutex::new(None),
+            stirred: Mutex::new(None),
             setup,
         };
         cluster.fold()?;
@@ -226,7 +234,7 @@ impl Cluster {
             }));
         }
         let standing = self.places.all()?.into_iter().filter(|(_, placed)| placed.hosts.contains(name));
-        let standing: Vec<(kvm_compose::names::DeploymentName, places::Placed)> = standing.collect();
+        let standing: Vec<(DeploymentName, places::Placed)> = standing.collect();
         if !standing.is_empty() && !force {
             let names: Vec<&str> = standing.iter().map(|(deployment, _)| deployment.as_str()).collect();
             return Err(Problem::new(Code::Conflict, format!("`{name}` still has guests of: {}", names.join(", "))).hint(format!(
@@ -274,9 +282,33 @@ impl Cluster {
             live.membership = live.membership.after(input, now);
             if live.membership.state != before {
                 tracing::info!(member = %name, from = before.word(), to = live.membership.state.word(), "a member's state");
+                if matches!(live.membership.state, MemberState::Ready | MemberState::Lost) {
+                    state.turned.insert(name.clone());
+                }
                 self.changed.notify_all();
             }
         }
+    }
+
+    /// From now on `stirred` is told which deployments may look different.
+    pub fn on_change(&self, stirred: Stirred) {
+        *self.stirred.lock() = Some(stirred);
+    }
+
+    /// Tells whoever looks at deployments about members that came or went.
+    fn stir(&self) -> Result<(), Problem> {
+        let turned = std::mem::take(&mut self.state.lock().turned);
+        if turned.is_empty() {
+            return Ok(());
+        }
+        let touched = self.places.all()?.into_iter().filter(|(_, placed)| placed.hosts.iter().any(|host| turned.contains(host)));
+        let names: Vec<DeploymentName> = touched.map(|(deployment, _)| deployment).collect();
+        if let Some(stirred) = &*self.stirred.lock()
+            && !names.is_empty()
+        {
+            stirred(names);
+        }
+        Ok(())
     }
 
     /// Has OVN forget the chassis of members that were removed.
@@ -300,6 +332,9 @@ impl Cluster {
         let names: Vec<HostName> = self.state.lock().members.keys().cloned().collect();
         for name in names {
             self.step(&name, Input::Tick);
+        }
+        if let Err(problem) = self.stir() {
+            tracing::warn!(%problem, "deployments are not looked at again");
         }
         if let Err(problem) = self.fold() {
             tracing::warn!(%problem, "kvm-compose-config.json is not up to date");

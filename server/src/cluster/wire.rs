@@ -122,6 +122,13 @@ pub enum FromMaster {
         /// What to do.
         call: Box<Call>,
     },
+    /// Typed into the console that a call opened.
+    Input {
+        /// The call.
+        id: Uuid,
+        /// The bytes, base64.
+        bytes: String,
+    },
     /// Nobody waits for this call any more.
     Cancel {
         /// The call.
@@ -195,6 +202,13 @@ pub enum Call {
         stdin: String,
         /// The limit in seconds.
         timeout_s: u64,
+    },
+    /// Open a guest's serial console: what it says comes as output, until the call is cancelled.
+    Console {
+        /// The deployment.
+        deployment: DeploymentName,
+        /// The guest.
+        guest: GuestName,
     },
     /// Everything with the master's mark: answered with a list of (what, deployment).
     Marked,

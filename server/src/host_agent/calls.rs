@@ -10,12 +10,13 @@
 use std::{
     collections::HashMap,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::Arc,
+    sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use kvm_compose::{
+    api::event::OutputStream,
     backend::local::{ExecCall, LocalHost},
     error::{Code, Problem},
     orchestrate::host::{Cancel, Context, Host as _},
@@ -26,6 +27,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 use uuid::Uuid;
 
+use super::console;
 use crate::cluster::wire::{Call, Ended, FromMember, Outcome, Seat};
 
 /// How long an outcome is kept for a master that did not hear it.
@@ -45,6 +47,8 @@ struct Inner {
     calls: HashMap<Uuid, State>,
     /// One at a time for each domain: what a master that gave up had begun ends before what it asks next.
     turns: HashMap<Uuid, Arc<Mutex<()>>>,
+    /// What is typed into consoles that calls opened.
+    consoles: HashMap<Uuid, mpsc::Sender<Vec<u8>>>,
 }
 
 enum State {
@@ -74,6 +78,14 @@ impl Calls {
             if let State::Running { cancel, .. } = state {
                 cancel.cancel();
             }
+        }
+    }
+
+    /// Types into the console that a call opened.
+    pub fn type_in(&self, id: Uuid, bytes: &str) {
+        if let (Some(console), Ok(bytes)) = (self.inner.lock().consoles.get(&id), STANDARD.decode(bytes)) {
+            // A console that has just ended takes nothing.
+            let _ended = console.send(bytes);
         }
     }
 
@@ -176,6 +188,15 @@ impl Calls {
                     stderr: STANDARD.encode(ended.stderr),
                     truncated: ended.truncated,
                 })
+            }
+            Call::Console { deployment, guest } => {
+                let (console, typed) = mpsc::channel();
+                self.inner.lock().consoles.insert(id, console);
+                let say =
+                    |bytes: &[u8]| self.say(id, FromMember::Output { id, stream: OutputStream::Stdout, bytes: STANDARD.encode(bytes) });
+                let served = console::serve(&self.local, (deployment, guest), cancel, typed, &say);
+                self.inner.lock().consoles.remove(&id);
+                served.map(|()| Value::Null)
             }
             Call::Marked => json(&self.local.marked_here()?),
         }

@@ -9,6 +9,7 @@
 
 pub mod bases;
 pub mod calls;
+pub mod console;
 pub mod dial;
 pub mod join;
 pub mod session;

@@ -147,6 +147,7 @@ async fn once<F: Future<Output = ()>>(
                     test_kvm(calls.clone(), micro);
                 }
                 Ok(FromMaster::Call { id, call }) => calls.begin(id, *call),
+                Ok(FromMaster::Input { id, bytes }) => calls.type_in(id, &bytes),
                 Ok(FromMaster::Cancel { id }) => calls.cancel(id),
                 Ok(FromMaster::Beat) => {}
                 Ok(FromMaster::Leave { code: Code::Unauthorized, reason }) => return End::LetGo(reason),

@@ -11,7 +11,7 @@ use kvm_compose::{
     backend::accelerator::LIMIT,
     backend::hypervisor::console::LibvirtConsole,
     backend::local::{ExecCall, ExecResult, LocalConfig, LocalHost, Prepared, Purpose},
-    error::{Code, Problem},
+    error::Problem,
     guest::output::Say,
     names::{DeploymentName, GuestName, HostName, InstallationId, domain_name},
     orchestrate::{
@@ -29,6 +29,7 @@ use kvm_compose::{
 
 use super::{
     driver::{Console, Driver, Project, View},
+    far_console::FarConsole,
     fleet::{Fleet, LOOK},
 };
 use crate::cluster::{
@@ -172,11 +173,9 @@ impl Driver for LocalDriver {
 
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {
         let never = Cancel::new();
-        if let Some(host) = self.fleet(LOOK, &never).member_of(deployment, guest)? {
-            let message = format!("guest `{guest}` stands on host `{host}`, whose consoles cannot be reached from here yet");
-            return Err(
-                Problem::new(Code::Unsupported, message).hint(format!("on that host: virsh console {}", domain_name(deployment, guest)))
-            );
+        if let (Some(cluster), Some(host)) = (&self.cluster, self.fleet(LOOK, &never).member_of(deployment, guest)?) {
+            let (console, past) = FarConsole::open(cluster, &host, deployment, guest)?;
+            return Ok((Arc::new(console), past));
         }
         let (console, past) = self.host.console(deployment, guest)?;
         Ok((Arc::new(console), past))

@@ -12,6 +12,7 @@
 
 pub mod consoles;
 pub mod driver;
+pub mod far_console;
 pub mod fleet;
 pub mod index;
 pub mod journal;

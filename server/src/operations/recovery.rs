@@ -93,14 +93,14 @@ impl Operations {
             for name in names {
                 let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| operations.observe(&name)));
                 match seen {
-                    Ok(Ok(view)) => tracing::info!(deployment = %name, phase = ?view.phase, "observed after an interrupted action"),
+                    Ok(Ok(view)) => tracing::info!(deployment = %name, phase = ?view.phase, "looked at again"),
                     Ok(Err(problem)) => tracing::warn!(deployment = %name, %problem, "cannot be observed"),
                     Err(_) => tracing::error!(deployment = %name, "the observation panicked"),
                 }
             }
         });
         if let Err(error) = spawned {
-            tracing::warn!(%error, "no thread can be started to observe interrupted deployments");
+            tracing::warn!(%error, "no thread can be started to look at deployments");
         }
     }
 
