@@ -32,7 +32,7 @@ pub struct Member {
     pub free_memory_mb: Option<u64>,
     /// The version of its server.
     pub version: String,
-    /// Guests of all deployments that stand there, as far as the master has placed them.
+    /// Guests of all deployments that stand there, running or not.
     pub guests: u32,
     /// When it was last heard of; nothing for the master.
     pub last_seen: Option<DateTime<Utc>>,

@@ -229,6 +229,13 @@ impl LocalHost {
         Ok(Hosts { standing: self.standing(deployment)?, ..Hosts::alone(self.site()?) })
     }
 
+    /// How many guests with this installation's mark stand on this host.
+    pub fn guest_count(&self) -> Result<u32, Problem> {
+        let installation = self.config.installation.to_string();
+        let ours = self.libvirt.marked()?.into_iter().filter(|(_, mark)| mark.installation == installation);
+        Ok(u32::try_from(ours.count()).unwrap_or(u32::MAX))
+    }
+
     /// The guests of a deployment that stand on this host.
     pub fn standing(&self, deployment: &DeploymentName) -> Result<std::collections::BTreeMap<GuestName, Standing>, Problem> {
         let owner = self.owner(deployment);

@@ -191,11 +191,14 @@ impl Cluster {
     /// All hosts, for people.
     pub fn members(&self) -> Result<Members, Problem> {
         let mut guests: BTreeMap<HostName, u32> = BTreeMap::new();
-        for host in self.places.all()?.into_iter().flat_map(|(_, placed)| placed.guests.into_values()) {
+        let me = &self.setup.host;
+        let placed = self.places.all()?.into_iter().flat_map(|(_, placed)| placed.guests.into_values());
+        for host in placed.filter(|host| *host != me.hostname) {
             *guests.entry(host).or_default() += 1;
         }
+        // Deployments that never left the master are in no record; here libvirt can be asked.
+        guests.insert(me.hostname.clone(), self.local.guest_count().unwrap_or(0));
         let count = |name: &HostName| guests.get(name).copied().unwrap_or(0);
-        let me = &self.setup.host;
         let mut members = vec![Member {
             name: me.hostname.clone(),
             role: Role::Master,

@@ -50,6 +50,7 @@ impl Fleet<'_> {
     fn ask<T: serde::de::DeserializeOwned + Send>(
         &self,
         call: impl Fn(&HostName) -> Call + Sync,
+        otherwise: Patience,
         matters: impl Fn(&HostName) -> bool + Sync,
     ) -> Result<Answers<T>, Problem> {
         let Some(cluster) = self.cluster else { return Ok((Vec::new(), BTreeMap::new())) };
@@ -63,8 +64,8 @@ impl Fleet<'_> {
             }
         }
         let ask = |host: &HostName| {
-            // A member that has nothing to do with it is not waited for.
-            let patience = if matters(host) { self.patience } else { LOOK };
+            // A member that has nothing to do with it is not waited for when it does not answer.
+            let patience = if matters(host) { self.patience } else { otherwise };
             cluster.call::<T>(host, &call(host), patience, self.cancel, &|_| {})
         };
         let results: Vec<Result<T, Problem>> = std::thread::scope(|scope| {
@@ -89,7 +90,7 @@ impl Fleet<'_> {
         let placed = self.placed(deployment)?;
         let mut hosts = self.local.alone(deployment)?;
         let call = |_: &HostName| Call::Site { deployment: deployment.clone(), at_once: false };
-        let (seats, away) = self.ask::<Seat>(call, |host| placed.hosts.contains(host))?;
+        let (seats, away) = self.ask::<Seat>(call, SEAT, |host| placed.hosts.contains(host))?;
         seat(&mut hosts, seats);
         // Where nobody can be asked, the record says who was told to stand there.
         for (guest, host) in placed.guests.into_iter().filter(|(_, host)| away.contains_key(host)) {
@@ -105,7 +106,7 @@ impl Fleet<'_> {
         let placed = self.placed(deployment)?;
         let mut hosts = Hosts { standing: self.local.standing(deployment)?, ..Hosts::alone(self.local.site_at_once()?) };
         let call = |_: &HostName| Call::Site { deployment: deployment.clone(), at_once: true };
-        let (seats, away) = self.ask::<Seat>(call, |_| false)?;
+        let (seats, away) = self.ask::<Seat>(call, LOOK, |_| false)?;
         seat(&mut hosts, seats);
         let missing = away.into_keys().map(|host| Site { host, ..hosts.master.clone() });
         let missing: Vec<Site> = missing.collect();
@@ -147,13 +148,16 @@ impl Fleet<'_> {
     /// Everything with the master's mark on members that answer.
     pub fn marked(&self) -> Result<Vec<(String, DeploymentName)>, Problem> {
         let mut marked = self.local.marked()?;
-        let (answers, _) = self.ask::<Vec<(String, DeploymentName)>>(|_| Call::Marked, |_| false)?;
+        let (answers, _) = self.ask::<Vec<(String, DeploymentName)>>(|_| Call::Marked, LOOK, |_| false)?;
         for (host, found) in answers {
             marked.extend(found.into_iter().map(|(what, deployment)| (format!("{what} on {host}"), deployment)));
         }
         Ok(marked)
     }
 }
+
+/// A host that has just joined may be testing whether KVM works there.
+const SEAT: Patience = Patience::Look(std::time::Duration::from_secs(20));
 
 /// A look does not wait for a host that hangs.
 pub const LOOK: Patience = Patience::Look(std::time::Duration::from_secs(5));
@@ -191,7 +195,7 @@ impl Host for Fleet<'_> {
             wanted: wanted.map(|wanted| Box::new(part(wanted, host))),
             ports: ports.clone(),
         };
-        let (answers, away) = self.ask::<Observed>(call, matters)?;
+        let (answers, away) = self.ask::<Observed>(call, LOOK, matters)?;
         for (_, other) in answers {
             observed.merge(other);
         }
@@ -213,7 +217,7 @@ impl Host for Fleet<'_> {
 
     fn sweep(&self, deployment: &DeploymentName) -> Result<(), Problem> {
         let placed = self.placed(deployment)?;
-        let (_, away) = self.ask::<()>(|_| Call::Sweep { deployment: deployment.clone() }, |host| placed.hosts.contains(host))?;
+        let (_, away) = self.ask::<()>(|_| Call::Sweep { deployment: deployment.clone() }, LOOK, |host| placed.hosts.contains(host))?;
         self.local.sweep(deployment)?;
         let Some(cluster) = self.cluster else { return Ok(()) };
         let hosts = placed.hosts.into_iter().filter(|host| away.contains_key(host)).collect();
