@@ -5,8 +5,11 @@
 mod apply;
 mod console;
 mod observe;
+mod prepare;
+mod site;
 
 pub use observe::port_names;
+pub use prepare::{Prepared, Purpose};
 
 use std::{
     path::{Path, PathBuf},
@@ -16,32 +19,26 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    Owner, accelerator, checks,
+    Owner, checks,
     files::{Folder, folder, sums},
     hypervisor::{Hypervisor, Libvirt},
     images,
     network::{Northbound, Switch},
-    project,
 };
 use crate::{
     api::{CheckResult, ImageInfo},
-    diagnostic::problem_of,
     error::{Code, Problem},
     guest::{exec, output::Say},
     names::{DeploymentName, GuestName, HostName, InstallationId},
     orchestrate::host::{Cancel, Context, Host},
     plan::{
-        self,
         blueprint::{Blueprint, Sum},
         observed::Observed,
-        site::{Accelerator, Hosts, MicroImage, Site, Standing},
+        site::{Accelerator, MicroImage},
         step::Work,
     },
-    topology::{self, Leases, Loaded},
+    topology::Leases,
 };
-
-/// MTU of guests' interfaces: 1500 less what Geneve adds over IPv4 (RFC 8926).
-const MTU: u16 = 1442;
 
 /// How the local host is set up.
 #[derive(Debug, Clone)]
@@ -99,29 +96,10 @@ pub struct LocalHost {
     micro: Mutex<Option<MicroImage>>,
 }
 
-/// What a testbed file is prepared for.
-#[derive(Clone, Copy)]
-pub enum Purpose<'a> {
-    /// To compare with what is there, for people: large files are not read.
-    Looking,
-    /// To carry it out or to plan it; may be told to stop.
-    Doing(&'a Cancel),
-}
-
 /// Where a member of a cluster gets base files.
 pub trait BaseSource: Send + Sync {
     /// Brings the content to `to`, whole and verified, or not at all. Present already is success.
     fn fetch(&self, sum: &Sum, to: &Path, cancel: &Cancel, say: &dyn Fn(&str)) -> Result<(), Problem>;
-}
-
-/// A testbed file turned into a blueprint for this host.
-pub struct Prepared {
-    /// The file, read and resolved.
-    pub loaded: Loaded,
-    /// The blueprint.
-    pub blueprint: Blueprint,
-    /// Warnings of the place (TCG instead of KVM), beside those of the file.
-    pub warnings: Vec<String>,
 }
 
 /// What a command in a guest ended with.
@@ -173,45 +151,9 @@ impl LocalHost {
         LocalHost { source: Some(source), ..LocalHost::new(config) }
     }
 
-    /// This host's name in OVN, when Open vSwitch has one.
-    pub fn chassis(&self) -> Result<Option<String>, Problem> {
-        Ok(self.switch.check(&self.config.bridge)?.0)
-    }
-
-    /// From now on these chassis of OVN are not waited for: their hosts are away.
-    pub fn set_away(&self, chassis: std::collections::BTreeSet<String>) {
-        self.northbound.set_away(chassis);
-    }
-
-    /// Memory free for guests, in MiB.
-    pub fn free_memory_mb(&self) -> Result<u64, Problem> {
-        free_memory_mb()
-    }
-
     /// How this host is set up.
     pub fn config(&self) -> &LocalConfig {
         &self.config
-    }
-
-    /// What planning must know of this host. Tests KVM on first use (see [`accelerator`]).
-    pub fn site(&self) -> Result<Site, Problem> {
-        self.site_with(|micro| self.accelerator(micro))
-    }
-
-    /// What looking must know of this host: never waits for the test of KVM.
-    pub fn site_at_once(&self) -> Result<Site, Problem> {
-        let untested = || Accelerator::Tcg { reason: "KVM is being tested".to_string() };
-        self.site_with(|micro| self.known_accelerator(micro).unwrap_or_else(untested))
-    }
-
-    /// The micro image that tests KVM here: made on this host, or the master's.
-    pub fn find_micro(&self) -> Result<Option<MicroImage>, Problem> {
-        Ok(images::find_micro(&self.config.images_dir)?.or_else(|| self.micro.lock().clone()))
-    }
-
-    /// Takes the master's micro image for the test of KVM.
-    pub fn use_micro(&self, image: MicroImage) {
-        *self.micro.lock() = Some(image);
     }
 
     /// The content of a base file, computed once.
@@ -224,98 +166,9 @@ impl LocalHost {
         self.sums.find(sha256)
     }
 
-    /// This host as the only one.
-    pub fn alone(&self, deployment: &DeploymentName) -> Result<Hosts, Problem> {
-        Ok(Hosts { standing: self.standing(deployment)?, ..Hosts::alone(self.site()?) })
-    }
-
-    /// How many guests with this installation's mark stand on this host.
-    pub fn guest_count(&self) -> Result<u32, Problem> {
-        let installation = self.config.installation.to_string();
-        let ours = self.libvirt.marked()?.into_iter().filter(|(_, mark)| mark.installation == installation);
-        Ok(u32::try_from(ours.count()).unwrap_or(u32::MAX))
-    }
-
-    /// The guests of a deployment that stand on this host.
-    pub fn standing(&self, deployment: &DeploymentName) -> Result<std::collections::BTreeMap<GuestName, Standing>, Problem> {
-        let owner = self.owner(deployment);
-        let facts = self.libvirt.domains(&|mark| mark.is_of(&owner))?.ours;
-        let standing = facts.iter().filter_map(|fact| {
-            let guest = GuestName::new(&fact.mark.guest).ok()?;
-            Some((guest, Standing { host: self.config.host.clone(), running: fact.state.is_active() }))
-        });
-        Ok(standing.collect())
-    }
-
-    /// Finds out now whether KVM works, so that the first `up` need not wait for it.
-    pub fn test_kvm(&self) {
-        match self.find_micro() {
-            Ok(micro) => tracing::info!(accelerator = ?self.accelerator(micro.as_ref()), "accelerator"),
-            Err(problem) => tracing::warn!(%problem, "KVM is not tested"),
-        }
-    }
-
-    /// True when the next [`LocalHost::prepare`] waits for the test of KVM.
-    pub fn must_test_kvm(&self) -> bool {
-        self.find_micro().is_ok_and(|micro| self.known_accelerator(micro.as_ref()).is_none())
-    }
-
     /// The base images that are there.
     pub fn images(&self) -> Result<Vec<ImageInfo>, Problem> {
         images::list_images(&self.config.images_dir)
-    }
-
-    fn site_with(&self, accelerator: impl FnOnce(Option<&MicroImage>) -> Accelerator) -> Result<Site, Problem> {
-        let micro = self.find_micro()?;
-        Ok(Site {
-            installation: self.config.installation,
-            host: self.config.host.clone(),
-            deployments: self.deployments(),
-            bases: self.bases(),
-            accelerator: accelerator(micro.as_ref()),
-            emulator: accelerator::emulator(),
-            micro,
-            bridge: self.config.bridge.clone(),
-            mtu: MTU,
-            free_memory_mb: free_memory_mb()?,
-            cpus: std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
-            busy_cpus: self.libvirt.busy_cpus()?,
-        })
-    }
-
-    /// Reads, resolves, places and lowers a testbed file. `hosts` is asked for once the file is found good.
-    pub fn prepare(
-        &self,
-        deployment: &DeploymentName,
-        file: &str,
-        text: &str,
-        project: &Path,
-        purpose: Purpose<'_>,
-        hosts: impl FnOnce() -> Result<Hosts, Problem>,
-    ) -> Result<Prepared, Problem> {
-        let leases = self.leases(deployment)?;
-        let loaded = topology::load(file, text, deployment, &leases)?;
-        let mut allowed: Vec<&Path> = self.config.allowed_image_dirs.iter().map(PathBuf::as_path).collect();
-        allowed.push(&self.config.images_dir);
-        let files = project::read(&loaded.topology, &project::Places { project, allowed })
-            .map_err(|faults| problem_of(file, faults).unwrap_or_else(|| Problem::internal("a fault without a fault")))?;
-        let hosts = hosts()?;
-        let places = plan::place(&loaded.topology.guests, &hosts)?;
-        let travelling = plan::travelling(&loaded.topology, &hosts, &places, &files);
-        let sum = |path: &Path| match purpose {
-            Purpose::Doing(cancel) => self.sums.of(path, cancel),
-            Purpose::Looking => Ok(Sum { sha256: String::new(), bytes: 0 }),
-        };
-        let sums: Result<plan::Sums, Problem> = travelling.into_iter().map(|path| sum(&path).map(|sum| (path, sum))).collect();
-        let blueprint = plan::lower(&loaded.topology, &hosts, &places, &files, &sums?)?;
-        let used = hosts.all().filter(|site| blueprint.guests.iter().any(|guest| guest.host == site.host));
-        let warnings = used.filter_map(|site| match &site.accelerator {
-            Accelerator::Kvm => None,
-            Accelerator::Tcg { reason } if hosts.members.is_empty() => Some(format!("guests run without KVM and are slower: {reason}")),
-            Accelerator::Tcg { reason } => Some(format!("guests on `{}` run without KVM and are slower: {reason}", site.host)),
-        });
-        let warnings = warnings.collect();
-        Ok(Prepared { loaded, blueprint, warnings })
     }
 
     /// Each real part: does it do what it is for, and what to do when not.
@@ -391,24 +244,6 @@ impl LocalHost {
         Ok(marked)
     }
 
-    fn known_accelerator(&self, micro: Option<&MicroImage>) -> Option<Accelerator> {
-        match self.config.accelerator {
-            AcceleratorChoice::Auto => accelerator::known(&accelerator::emulator(), micro, &self.config.data_dir),
-            AcceleratorChoice::Kvm | AcceleratorChoice::Tcg => Some(self.accelerator(micro)),
-        }
-    }
-
-    fn accelerator(&self, micro: Option<&MicroImage>) -> Accelerator {
-        match self.config.accelerator {
-            AcceleratorChoice::Kvm => Accelerator::Kvm,
-            AcceleratorChoice::Tcg => Accelerator::Tcg { reason: "the server's settings say so".to_string() },
-            AcceleratorChoice::Auto => {
-                let _one_at_a_time = self.probing.lock();
-                accelerator::probe(&accelerator::emulator(), micro, &self.config.data_dir)
-            }
-        }
-    }
-
     fn deployments(&self) -> PathBuf {
         self.config.data_dir.join("deployments")
     }
@@ -443,12 +278,4 @@ impl Host for LocalHost {
     fn sweep(&self, deployment: &DeploymentName) -> Result<(), Problem> {
         self.folder(deployment).sweep()
     }
-}
-
-/// Memory that guests could have without anything being pushed out, in MiB (proc_meminfo(5)).
-fn free_memory_mb() -> Result<u64, Problem> {
-    let text = std::fs::read_to_string("/proc/meminfo").map_err(|error| Problem::io("cannot read /proc/meminfo", &error))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kib.map(|kib| kib / 1024).ok_or_else(|| Problem::internal("/proc/meminfo has no `MemAvailable`"))
 }

@@ -11,10 +11,7 @@ pub mod images;
 pub mod local;
 pub mod network;
 
-use crate::{
-    names::{DeploymentName, InstallationId},
-    project,
-};
+use crate::names::{DeploymentName, InstallationId};
 
 /// Whose a thing is: the marks that everything we make carries, and that everything we touch must carry.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,0 +1,76 @@
+//! A testbed file read, resolved, placed and lowered for the hosts there are.
+//!
+//! Brings the effects (files, leases, sums) and the pure steps together; decides nothing.
+
+use std::path::{Path, PathBuf};
+
+use super::LocalHost;
+use crate::{
+    diagnostic::problem_of,
+    error::Problem,
+    names::DeploymentName,
+    orchestrate::host::{Cancel, Host},
+    plan::{
+        self,
+        blueprint::{Blueprint, Sum},
+        site::{Accelerator, Hosts},
+    },
+    project,
+    topology::{self, Loaded},
+};
+
+/// What a testbed file is prepared for.
+#[derive(Clone, Copy)]
+pub enum Purpose<'a> {
+    /// To compare with what is there, for people: large files are not read.
+    Looking,
+    /// To carry it out or to plan it; may be told to stop.
+    Doing(&'a Cancel),
+}
+
+/// A testbed file turned into a blueprint for this host.
+pub struct Prepared {
+    /// The file, read and resolved.
+    pub loaded: Loaded,
+    /// The blueprint.
+    pub blueprint: Blueprint,
+    /// Warnings of the place (TCG instead of KVM), beside those of the file.
+    pub warnings: Vec<String>,
+}
+
+impl LocalHost {
+    /// Reads, resolves, places and lowers a testbed file. `hosts` is asked for once the file is found good.
+    pub fn prepare(
+        &self,
+        deployment: &DeploymentName,
+        file: &str,
+        text: &str,
+        project: &Path,
+        purpose: Purpose<'_>,
+        hosts: impl FnOnce() -> Result<Hosts, Problem>,
+    ) -> Result<Prepared, Problem> {
+        let leases = self.leases(deployment)?;
+        let loaded = topology::load(file, text, deployment, &leases)?;
+        let mut allowed: Vec<&Path> = self.config.allowed_image_dirs.iter().map(PathBuf::as_path).collect();
+        allowed.push(&self.config.images_dir);
+        let files = project::read(&loaded.topology, &project::Places { project, allowed })
+            .map_err(|faults| problem_of(file, faults).unwrap_or_else(|| Problem::internal("a fault without a fault")))?;
+        let hosts = hosts()?;
+        let places = plan::place(&loaded.topology.guests, &hosts)?;
+        let travelling = plan::travelling(&loaded.topology, &hosts, &places, &files);
+        let sum = |path: &Path| match purpose {
+            Purpose::Doing(cancel) => self.sums.of(path, cancel),
+            Purpose::Looking => Ok(Sum { sha256: String::new(), bytes: 0 }),
+        };
+        let sums: Result<plan::Sums, Problem> = travelling.into_iter().map(|path| sum(&path).map(|sum| (path, sum))).collect();
+        let blueprint = plan::lower(&loaded.topology, &hosts, &places, &files, &sums?)?;
+        let used = hosts.all().filter(|site| blueprint.guests.iter().any(|guest| guest.host == site.host));
+        let warnings = used.filter_map(|site| match &site.accelerator {
+            Accelerator::Kvm => None,
+            Accelerator::Tcg { reason } if hosts.members.is_empty() => Some(format!("guests run without KVM and are slower: {reason}")),
+            Accelerator::Tcg { reason } => Some(format!("guests on `{}` run without KVM and are slower: {reason}", site.host)),
+        });
+        let warnings = warnings.collect();
+        Ok(Prepared { loaded, blueprint, warnings })
+    }
+}
