@@ -4,7 +4,7 @@
 
 use std::{
     io::{Read, Write},
-    os::unix::net::UnixStream,
+    os::unix::{fs::MetadataExt as _, net::UnixStream},
     path::Path,
     time::Duration,
 };
@@ -17,6 +17,8 @@ use crate::{api::CheckResult, error::Problem, plan::site::Accelerator, plan::sit
 
 /// Less is too little for a single guest's disk.
 const LEAST_FREE: u64 = 1 << 30;
+/// KVM's device.
+pub const KVM_DEVICE: &str = "/dev/kvm";
 /// Docker's socket.
 const DOCKER: &str = "/var/run/docker.sock";
 const START: &str = "start it with `./setup.sh services start`";
@@ -27,8 +29,12 @@ pub fn libvirt(libvirt: &Libvirt) -> CheckResult {
     required("libvirt", found, START)
 }
 
-/// KVM works.
-pub fn kvm(accelerator: &Accelerator) -> CheckResult {
+/// KVM works; `device` is what [`kvm_device`] says of its device.
+pub fn kvm(accelerator: &Accelerator, device: Result<(), String>) -> CheckResult {
+    if let Err(fault) = device {
+        let fix = format!("chgrp kvm {KVM_DEVICE}; chmod g+rw {KVM_DEVICE}; then restart libvirtd");
+        return optional("kvm", Err(fault), &fix);
+    }
     match accelerator {
         Accelerator::Kvm => optional("kvm", Ok("guests run with KVM".to_string()), ""),
         Accelerator::Tcg { reason } => optional(
@@ -37,6 +43,29 @@ pub fn kvm(accelerator: &Accelerator) -> CheckResult {
             "turn on virtualisation in the firmware (or nested virtualisation of the machine above), then load kvm_intel or kvm_amd",
         ),
     }
+}
+
+/// Can the user that QEMU runs as open KVM's device, where there is one? Where it cannot, libvirt takes what it knows of QEMU for
+/// outdated and asks it anew at every start, some seconds each (`virQEMUCapsIsValid`).
+pub fn kvm_device(path: &Path, qemu: Option<(u32, u32)>) -> Result<(), String> {
+    let (Ok(found), Some((user, group))) = (std::fs::metadata(path), qemu) else { return Ok(()) };
+    let bits = if user == 0 {
+        return Ok(());
+    } else if found.uid() == user {
+        found.mode() >> 6
+    } else if found.gid() == group {
+        found.mode() >> 3
+    } else {
+        found.mode()
+    };
+    if bits & 0o6 == 0o6 {
+        return Ok(());
+    }
+    let (owner, mode) = (found.gid(), found.mode() & 0o777);
+    Err(format!(
+        "{} is not open to the user that QEMU runs as (uid {user}, gid {group}; the device: gid {owner}, mode {mode:o}): every start takes seconds longer",
+        path.display()
+    ))
 }
 
 /// The northbound database answers.
@@ -124,4 +153,25 @@ fn optional(part: &str, found: Result<String, String>, fix: &str) -> CheckResult
     let ok = found.is_ok();
     let (Ok(detail) | Err(detail)) = found;
     CheckResult { part: part.to_string(), ok, required: false, detail, fix: (!ok).then(|| fix.to_string()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_device_that_qemus_user_cannot_open_is_told() {
+        let device = tempfile::NamedTempFile::new().expect("a file");
+        let found = device.as_file().metadata().expect("there");
+        let with = |mode, qemu| {
+            std::fs::set_permissions(device.path(), std::fs::Permissions::from_mode(mode)).expect("set");
+            kvm_device(device.path(), qemu).is_ok()
+        };
+        let (other, own_group) = (Some((64055, 64055)), Some((64055, found.gid())));
+        assert!(with(0o660, own_group) && with(0o666, other) && with(0o600, Some((0, 0))) && with(0o600, None));
+        assert!(!with(0o660, other) && !with(0o640, own_group) && !with(0o600, own_group));
+        assert!(kvm_device(Path::new("/nonexistent"), other).is_ok(), "where there is none, there is nothing to open");
+    }
 }

@@ -176,9 +176,11 @@ impl LocalHost {
         let micro = self.find_micro();
         let untested = || Accelerator::Tcg { reason: "KVM is being tested; ask again in some seconds".to_string() };
         let accelerator = self.known_accelerator(micro.as_ref().ok().and_then(Option::as_ref)).unwrap_or_else(untested);
+        // A libvirt that does not answer is told of by its own check.
+        let device = checks::kvm_device(Path::new(checks::KVM_DEVICE), self.user_of_qemu().ok().flatten());
         vec![
             checks::libvirt(&self.libvirt),
-            checks::kvm(&accelerator),
+            checks::kvm(&accelerator, device),
             checks::ovn(&self.northbound),
             checks::ovs(&self.switch, &self.config.bridge),
             checks::docker(),

@@ -1,4 +1,4 @@
-//! What is to be done: [`lower`] a topology to a blueprint, [`diff`] it against the world, get steps.
+//! What is to be done: [`lower()`] a topology to a blueprint, [`diff()`] it against the world, get steps.
 //!
 //! Pure: same input, same bytes out. Must not know how a step is carried out.
 

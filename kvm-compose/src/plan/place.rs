@@ -1,7 +1,7 @@
 //! Which guest stands on which host, and why.
 //!
 //! Pure and deterministic: the same hosts and guests give the same places. A guest that stands somewhere stays there.
-//! Decides nothing else; what a place means for paths and XML is [`super::lower`]'s.
+//! Decides nothing else; what a place means for paths and XML is [`super::lower()`]'s.
 
 use std::collections::BTreeMap;
 

@@ -159,7 +159,7 @@ impl LocalHost {
     }
 
     /// Asked once: libvirt's settings do not change while it runs.
-    fn user_of_qemu(&self) -> Result<Option<(u32, u32)>, Problem> {
+    pub(super) fn user_of_qemu(&self) -> Result<Option<(u32, u32)>, Problem> {
         let mut known = self.qemu_ids.lock();
         if known.is_none() {
             *known = self.libvirt.qemu_ids()?;
