@@ -17,6 +17,8 @@ pub const SOON: Duration = Duration::from_secs(30);
 
 /// Where every host keeps its server's things; each host has its own `/var/lib/testbedos`.
 const DATA: &str = "/var/lib/testbedos/data";
+/// Given with each command: the environment of the tests names this machine's folder.
+const IMAGES: &str = "/var/lib/testbedos/data/images";
 const SOCKET: &str = "/run/testbedos/testbedos.sock";
 const PORT: u16 = 3356;
 
@@ -55,7 +57,7 @@ fn server_binary() -> String {
     path.display().to_string()
 }
 
-fn images() -> String {
+fn images_here() -> String {
     std::env::var("TESTBEDOS_IMAGES_DIR").unwrap_or_else(|_| "/var/lib/testbedos/images".to_string())
 }
 
@@ -82,12 +84,22 @@ impl Cluster {
     pub fn start_master(&mut self) {
         let address = self.lab.host("m").expect("a host").management;
         let listen = format!("{address}:{PORT}");
-        // The micro image is this machine's, read by all; what members get of it goes to folders of their own.
-        let images = images();
-        let argv = ["master", "--no-tcp", "--data-dir", DATA, "--socket", SOCKET, "--images-dir", &images, "--cluster-listen", &listen];
+        self.bring_images();
+        let argv = ["master", "--no-tcp", "--data-dir", DATA, "--socket", SOCKET, "--images-dir", IMAGES, "--cluster-listen", &listen];
         self.start("m", &argv);
         let socket = self.socket();
         until("the master answers", SOON, || std::os::unix::net::UnixStream::connect(&socket).is_ok().then_some(())).expect("a master");
+    }
+
+    /// Copies this machine's micro image to the master: a host has folders of its own. Members get it from the master.
+    fn bring_images(&self) {
+        let images = self.data("m", "images");
+        if images.exists() {
+            return;
+        }
+        std::fs::create_dir_all(images.parent().expect("a folder")).expect("made");
+        let copied = Command::new("cp").arg("-a").arg(images_here()).arg(&images).status().expect("cp runs");
+        assert!(copied.success(), "the micro image is copied to {}", images.display());
     }
 
     fn start(&mut self, host: &str, argv: &[&str]) {
@@ -121,7 +133,7 @@ impl Cluster {
     /// Starts a client that has joined before.
     pub fn start_client(&mut self, host: &str, words: &[&str]) {
         let mut argv = words.to_vec();
-        argv.extend(["--data-dir", DATA]);
+        argv.extend(["--data-dir", DATA, "--images-dir", IMAGES]);
         self.start(host, &argv);
     }
 
@@ -200,19 +212,22 @@ impl Cluster {
     pub fn console(&self, deployment: &str, guest: &str, line: &str, expected: &str) {
         let url = format!("ws://localhost/api/deployments/{deployment}/guests/{guest}/console");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let talked = runtime.block_on(tokio::time::timeout(SOON, async {
-            let stream = tokio::net::UnixStream::connect(self.socket()).await.expect("the socket");
-            let (mut console, _) = tokio_tungstenite::client_async(url, stream).await.expect("a console");
-            console.send(Message::binary(format!("{line}\n").into_bytes())).await.expect("typed");
-            let mut said = String::new();
-            while let Some(Ok(message)) = console.next().await {
-                said.push_str(&String::from_utf8_lossy(&message.into_data()));
-                if said.contains(expected) {
-                    return;
+        let talked = runtime.block_on(async {
+            let talking = async {
+                let stream = tokio::net::UnixStream::connect(self.socket()).await.expect("the socket");
+                let (mut console, _) = tokio_tungstenite::client_async(url, stream).await.expect("a console");
+                console.send(Message::binary(format!("{line}\n").into_bytes())).await.expect("typed");
+                let mut said = String::new();
+                while let Some(Ok(message)) = console.next().await {
+                    said.push_str(&String::from_utf8_lossy(&message.into_data()));
+                    if said.contains(expected) {
+                        return;
+                    }
                 }
-            }
-            panic!("the console ended: {said}");
-        }));
+                panic!("the console ended: {said}");
+            };
+            tokio::time::timeout(SOON, talking).await
+        });
         assert!(talked.is_ok(), "the console of {guest} never says {expected}\n{}", self.logs());
     }
 
