@@ -132,7 +132,7 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
     },
     /// Run a command in a guest; its output comes as it is written, its exit status is the command's own
     #[command(after_help = "Examples:
-  testbed exec web -- ip -br addr
+  testbed exec web -- ip addr
   testbed exec web -e LANG=C -- sh -c 'echo $LANG'
   testbed exec web -i -- tar -xf - -C /srv < site.tar
   testbed exec web --timeout 10 -- ping -c 3 10.0.0.2")]

@@ -42,6 +42,15 @@ fn six_guests_over_two_hosts_reach_each_other_and_leave_nothing() {
         assert_eq!(got, sum, "{client} gets 20 MB from {server}");
     }
 
+    // A file that names a host which does not exist hinders `up`, not a look.
+    let moon = SIX.replacen("placement: {host: h1}", "placement: {host: moon}", 1);
+    cluster.project("six", &moon);
+    let refused = cluster.run(&with(&["up"]).iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(refused.status == 1 && refused.stderr.contains("there is no host `moon`"), "{refused:?}");
+    let ps = ok(&["ps"]).stdout;
+    assert_eq!(ps.matches("10.7.").count(), 6, "every guest keeps its facts: {ps}");
+    cluster.project("six", SIX);
+
     // Nothing to do the second time; one guest moves to the other host; then all goes.
     assert_eq!(ok(&["plan", "-o", "json"]).stdout.matches("\"id\"").count(), 0);
     let moved = SIX.replace(

@@ -126,7 +126,7 @@ fn exec_tells_what_became_of_the_command(lab: &Lab) {
 fn scripts_run_when_they_should_and_a_failing_one_fails_the_up() {
     let mut lab = Lab::start();
     let yaml = format!(
-        "machines:\n  - name: a\n    micro:\n      environment: {{WORD: \"two words\", QUOTE: \"it's $HOME \\\"x\\\"\"}}\n      setup_script: setup.sh\n      run_script: run.sh\n    network: [{{switch: lan}}]\n{NETWORK}"
+        "machines:\n  - name: a\n    micro:\n      environment: {{PATH: /opt/none, WORD: \"two words\", QUOTE: \"it's $HOME \\\"x\\\"\"}}\n      setup_script: setup.sh\n      run_script: run.sh\n    network: [{{switch: lan}}]\n{NETWORK}"
     );
     let project = lab.project("script-real", &yaml);
     std::fs::write(project.folder.join("setup.sh"), "#!/bin/sh\necho \"setup says $WORD\"\necho s >> /root/setup\n").expect("written");
@@ -158,8 +158,8 @@ fn scripts_run_when_they_should_and_a_failing_one_fails_the_up() {
     assert!(lab.ok(&["-p", "script-real", "logs"]).stdout.contains("up: started"));
     assert_eq!(lab.run(&["-p", "script-real", "cancel"]).status, 3);
     // Variables given to one command do not take the rest away.
-    let ran = lab.ok(&["-p", "script-real", "exec", "-e", "X=1 2", "a", "--", "sh", "-c", "echo \"$X $HOME\"; cat /etc/hostname"]);
-    assert_eq!(ran.stdout, "1 2 /root\na\n");
+    let ran = lab.ok(&["-p", "script-real", "exec", "-e", "X=1 2", "a", "--", "sh", "-c", "echo \"$X $HOME $WORD\"; cat /etc/hostname"]);
+    assert_eq!(ran.stdout, "1 2 /root two words\na\n");
 
     std::fs::write(project.folder.join("setup.sh"), "#!/bin/sh\necho before the end\nexit 7\n").expect("written");
     lab.ok(&project.args(&["down"]));

@@ -103,6 +103,16 @@ name_type! {
     |text| is_label(text, 63, |c| c.is_ascii_alphanumeric(), "-.")
 }
 
+/// What [`is_variable`] accepts, in words.
+pub const VARIABLE_RULE: &str = "use 1 to 255 letters, digits and `_`, not starting with a digit";
+
+/// True for the name of an environment variable that every shell takes (POSIX.1-2017, 3.235).
+pub fn is_variable(name: &str) -> bool {
+    (1..=255).contains(&name.len())
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+}
+
 fn is_label(text: &str, longest: usize, edge: fn(char) -> bool, inner: &str) -> bool {
     let length = text.chars().count();
     (1..=longest).contains(&length) && text.starts_with(edge) && text.ends_with(edge) && text.chars().all(|c| edge(c) || inner.contains(c))

@@ -276,3 +276,20 @@ fn many_warnings_are_cut_and_never_refuse_a_file() {
     let problem = kvm_compose::topology::load("f", &wrong, &name, &Default::default()).expect_err("a wrong subnet");
     assert!(problem.diagnostics.iter().all(|fault| fault.code != "E009"), "{problem:?}");
 }
+
+#[test]
+fn a_nul_and_a_variable_of_no_name_are_refused_with_a_hint() {
+    let name = "lab".parse().expect("valid");
+    let long = "a".repeat(10_000);
+    for (micro, said) in [
+        ("{environment: {K: \"a\\0b\"}}".to_string(), "holds the character NUL"),
+        ("{setup_script: \"a\\0b\"}".to_string(), "holds the character NUL"),
+        (format!("{{environment: {{{long}: v}}}}"), "is not a variable's name"),
+        ("{environment: {'A;B': v}}".to_string(), "is not a variable's name"),
+    ] {
+        let text = format!("machines:\n  - {{name: a, micro: {micro}}}\nnetwork: {{ovn: {{switches: {{}}}}}}\n");
+        let problem = kvm_compose::topology::load("f", &text, &name, &Default::default()).expect_err("refused");
+        let fault = problem.diagnostics.iter().find(|fault| fault.message.contains(said)).unwrap_or_else(|| panic!("{problem:?}"));
+        assert!(fault.code == "E010" && fault.hint.is_some() && fault.at.line == 2 && fault.message.len() < 400, "{fault:?}");
+    }
+}

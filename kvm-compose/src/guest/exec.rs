@@ -52,8 +52,11 @@ fi
 exit $?"#;
 /// What the outer script says when the guest has no room for the folder.
 const NO_PLACE: &[u8] = b"no place\n";
-/// Notes the id of the process group and becomes the command.
+/// Notes the id of the process group, adds variables to what the guest has (a count, then `NAME=VALUE`s), and becomes the
+/// command.
 const RUNNER: &str = r#"echo $$ >"$0/pid"
+n=$1; shift
+while [ "$n" -gt 0 ]; do export "$1"; shift; n=$((n-1)); done
 case $1 in
 */*) [ -e "$1" ] || { echo "$1: not found" >&2; exit 127; }
 [ -x "$1" ] && [ ! -d "$1" ] || { echo "$1: cannot be executed" >&2; exit 126; } ;;
@@ -117,10 +120,13 @@ pub fn run(hypervisor: &dyn Hypervisor, command: &Command<'_>, cancel: &Cancel, 
         agent.write_file(&input, command.stdin).map_err(|fault| fault.problem(command.guest))?;
     }
     let arguments = command.argv.iter().map(String::as_str);
+    let variables: Vec<String> = command.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let count = variables.len().to_string();
+    let added = [count.as_str()].into_iter().chain(variables.iter().map(String::as_str));
     let shell = Program {
         path: "sh",
-        arguments: ["-c", OUTER, "sh", &place, &input, RUNNER].into_iter().chain(arguments.clone()).collect(),
-        environment: environment(command.environment),
+        arguments: ["-c", OUTER, "sh", &place, &input, RUNNER].into_iter().chain(added).chain(arguments.clone()).collect(),
+        environment: Vec::new(),
         stdin: if input.is_empty() { command.stdin } else { b"" },
     };
     if let Some(pid) = started(&agent, &shell, command)? {
@@ -136,7 +142,7 @@ pub fn run(hypervisor: &dyn Hypervisor, command: &Command<'_>, cancel: &Cancel, 
         let message = format!("guest `{}` has no shell or no room in /run, so it takes no input of more than 48 KiB", command.guest);
         return Err(Problem::new(Code::CommandFailed, message));
     }
-    let bare = Program { path: program, arguments: arguments.skip(1).collect(), ..shell };
+    let bare = Program { path: program, arguments: arguments.skip(1).collect(), environment: environment(command.environment), ..shell };
     match started(&agent, &bare, command)? {
         Some(pid) => AtWork::new(agent, command, None).wait(pid, cancel, say),
         None => {

@@ -142,10 +142,9 @@ fn micro(node: &Node, reader: &mut Reader) -> Option<Micro> {
 fn environment(node: &Node, reader: &mut Reader) -> std::collections::BTreeMap<String, Spanned<String>> {
     let mut map = reader.text_map(node, "`environment`");
     map.retain(|key, value| {
-        let valid =
-            !key.is_empty() && !key.starts_with(|c: char| c.is_ascii_digit()) && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let valid = crate::names::is_variable(key);
         if !valid {
-            let hint = Some("use letters, digits and `_`, not starting with a digit".to_string());
+            let hint = Some(crate::names::VARIABLE_RULE.to_string());
             reader.error(value.at, "E010", format!("`{}` is not a variable's name", crate::names::printable(key)), hint);
         }
         valid

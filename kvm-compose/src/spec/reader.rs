@@ -147,6 +147,11 @@ impl Reader {
     /// A single value's text, or a fault. `~` is not a text.
     pub fn text(&mut self, node: &Node, what: &str) -> Option<Spanned<String>> {
         match node.text() {
+            Some(text) if text.contains('\0') => {
+                let hint = Some("take the NUL out: neither programs nor files can be given one".to_string());
+                self.error(node.at, "E010", format!("{what} holds the character NUL"), hint);
+                None
+            }
             Some(text) if !node.is_null() => Some(Spanned { value: text.to_string(), at: node.at }),
             _ => {
                 self.wrong_type(node, &format!("{what} must be a text"));

@@ -228,6 +228,9 @@ impl Cluster {
 
     /// Lets a member go. Refused while guests stand there, unless `force`: they are given up then.
     pub fn remove(&self, name: &HostName, force: bool) -> Result<(), Problem> {
+        if *name == self.setup.host.hostname || matches!(name.as_str(), "main" | "master") {
+            return Err(Problem::new(Code::BadRequest, format!("`{name}` is the master, which cannot be removed")));
+        }
         if !self.state.lock().members.contains_key(name) {
             let known: Vec<String> = self.states().keys().map(ToString::to_string).collect();
             return Err(Problem::new(Code::NotFound, format!("the cluster has no member `{name}`")).hint(if known.is_empty() {

@@ -29,12 +29,18 @@ const LARGEST: usize = 256 << 10;
 
 /// Joins, and puts on record what this machine is a member of.
 pub async fn join(settings: &Settings, config: &HostConfig, invitation: &Invitation) -> Result<Membership, Problem> {
+    if invitation.token.is_some() && invitation.master.is_none() {
+        return Err(Problem::new(Code::BadRequest, "`--master URL` is missing beside the token")
+            .hint("copy the whole line that `testbed cluster token` prints on the master"));
+    }
     let (Some(url), Some(token)) = (&invitation.master, &invitation.token) else {
         return Err(Problem::new(Code::BadRequest, "this host is no member of a cluster yet")
             .hint("join with `testbedos-server client --master URL --token T`; `testbed cluster token` on the master prints the line"));
     };
     let master = dial::authority_of(url)?;
     let token = Parts::of(token)?;
+    // Everything that can be wrong here is found out before the token is used up.
+    let named = invitation.interface.as_deref().map(address_of).transpose()?;
     let (checked, host) = (settings.clone(), config.clone());
     let chassis = crate::app::blocking(move || check_itself(&checked, &host)).await?;
     let (key, request) = pki::request()?;
@@ -48,7 +54,8 @@ pub async fn join(settings: &Settings, config: &HostConfig, invitation: &Invitat
     };
     let body = serde_json::to_vec(&asked).map_err(|error| Problem::internal("the request to join cannot be written").cause(error))?;
     let request = dial::request("POST", "/api/cluster/join", Body::from(body))?;
-    let (answer, address) = dial::ask(&master, tls::stranger(&token.authority)?, request).await?;
+    let asked = dial::ask(&master, tls::stranger(&token.authority)?, request).await;
+    let (answer, address) = asked.map_err(|problem| not_the_master(problem, &master))?;
     let accepted = answer.status().is_success();
     let body = dial::whole(answer.into_body(), LARGEST).await?;
     if !accepted {
@@ -60,10 +67,7 @@ pub async fn join(settings: &Settings, config: &HostConfig, invitation: &Invitat
     }
     let joined: Joined =
         serde_json::from_slice(&body).map_err(|error| Problem::internal("the master's answer makes no sense").cause(error))?;
-    let encap_ip = match &invitation.interface {
-        Some(interface) => address_of(interface)?,
-        None => address,
-    };
+    let encap_ip = named.unwrap_or(address);
     let files = key_files(&settings.data);
     keep(&files, &key, &joined)?;
     let remote = format!("ssl:{}", with_port(&master, joined.southbound_port)?);
@@ -94,6 +98,16 @@ pub fn become_chassis(settings: &Settings, membership: &Membership, files: &KeyF
         files: tls_files(files),
     };
     chassis::join(&settings.ovs_db, &chassis)
+}
+
+/// A server that answers and is not the token's master is no matter of firewalls.
+fn not_the_master(problem: Problem, master: &str) -> Problem {
+    if !problem.causes.iter().any(|cause| cause.contains(tls::ANOTHER_AUTHORITY)) {
+        return problem;
+    }
+    Problem::new(Code::Unauthorized, format!("the server at {master} is {}", tls::ANOTHER_AUTHORITY))
+        .cause("its certificate's authority is not the one in the token")
+        .hint("copy the token and the URL from the same `testbed cluster token`")
 }
 
 /// Whether this machine can carry guests. Returns its name as a chassis.

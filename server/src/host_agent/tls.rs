@@ -21,6 +21,9 @@ use crate::cluster::{
     tls::{certificate, key, roots},
 };
 
+/// What is said of a server whose authority is not the token's.
+pub const ANOTHER_AUTHORITY: &str = "not the master that made the token";
+
 fn failed(error: impl std::fmt::Display) -> Problem {
     Problem::new(Code::Storage, "TLS towards the master cannot be set up").cause(error)
 }
@@ -68,7 +71,7 @@ impl ServerCertVerifier for Pinned {
     ) -> Result<ServerCertVerified, Error> {
         let pinned = intermediates.iter().find(|shown| digest_of(shown) == self.authority);
         let Some(authority) = pinned else {
-            return Err(Error::General("the server is not the master that made the token: its authority is another".to_string()));
+            return Err(Error::General(ANOTHER_AUTHORITY.to_string()));
         };
         let roots = roots(&authority.clone().into_owned()).map_err(|problem| Error::General(problem.to_string()))?;
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())

@@ -9,6 +9,7 @@ use chrono::Utc;
 use kvm_compose::{
     api::{ActionRequest, ActionState, Command, ExecRequest, LogEntry},
     error::{Code, Problem},
+    names::{VARIABLE_RULE, is_variable, printable},
     orchestrate::{Operation, Sink as _, event::EventKind},
 };
 
@@ -64,8 +65,12 @@ pub fn check(request: &ActionRequest) -> Result<(), Problem> {
     if exec.argv.first().is_none_or(String::is_empty) {
         return refused("`argv` must hold at least the program's name");
     }
-    if exec.argv.iter().any(|word| word.contains('\0')) || exec.environment.iter().any(|(key, value)| bad_variable(key, value)) {
-        return refused("`argv` and `environment` may not contain NUL, nor a variable's name `=`");
+    if exec.argv.iter().chain(exec.environment.values()).any(|word| word.contains('\0')) {
+        return refused("`argv` and `environment` may not contain NUL");
+    }
+    if let Some(name) = exec.environment.keys().find(|name| !is_variable(name)) {
+        let message = format!("`{}` is not a variable's name", printable(name));
+        return Err(Problem::new(Code::InvalidName, message).hint(VARIABLE_RULE));
     }
     if exec.timeout_s.is_some_and(|limit| limit == 0 || limit > LONGEST_EXEC_S) {
         return refused("`timeout_s` must be between 1 and 604800");
@@ -76,10 +81,6 @@ pub fn check(request: &ActionRequest) -> Result<(), Problem> {
 /// True for a plan that needs no deployment.
 pub fn brings_a_draft(request: &ActionRequest) -> bool {
     matches!(request, ActionRequest::Plan(options) if options.draft.is_some())
-}
-
-fn bad_variable(key: &str, value: &str) -> bool {
-    key.is_empty() || key.contains(['\0', '=']) || value.contains('\0')
 }
 
 fn stdin(exec: &ExecRequest) -> Result<Vec<u8>, Problem> {

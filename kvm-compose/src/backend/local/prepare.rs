@@ -2,7 +2,10 @@
 //!
 //! Brings the effects (files, leases, sums) and the pure steps together; decides nothing.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use super::LocalHost;
 use crate::{
@@ -13,7 +16,7 @@ use crate::{
     plan::{
         self,
         blueprint::{Blueprint, Sum},
-        site::{Accelerator, Hosts},
+        site::{Accelerator, Hosts, Site},
     },
     project,
     topology::{self, Loaded},
@@ -55,7 +58,14 @@ impl LocalHost {
         allowed.push(&self.config.images_dir);
         let files = project::read(&loaded.topology, &project::Places { project, allowed })
             .map_err(|faults| problem_of(file, faults).unwrap_or_else(|| Problem::internal("a fault without a fault")))?;
-        let hosts = hosts()?;
+        let mut hosts = hosts()?;
+        if matches!(purpose, Purpose::Looking) {
+            // A host that the file names and the cluster does not have hinders `up`, not a look.
+            let named = loaded.topology.guests.iter().filter_map(|guest| guest.host.as_ref().map(|host| &host.name));
+            let missing: BTreeSet<_> =
+                named.filter(|name| hosts.find(name).is_none() && !matches!(name.as_str(), "main" | "master")).cloned().collect();
+            hosts.members.extend(missing.into_iter().map(|host| Site { host, ..hosts.master.clone() }).collect::<Vec<_>>());
+        }
         let places = plan::place(&loaded.topology.guests, &hosts)?;
         let travelling = plan::travelling(&loaded.topology, &hosts, &places, &files);
         let sum = |path: &Path| match purpose {
