@@ -6,6 +6,7 @@ use std::{
 };
 
 use kvm_compose::{
+    diagnostic::problem_of,
     error::{Code, Problem},
     names::DeploymentName,
     topology::{self, Leases, Loaded},
@@ -91,7 +92,16 @@ impl Project {
     /// Reads and resolves the file as the deployment `name`.
     pub fn load(&self, name: &DeploymentName) -> Result<(String, Loaded), Problem> {
         let text = self.read()?;
-        let loaded = topology::load(&self.shown(), &text, name, &Leases::new())?;
-        Ok((text, loaded))
+        let loaded = topology::load(&self.shown(), &text, name, &Leases::new());
+        Ok((text.clone(), loaded.map_err(|problem| self.with_named_files(problem, &text, name))?))
+    }
+
+    /// Faults of the files that a faulty testbed file names, as far as it could be understood: all at once.
+    fn with_named_files(&self, problem: Problem, text: &str, name: &DeploymentName) -> Problem {
+        let understood = topology::understood(&self.shown(), text, name);
+        let mut all = problem.diagnostics.clone();
+        all.extend(understood.iter().flat_map(|topology| kvm_compose::project::check(topology, &self.folder)));
+        all.sort_by(|one, other| (one.at.line, one.at.column).cmp(&(other.at.line, other.at.column)));
+        problem_of(&self.shown(), all).unwrap_or(problem)
     }
 }

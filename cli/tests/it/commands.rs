@@ -218,6 +218,15 @@ fn validate_looks_at_the_files_that_are_named() {
     std::fs::write(&file, script("/etc/hostname")).expect("a file");
     let outside = validate();
     assert_eq!((outside.status, outside.stderr.contains("warning[W006]")), (Some(0), true), "{outside:?}");
+    // Together with the faults of the testbed file itself.
+    let both = "machines:\n  - {name: a, micro: {run_script: none.sh, cpu: 3}, network: [{switch: lann}]}\n\
+                network: {ovn: {switches: {lan: {subnet: 10.0.0.0/24}}}}\n";
+    std::fs::write(folder.path().join("other.yaml"), both).expect("written");
+    let all = validate();
+    assert_eq!(all.status, Some(2));
+    for code in ["error[E003]", "error[E020]", "error[E070]", "has 3 faults"] {
+        assert!(all.stderr.contains(code), "no {code} in {}", all.stderr);
+    }
 }
 
 /// The command without a server or a project.

@@ -31,6 +31,12 @@ pub fn load(file: &str, text: &str, deployment: &DeploymentName, leases: &Leases
     Ok(Loaded { resolved: config::document(&topology), topology, warnings })
 }
 
+/// What could be understood of a file, faults or not: to look at the files that it names.
+pub fn understood(file: &str, text: &str, deployment: &DeploymentName) -> Option<Topology> {
+    let (spec, mut reader) = spec::parse(file, text);
+    spec.map(|spec| resolve_spec(&spec, deployment, &Leases::new(), &mut reader))
+}
+
 /// Resolves what was read; faults go to the reader, so that those of structure and those of meaning come out together.
 fn resolve_spec(spec: &Spec, deployment: &DeploymentName, leases: &Leases, reader: &mut Reader) -> Topology {
     let mut segments = resolve::Segments::new(&spec.network.ovn.switches);
