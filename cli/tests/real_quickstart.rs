@@ -51,6 +51,11 @@ fn the_quickstart_comes_up_works_changes_and_goes_down() {
     assert!(began.elapsed() < Duration::from_secs(5), "a no-op up took {:?}", began.elapsed());
     assert_eq!((running("qs-real"), rows("qs-real")), (first.clone(), rows_before.clone()));
 
+    // A guest's name that is mistyped is refused before an action is on record, so the testbed does not read as failed.
+    let typo = lab.run(&project.args(&["up", "clint"]));
+    assert!(typo.status == 3 && typo.stderr.contains("did you mean `client`?"), "{}", typo.stderr);
+    assert_eq!(lab.json(&["-p", "qs-real", "info"])["state"], "up");
+
     // A guest more: exactly that.
     let more = QUICKSTART.replace("network:\n  ovn:", "  - name: extra\n    micro: {}\n    network: [{switch: clients}]\nnetwork:\n  ovn:");
     let project = lab.project("qs-real", &more);

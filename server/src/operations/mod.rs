@@ -130,6 +130,9 @@ impl Operations {
     /// Starts an action on a deployment. Fails with `busy` while another one owns it. Blocks for some disk writes.
     pub fn start(self: &Arc<Self>, name: &DeploymentName, request: ActionRequest) -> Result<Uuid, Problem> {
         perform::check(&request)?;
+        if let ActionRequest::Up(options) = &request {
+            self.check_guests(name, &options.guests)?;
+        }
         if request.command() != Command::Down {
             return self.start_checked(name, request);
         }

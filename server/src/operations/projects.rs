@@ -13,7 +13,9 @@ use std::{
 use kvm_compose::{
     api::Draft,
     error::{Code, Problem},
-    names::DeploymentName,
+    names::{DeploymentName, GuestName},
+    spec::reader::suggestion,
+    topology,
 };
 
 use super::{Operations, driver::Project};
@@ -55,6 +57,25 @@ impl Operations {
         let text = String::from_utf8(self.yaml(name)?)
             .map_err(|error| Problem::new(Code::InvalidFile, format!("`{file}` is not UTF-8 text")).cause(error.utf8_error()))?;
         Ok(Project { deployment: name.clone(), file, text, folder })
+    }
+
+    /// Refuses guests that the file does not have, before an `up` is on record as failed. What the file itself is worth is
+    /// the action's to say.
+    pub fn check_guests(&self, name: &DeploymentName, guests: &[GuestName]) -> Result<(), Problem> {
+        if guests.is_empty() {
+            return Ok(());
+        }
+        let Ok(project) = self.project(name) else { return Ok(()) };
+        let Some(topology) = topology::understood(&project.file, &project.text, name) else { return Ok(()) };
+        let known: Vec<&str> = topology.guests.iter().map(|guest| guest.name.as_str()).collect();
+        match guests.iter().find(|guest| !known.contains(&guest.as_str())) {
+            None => Ok(()),
+            Some(unknown) => {
+                let near = suggestion(unknown.as_str(), &known).map_or_else(String::new, |near| format!("{near} "));
+                Err(Problem::new(Code::NotFound, format!("`{}` has no guest `{unknown}`", project.file))
+                    .hint(format!("{near}guests: {}", known.join(", "))))
+            }
+        }
     }
 
     /// A testbed file that is only looked at, as if it were the deployment's, which need not exist.
