@@ -101,7 +101,7 @@ impl Project {
         let understood = topology::understood(&self.shown(), text, name);
         let mut all = problem.diagnostics.clone();
         all.extend(understood.iter().flat_map(|topology| kvm_compose::project::check(topology, &self.folder)));
-        all.sort_by(|one, other| (one.at.line, one.at.column).cmp(&(other.at.line, other.at.column)));
+        all.sort_by_key(|fault| (fault.at.line, fault.at.column));
         problem_of(&self.shown(), all).unwrap_or(problem)
     }
 }
