@@ -119,9 +119,10 @@ impl Cluster {
         hear: &dyn Fn(Said<'_>),
     ) -> Result<T, Problem> {
         let (tell, told) = mpsc::channel();
-        match self.state.lock().members.get_mut(host) {
-            Some(live) => drop(live.calls.insert(id, tell)),
-            None => return Err(self.gone(host)),
+        // The lock is given back before anything else is asked of the state.
+        let known = self.state.lock().members.get_mut(host).map(|live| live.calls.insert(id, tell)).is_some();
+        if !known {
+            return Err(self.gone(host));
         }
         let mut waiting = Waiting { cluster: self, host, id, sent: false, ended: false };
         let begun = Instant::now();
@@ -215,5 +216,53 @@ fn answer<T: DeserializeOwned>(host: &HostName, outcome: Outcome) -> Result<T, P
         Outcome::Problem(problem) => Err(problem),
         Outcome::Answer(value) => serde_json::from_value(value)
             .map_err(|error| Problem::internal(format!("the answer of host `{host}` makes no sense")).cause(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{path::PathBuf, sync::Arc};
+
+    use kvm_compose::{
+        backend::local::{AcceleratorChoice, LocalConfig, LocalHost},
+        names::InstallationId,
+    };
+
+    use super::*;
+    use crate::{cluster::Setup, config::host::HostConfig, data::DataDir};
+
+    #[test]
+    fn who_is_no_member_is_told_at_once_and_the_configuration_holds_the_master() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let data = DataDir::new(folder.path());
+        let _lock = data.open().expect("opened");
+        let host = HostConfig::of_this_machine().expect("this machine");
+        let installation = InstallationId(Uuid::new_v4());
+        // Nothing is connected to before it is asked.
+        let nowhere = PathBuf::from("/nonexistent");
+        let local = LocalHost::new(LocalConfig {
+            installation,
+            host: host.hostname.clone(),
+            data_dir: folder.path().to_path_buf(),
+            images_dir: folder.path().join("images"),
+            allowed_image_dirs: Vec::new(),
+            libvirt_uri: "qemu:///system".to_string(),
+            ovn_nb: nowhere.clone(),
+            ovs_db: nowhere.clone(),
+            bridge: "br-int".to_string(),
+            accelerator: AcceleratorChoice::Tcg,
+        });
+        let setup = Setup { data: data.clone(), installation, host: host.clone(), southbound: nowhere };
+        let cluster = Cluster::open(setup, Arc::new(local)).expect("a cluster");
+        let stranger = HostName::new("stranger").expect("valid");
+        for patience in [Patience::UntilLost, Patience::Look(Duration::from_secs(1))] {
+            let asked = cluster.call::<()>(&stranger, &Call::Marked, patience, &Cancel::new(), &|_| {});
+            assert_eq!(asked.expect_err("no member").code, Code::HostAway);
+        }
+        assert_eq!(cluster.remove(&stranger, false).expect_err("no member").code, Code::NotFound);
+        assert_eq!(cluster.remove(&host.hostname, true).expect_err("the master").code, Code::BadRequest);
+        assert_eq!(cluster.make_token().expect_err("no door").code, Code::Unsupported);
+        let config = crate::config::host::ClusterConfig::read(&data).expect("read").expect("written");
+        assert_eq!(config.hosts.iter().map(|host| &host.hostname).collect::<Vec<_>>(), [&host.hostname]);
     }
 }
