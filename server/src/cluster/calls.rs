@@ -229,7 +229,11 @@ mod tests {
     };
 
     use super::*;
-    use crate::{cluster::Setup, config::host::HostConfig, data::DataDir};
+    use crate::{
+        cluster::{Setup, wire},
+        config::host::HostConfig,
+        data::DataDir,
+    };
 
     #[test]
     fn who_is_no_member_is_told_at_once_and_the_configuration_holds_the_master() {
@@ -261,6 +265,20 @@ mod tests {
         }
         assert_eq!(cluster.remove(&stranger, false).expect_err("no member").code, Code::NotFound);
         assert_eq!(cluster.remove(&host.hostname, true).expect_err("the master").code, Code::BadRequest);
+        let join = |version: &str, protocol| wire::Join {
+            secret: "0".repeat(64),
+            version: version.to_string(),
+            protocol,
+            host: HostConfig { hostname: stranger.clone(), ..host.clone() },
+            chassis: "stranger".to_string(),
+            request: String::new(),
+        };
+        let refused = |join| cluster.join(&join, chrono::Utc::now()).expect_err("refused");
+        for other in [join("0.0.1", wire::PROTOCOL), join(wire::VERSION, wire::PROTOCOL + 1)] {
+            let problem = refused(other);
+            assert!(problem.code == Code::Unsupported && problem.message.contains("this server is"), "{problem:?}");
+        }
+        assert_eq!(refused(join(wire::VERSION, wire::PROTOCOL)).code, Code::Unauthorized);
         assert_eq!(cluster.make_token().expect_err("no door").code, Code::Unsupported);
         let config = crate::config::host::ClusterConfig::read(&data).expect("read").expect("written");
         assert_eq!(config.hosts.iter().map(|host| &host.hostname).collect::<Vec<_>>(), [&host.hostname]);

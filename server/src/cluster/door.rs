@@ -68,18 +68,8 @@ pub fn open(
     let bound = listener.local_addr().map_err(failed)?;
     let files = &cluster.authority.files;
     let acceptor = TlsAcceptor::from(tls::server_config(files)?);
-    let southbound = kvm_compose::backend::network::southbound::TlsFiles {
-        key: &files.key,
-        certificate: &files.certificate,
-        authority: &files.authority,
-    };
-    // A southbound database that is down now is opened when OVN is back: see `keep_open`.
-    if let Err(problem) =
-        kvm_compose::backend::network::southbound::open(&cluster.setup.southbound, southbound, super::join::SOUTHBOUND_PORT)
-    {
-        tracing::warn!(%problem, causes = ?problem.causes, "members cannot reach OVN yet");
-    }
     *cluster.door.lock() = Some(bound);
+    cluster.open_southbound();
     let listener = TcpListener::from_std(listener).map_err(failed)?;
     let (router, closing, inner) = (router(cluster.clone()), closing.clone(), tracker.clone());
     tracker.spawn(async move {

@@ -24,7 +24,11 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
     path::PathBuf,
-    sync::{Arc, Weak, mpsc},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     time::{Duration, Instant},
 };
 
@@ -87,6 +91,10 @@ pub struct Cluster {
     changed: Condvar,
     /// Where members knock, once it is known.
     door: Mutex<Option<SocketAddr>>,
+    /// OVN's southbound database lets members in; until it does, each tick tries again.
+    southbound_open: AtomicBool,
+    /// Why it does not, as far as that was told.
+    southbound_fault: Mutex<Option<Problem>>,
     /// Told which deployments may look different, since a member of theirs came or went.
     stirred: Mutex<Option<Stirred>>,
 }
@@ -158,6 +166,8 @@ impl Cluster {
             state: Mutex::new(state),
             changed: Condvar::new(),
             door: Mutex::new(None),
+            southbound_open: AtomicBool::new(false),
+            southbound_fault: Mutex::new(None),
             stirred: Mutex::new(None),
             setup,
         };
@@ -332,8 +342,32 @@ impl Cluster {
         }
     }
 
+    /// Has OVN's southbound database let members in. One that is down now is opened when it is back.
+    fn open_southbound(&self) {
+        if self.southbound_open.load(Ordering::Relaxed) || self.door.lock().is_none() {
+            return;
+        }
+        let files = &self.authority.files;
+        let files = southbound::TlsFiles { key: &files.key, certificate: &files.certificate, authority: &files.authority };
+        match southbound::open(&self.setup.southbound, files, join::SOUTHBOUND_PORT) {
+            Ok(()) => {
+                self.southbound_open.store(true, Ordering::Relaxed);
+                *self.southbound_fault.lock() = None;
+            }
+            Err(problem) => {
+                // Once for each reason, not twice a second.
+                let mut told = self.southbound_fault.lock();
+                if told.as_ref() != Some(&problem) {
+                    tracing::warn!(%problem, causes = ?problem.causes, "members cannot reach OVN yet; trying again");
+                    *told = Some(problem);
+                }
+            }
+        }
+    }
+
     /// Looks at the clock once.
     fn tick(&self) {
+        self.open_southbound();
         self.forget_chassis();
         let names: Vec<HostName> = self.state.lock().members.keys().cloned().collect();
         for name in names {

@@ -16,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::{
+    auth::secret,
     data::read_if_there,
     store::{atomic, records::to_json},
 };
@@ -71,13 +72,7 @@ impl Tokens {
             return Err(Problem::new(Code::RateLimited, format!("{MOST} tokens are good already"))
                 .hint("use one of them, or wait until they expire"));
         }
-        let mut random = [0u8; 32];
-        let mut filled = 0;
-        while filled < random.len() {
-            filled += rustix::rand::getrandom(&mut random[filled..], rustix::rand::GetRandomFlags::empty())
-                .map_err(|error| Problem::io("cannot get random bits for the token", &error.into()))?;
-        }
-        let secret = hexadecimal(&random);
+        let secret = secret::random()?;
         let expires = now + TimeDelta::hours(GOOD_HOURS);
         self.records.push(Record { sha256: digest(&secret), expires, used_by: None });
         self.save()?;

@@ -2,14 +2,15 @@
 //!
 //! Nothing is kept until the master has said yes.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use axum::body::Body;
 use kvm_compose::{
     api::ErrorBody,
-    backend::{local::LocalHost, network::chassis},
+    backend::{files::process::Call, local::LocalHost, network::chassis},
     error::{Code, Problem},
     names::InstallationId,
+    orchestrate::host::Cancel,
 };
 
 use super::{Invitation, Membership, dial, key_files, tls, tls_files};
@@ -24,6 +25,8 @@ use crate::{
     store::atomic,
 };
 
+/// How long ip(8) may take.
+const IP_LIMIT: Duration = Duration::from_secs(10);
 /// The largest answer.
 const LARGEST: usize = 256 << 10;
 
@@ -40,7 +43,8 @@ pub async fn join(settings: &Settings, config: &HostConfig, invitation: &Invitat
     let master = dial::authority_of(url)?;
     let token = Parts::of(token)?;
     // Everything that can be wrong here is found out before the token is used up.
-    let named = invitation.interface.as_deref().map(address_of).transpose()?;
+    let interface = invitation.interface.clone();
+    let named = crate::app::blocking(move || interface.as_deref().map(address_of).transpose()).await?;
     let (checked, host) = (settings.clone(), config.clone());
     let chassis = crate::app::blocking(move || check_itself(&checked, &host)).await?;
     let (key, request) = pki::request()?;
@@ -150,10 +154,9 @@ fn address_of(interface: &str) -> Result<IpAddr, Problem> {
 
 /// Addresses of an interface, as ip(8) tells them: the only call, once in a host's life.
 fn addresses(interface: &str) -> Result<Vec<IpAddr>, Problem> {
-    let output = std::process::Command::new("ip")
-        .args(["-j", "address", "show", "dev", interface])
-        .output()
-        .map_err(|error| Problem::io("cannot run ip(8)", &error))?;
+    let call = Call::new(["ip", "-j", "address", "show", "dev", interface], IP_LIMIT);
+    // An interface that does not exist is told by whoever asked.
+    let output = call.run(&Cancel::new())?;
     let links: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
     let infos = links.as_array().into_iter().flatten().flat_map(|link| link["addr_info"].as_array().into_iter().flatten());
     let parsed = infos.filter(|info| info["scope"] == "global").filter_map(|info| info["local"].as_str()?.parse::<IpAddr>().ok());
