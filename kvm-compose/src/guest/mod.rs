@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod exec;
+pub mod network;
 pub mod output;
 pub mod ready;
 pub mod script;

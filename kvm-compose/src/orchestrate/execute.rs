@@ -62,6 +62,7 @@ enum Class {
     Network,
     Start,
     Remove,
+    Nic,
     Files,
     Wait,
     Script,
@@ -75,7 +76,8 @@ impl Class {
             Work::RemoveDomain { .. } | Work::StopDomain { .. } => Class::Remove,
             Work::FetchBase { .. } | Work::CreateVolume { .. } | Work::WriteSeed { .. } | Work::RemoveFile { .. } => Class::Files,
             Work::AwaitReady { .. } => Class::Wait,
-            Work::RunScript { .. } => Class::Script,
+            Work::AttachNic { .. } | Work::DetachNic { .. } => Class::Nic,
+            Work::ConfigureNetwork { .. } | Work::RunScript { .. } => Class::Script,
         }
     }
 
@@ -85,7 +87,7 @@ impl Class {
         match self {
             Class::Network => 1,
             Class::Start => 128,
-            Class::Remove => 8,
+            Class::Remove | Class::Nic => 8,
             Class::Files => 4,
             Class::Wait => 512,
             Class::Script => 16,

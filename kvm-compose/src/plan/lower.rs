@@ -8,15 +8,15 @@ use std::{
 };
 
 use super::{
-    blueprint::{Base, Blueprint, GuestBlueprint, Script, ScriptKind, Seed, Sum, Volume},
+    blueprint::{Base, Blueprint, Column, GuestBlueprint, NETWORK_CONFIG, Row, RowKey, Script, ScriptKind, Seed, Sum, Volume},
     place::{Place, Places},
-    render::{digest, domain, rows, seed},
+    render::{digest, domain, files_digest, rows, seed},
     site::{Hosts, MicroImage, ProjectFiles, Site},
 };
 use crate::{
     error::{Code, Problem},
     names::{DeploymentName, HostName, InstallationId},
-    topology::{DiskDevice, FileRef, Guest, GuestKind, Topology},
+    topology::{Assignment, DiskDevice, FileRef, Guest, GuestKind, Topology},
 };
 
 /// How long a script may run, in seconds.
@@ -31,14 +31,16 @@ pub type Sums = BTreeMap<PathBuf, Sum>;
 /// Fails when the hosts cannot carry it: no micro image, a file that was not read.
 pub fn lower(topology: &Topology, hosts: &Hosts, places: &Places, files: &ProjectFiles, sums: &Sums) -> Result<Blueprint, Problem> {
     let master = &hosts.master;
-    let lowering = Lowering { topology, hosts, files, sums };
+    let rows = rows::rows(topology, master.installation, master.mtu);
+    let lowering = Lowering { rows: rows.iter().map(|row| (&row.key, row)).collect(), topology, hosts, files, sums };
     let guests: Result<Vec<_>, Problem> = topology.guests.iter().map(|guest| lowering.guest(guest, places)).collect();
+    let guests = guests?;
     Ok(Blueprint {
         installation: master.installation,
         deployment: topology.deployment.clone(),
         master: master.host.clone(),
-        rows: rows::rows(topology, master.installation, master.mtu),
-        guests: guests?,
+        rows,
+        guests,
         folder: master.deployments.join(topology.deployment.as_str()),
     })
 }
@@ -65,6 +67,7 @@ pub fn nothing(installation: InstallationId, deployment: &DeploymentName, master
 }
 
 struct Lowering<'a> {
+    rows: BTreeMap<&'a RowKey, &'a Row>,
     topology: &'a Topology,
     hosts: &'a Hosts,
     files: &'a ProjectFiles,
@@ -116,7 +119,7 @@ impl Lowering<'_> {
         let seed = match &guest.kind {
             // Nothing on a CD-ROM would read it.
             GuestKind::ExistingDisk { device: DiskDevice::Cdrom, .. } => None,
-            _ => Some(seed_of(guest, uuid, site.mtu, &folder)),
+            _ => Some(seed_of(guest, uuid, site.mtu, &folder, &self.rows)),
         };
         let ports: Vec<_> = (0..guest.nics.len()).map(|nic| site.installation.port_uuid(&topology.deployment, &guest.name, nic)).collect();
         let console_log = folder.join("console").join(format!("{}.log", guest.name));
@@ -131,7 +134,14 @@ impl Lowering<'_> {
             seed: seed.as_ref().map(|seed| seed.path.as_path()),
             graphics,
         };
-        let domain = domain::domain(guest, &topology.deployment, site, &drives, &ports, &console_log)
+        let rest = seed.as_ref().map(|seed| files_digest(seed.files.iter().filter(|(name, _)| *name != NETWORK_CONFIG)));
+        let parts = domain::Parts {
+            ports: &ports,
+            console_log: &console_log,
+            network: seed.as_ref().and_then(|seed| seed.files.get(NETWORK_CONFIG)).map_or("", String::as_str),
+            seed: rest.as_deref().unwrap_or_default(),
+        };
+        let domain = domain::domain(guest, &topology.deployment, site, &drives, &parts)
             .map_err(|error| Problem::internal(format!("the XML of guest `{}` could not be written", guest.name)).cause(error))?;
         Ok(GuestBlueprint {
             name: guest.name.clone(),
@@ -147,6 +157,24 @@ impl Lowering<'_> {
     }
 }
 
+/// Remarks on what DHCP hands to the guest, which the rest of its configuration does not say: a change of it is a change of
+/// the guest's network, and it asks anew.
+fn leases(guest: &Guest, rows: &BTreeMap<&RowKey, &Row>) -> String {
+    let asks = guest.nics.iter().enumerate().filter(|(_, nic)| nic.assignment == Assignment::Dhcp);
+    let remarks = asks.map(|(index, nic)| {
+        let port = rows.get(&rows::port_key(&guest.name, index));
+        let refs = port.iter().flat_map(|row| row.columns.values()).filter_map(|column| match column {
+            Column::Refs(keys) => Some(keys),
+            _ => None,
+        });
+        let served = refs.flatten().filter_map(|key| rows.get(key));
+        let options: Vec<String> = served.map(|row| format!("{:?}", row.columns)).collect();
+        let digest = digest(&options.iter().map(String::as_str).collect::<Vec<_>>());
+        format!("# {}: {} on {}, DHCP {}\n", nic.name, nic.address, nic.switch, &digest[..8])
+    });
+    remarks.collect()
+}
+
 fn no_micro(guest: &Guest) -> Problem {
     Problem::new(Code::ImageMissing, format!("guest `{}` needs the micro image, which has not been made", guest.name))
         .hint("make it with `testbed image build micro`")
@@ -158,11 +186,12 @@ fn unread(file: &FileRef) -> Problem {
     problem
 }
 
-fn seed_of(guest: &Guest, uuid: uuid::Uuid, mtu: u16, folder: &Path) -> Seed {
-    let files = seed::files(guest, uuid, mtu);
-    let parts: Vec<&str> = files.iter().flat_map(|(name, content)| [name.as_str(), content.as_str()]).collect();
-    let digest = digest(&parts);
-    Seed { path: folder.join("seeds").join(format!("{}-seed-{}.iso", guest.name, &digest[..12])), files }
+fn seed_of(guest: &Guest, uuid: uuid::Uuid, mtu: u16, folder: &Path, rows: &BTreeMap<&RowKey, &Row>) -> Seed {
+    let mut files = seed::files(guest, uuid, mtu);
+    if let Some(network) = files.get_mut(NETWORK_CONFIG) {
+        network.push_str(&leases(guest, rows));
+    }
+    Seed { path: folder.join("seeds").join(format!("{}-seed.iso", guest.name)), digest: files_digest(files.iter()), files }
 }
 
 fn scripts(guest: &Guest, files: &ProjectFiles) -> Result<Vec<Script>, Problem> {

@@ -2,16 +2,19 @@
 //!
 //! Pure: same input, same bytes out. Must not know how a step is carried out.
 
+pub mod affected;
 pub mod blueprint;
 pub mod describe;
 mod diff;
 mod diff_rows;
+mod live;
 mod lower;
 pub mod observed;
 pub mod place;
 pub mod render;
 pub mod site;
 pub mod step;
+mod things;
 
 pub use diff::{Taints, diff};
 pub use diff_rows::diff_rows;

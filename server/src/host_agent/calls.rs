@@ -153,7 +153,11 @@ impl Calls {
     fn turn(&self, work: &Work) -> Option<Arc<Mutex<()>>> {
         let domain = match work {
             Work::StartDomain { domain } => domain.uuid,
-            Work::StopDomain { uuid, .. } | Work::RemoveDomain { uuid, .. } => *uuid,
+            Work::StopDomain { uuid, .. }
+            | Work::RemoveDomain { uuid, .. }
+            | Work::AttachNic { uuid, .. }
+            | Work::DetachNic { uuid, .. }
+            | Work::ConfigureNetwork { uuid, .. } => *uuid,
             _ => return None,
         };
         Some(self.inner.lock().turns.entry(domain).or_default().clone())

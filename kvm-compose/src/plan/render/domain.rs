@@ -2,7 +2,10 @@
 //!
 //! Pure. Written by an XML writer, so no name can break out of its element.
 
-use std::{io::Cursor, path::Path};
+use std::{
+    io::{Cursor, Write},
+    path::Path,
+};
 
 use quick_xml::{
     Writer,
@@ -13,7 +16,7 @@ use uuid::Uuid;
 use crate::{
     names::{DeploymentName, domain_name},
     plan::{
-        blueprint::{DiskFormat, Domain, METADATA_NAMESPACE, OPERATION_MARK},
+        blueprint::{DiskFormat, Domain, METADATA_NAMESPACE, NIC_ALIAS, NicDevice, OPERATION_MARK},
         site::{Accelerator, MicroImage, Site},
     },
     topology::{DiskDevice, Guest, Nic},
@@ -48,24 +51,38 @@ const MICRO_CMDLINE: &str = "console=ttyS0 quiet panic=1 mitigations=off cryptom
 
 type Xml = Writer<Cursor<Vec<u8>>>;
 
-/// Renders a guest's domain; `ports` are its NICs' OVN ports, `console_log` takes its serial console's output.
+/// What else goes into a domain.
+pub struct Parts<'a> {
+    /// Its NICs' OVN ports.
+    pub ports: &'a [Uuid],
+    /// What takes its serial console's output.
+    pub console_log: &'a Path,
+    /// The network configuration of its seed.
+    pub network: &'a str,
+    /// A digest of the rest of its seed.
+    pub seed: &'a str,
+}
+
+/// Renders a guest's domain.
 pub fn domain(
     guest: &Guest,
     deployment: &DeploymentName,
     site: &Site,
     drives: &Drives<'_>,
-    ports: &[Uuid],
-    console_log: &Path,
+    parts: &Parts<'_>,
 ) -> Result<Domain, std::io::Error> {
     let uuid = site.installation.domain_uuid(deployment, &guest.name);
     let name = domain_name(deployment, &guest.name);
-    let render = |digest: &str| -> Result<String, std::io::Error> {
+    let nics: Result<Vec<NicDevice>, std::io::Error> =
+        guest.nics.iter().zip(parts.ports).map(|(nic, port)| device(nic, port, site)).collect();
+    let nics = nics?;
+    let render = |digest: &str, network: &str, nics: &[NicDevice]| -> Result<String, std::io::Error> {
         let mut xml = Writer::new_with_indent(Cursor::new(Vec::new()), b' ', 2);
         let kind = if site.accelerator == Accelerator::Kvm { "kvm" } else { "qemu" };
         xml.create_element("domain").with_attribute(("type", kind)).write_inner_content(|xml| {
             text(xml, "name", &name)?;
             text(xml, "uuid", &uuid.to_string())?;
-            metadata(xml, guest, deployment, site, digest)?;
+            metadata(xml, guest, deployment, site, (digest, network))?;
             xml.create_element("memory")
                 .with_attribute(("unit", "MiB"))
                 .write_text_content(BytesText::new(&guest.memory_mb.to_string()))?;
@@ -77,42 +94,48 @@ pub fn domain(
             text(xml, "on_poweroff", "destroy")?;
             text(xml, "on_reboot", "restart")?;
             text(xml, "on_crash", "destroy")?;
-            devices(xml, guest, site, drives, ports, console_log)
+            devices(xml, site, drives, nics, parts.console_log)
         })?;
         String::from_utf8(xml.into_inner().into_inner()).map_err(std::io::Error::other)
     };
-    // The digest stands in the XML, so it is taken over the XML without it.
-    let digest = super::digest(&[&render("")?]);
-    let xml = render(&digest)?;
+    // The digest stands in the XML, so it is taken over the XML without it; and without what a running guest can take up.
+    let digest = super::digest(&[&render("", "", &[])?, parts.seed]);
+    let xml = render(&digest, parts.network, &nics)?;
     Ok(Domain {
         name,
         uuid,
         guest: guest.name.clone(),
         xml,
         digest,
-        ports: ports.to_vec(),
-        console_log: console_log.to_path_buf(),
+        nics,
+        network: parts.network.to_string(),
+        console_log: parts.console_log.to_path_buf(),
         memory_mb: guest.memory_mb,
         cpus: guest.cpus,
         paced: site.accelerator != Accelerator::Kvm,
     })
 }
 
-fn metadata(xml: &mut Xml, guest: &Guest, deployment: &DeploymentName, site: &Site, digest: &str) -> std::io::Result<()> {
+fn metadata(
+    xml: &mut Xml,
+    guest: &Guest,
+    deployment: &DeploymentName,
+    site: &Site,
+    (digest, network): (&str, &str),
+) -> std::io::Result<()> {
     let installation = site.installation.to_string();
     xml.create_element("metadata").write_inner_content(|xml| {
-        empty(
-            xml,
-            "testbedos:guest",
-            &[
+        xml.create_element("testbedos:guest")
+            .with_attributes([
                 ("xmlns:testbedos", METADATA_NAMESPACE),
                 ("installation", &installation),
                 ("deployment", deployment.as_str()),
                 ("guest", guest.name.as_str()),
                 ("digest", digest),
                 ("operation", OPERATION_MARK),
-            ],
-        )
+            ])
+            .write_inner_content(|xml| text(xml, "testbedos:network", network))?;
+        Ok(())
     })?;
     Ok(())
 }
@@ -146,7 +169,7 @@ fn cpu(xml: &mut Xml, site: &Site, drives: &Drives<'_>) -> std::io::Result<()> {
     }
 }
 
-fn devices(xml: &mut Xml, guest: &Guest, site: &Site, drives: &Drives<'_>, ports: &[Uuid], console_log: &Path) -> std::io::Result<()> {
+fn devices(xml: &mut Xml, site: &Site, drives: &Drives<'_>, nics: &[NicDevice], console_log: &Path) -> std::io::Result<()> {
     let emulator = site.emulator.to_string_lossy().into_owned();
     let console_log = console_log.to_string_lossy().into_owned();
     xml.create_element("devices").write_inner_content(|xml| {
@@ -166,8 +189,9 @@ fn devices(xml: &mut Xml, guest: &Guest, site: &Site, drives: &Drives<'_>, ports
         }
         // A lean machine starts 1.3 times as fast.
         empty(xml, "controller", &[("type", "usb"), ("model", "none")])?;
-        for (nic, port) in guest.nics.iter().zip(ports) {
-            interface(xml, nic, port, site)?;
+        for nic in nics {
+            xml.write_indent()?;
+            xml.get_mut().write_all(nic.xml.as_bytes())?;
         }
         xml.create_element("serial").with_attribute(("type", "pty")).write_inner_content(|xml| {
             empty(xml, "log", &[("file", &console_log), ("append", "on")])?;
@@ -207,9 +231,21 @@ fn disk(xml: &mut Xml, drive: &Drive<'_>, target: &str, bus: &str) -> std::io::R
     Ok(())
 }
 
+/// A NIC as a device of its own, its alias made from what it says.
+fn device(nic: &Nic, port: &Uuid, site: &Site) -> std::io::Result<NicDevice> {
+    let render = |alias: &str| -> std::io::Result<String> {
+        let mut xml = Writer::new(Cursor::new(Vec::new()));
+        interface(&mut xml, nic, port, site, alias)?;
+        String::from_utf8(xml.into_inner().into_inner()).map_err(std::io::Error::other)
+    };
+    let digest = super::digest(&[&render("")?]);
+    let alias = format!("{NIC_ALIAS}{port}-{}", &digest[..12]);
+    Ok(NicDevice { name: nic.name.clone(), mac: nic.mac.to_string(), port: *port, xml: render(&alias)?, alias })
+}
+
 /// libvirt plugs the port itself. Offloads are off: the userspace datapath does not finish checksums, and TCP would not
 /// even connect while ping works.
-fn interface(xml: &mut Xml, nic: &Nic, port: &Uuid, site: &Site) -> std::io::Result<()> {
+fn interface(xml: &mut Xml, nic: &Nic, port: &Uuid, site: &Site, alias: &str) -> std::io::Result<()> {
     let (port, mac, mtu) = (port.to_string(), nic.mac.to_string(), site.mtu.to_string());
     xml.create_element("interface").with_attribute(("type", "bridge")).write_inner_content(|xml| {
         empty(xml, "mac", &[("address", &mac)])?;
@@ -223,6 +259,7 @@ fn interface(xml: &mut Xml, nic: &Nic, port: &Uuid, site: &Site) -> std::io::Res
             empty(xml, "guest", &[("csum", "off"), ("tso4", "off"), ("tso6", "off"), ("ecn", "off"), ("ufo", "off")])
         })?;
         empty(xml, "mtu", &[("size", &mtu)])?;
+        empty(xml, "alias", &[("name", alias)])?;
         empty(xml, "rom", &[("enabled", "no")])
     })?;
     Ok(())
