@@ -2,6 +2,8 @@
 # Lets a running guest take up a network configuration. The server sends it behind lib.sh and network.sh, the code that a micro
 # guest boots with, so it works in guests of any age; and, as far as ip(8) goes, in systems that are no micro guests.
 
+read -r host </etc/hostname
+
 # The server reads what is said.
 say() {
     echo "$*"

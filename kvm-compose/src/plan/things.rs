@@ -13,6 +13,9 @@ use super::{
 };
 use crate::{api::deployment::PlannedChange, api::event::Impact, names::GuestName};
 
+/// A seed that follows what the running guest takes up is not worth a word beside it.
+const SEED: &str = "its seed written anew";
+
 /// What happens to each thing, guests first.
 pub fn changes(blueprint: &Blueprint, plan: &Plan, observed: &Observed) -> Vec<PlannedChange> {
     let mut guests: BTreeMap<&GuestName, (Impact, Vec<String>)> = BTreeMap::new();
@@ -24,6 +27,9 @@ pub fn changes(blueprint: &Blueprint, plan: &Plan, observed: &Observed) -> Vec<P
         if !all.contains(&what) {
             all.push(what);
         }
+    }
+    for (_, what) in guests.values_mut().filter(|(_, what)| what.len() > 1) {
+        what.retain(|what| what != SEED);
     }
     let network = plan.steps.iter().find_map(|step| match &step.work {
         Work::Network { change } => Some(change),
@@ -41,7 +47,11 @@ pub fn changes(blueprint: &Blueprint, plan: &Plan, observed: &Observed) -> Vec<P
                     if let Some(name) = entry.filter(|_| known) {
                         let (impact, all) = guests.entry(name).or_insert((Impact::InPlace, Vec::new()));
                         *impact = stronger(*impact, Impact::InPlace);
-                        all.push(format!("port eth{index} {}", things.verb(change, root)));
+                        let words = things.verb(change, root);
+                        // A port that comes with its NIC, or goes with it, is no news.
+                        if !all.iter().any(|what| what.starts_with(&format!("eth{index} ")) && what.ends_with("plugged")) {
+                            all.push(format!("port eth{index} {words}"));
+                        }
                     }
                 }
                 None => of_network.push(things.change(change, root, &keys)),
@@ -83,7 +93,7 @@ fn of_guest(step: &Step) -> Option<String> {
         Work::ConfigureNetwork { links, .. } if !step.id.0.starts_with("release/") && !links.is_empty() => {
             Some(format!("{} configured anew through its agent", links.join(", ")))
         }
-        Work::WriteSeed { .. } if step.impact == Impact::InPlace => Some("its seed written anew".to_string()),
+        Work::WriteSeed { .. } if step.impact == Impact::InPlace => Some(SEED.to_string()),
         _ => None,
     }
 }
@@ -192,7 +202,8 @@ impl<'a> Things<'a> {
             let name = |key: &RowKey| key.0.split_once('/').map_or(key.0.clone(), |(_, name)| name.to_string());
             parts.push(format!("moves from {} to {}", name(&moved.from.0), name(&moved.to.0)));
         }
-        for (column, to) in &update.to {
+        let told_with = |column: &str| matches!(column, "port_security") && update.to.contains_key("addresses");
+        for (column, to) in update.to.iter().filter(|(column, _)| !told_with(column)) {
             let is_short = |column: &Column| describe::value(column).len() <= 60;
             parts.push(match update.from.get(column) {
                 Some(from) if is_short(from) && is_short(to) => {

@@ -1,0 +1,305 @@
+//! Edits of a running testbed: what `plan` says of each is what happens, and guests that it does not name notice nothing.
+
+mod lab;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::Command,
+    time::Instant,
+};
+
+use lab::{Lab, Project, lines};
+use serde_json::Value;
+
+/// Two quiet guests on two switches joined by a router, and three that are changed all the time.
+const TESTBED: &str = r#"
+machines:
+  - {name: u1, micro: {}, network: [{switch: s1, ip: 10.71.1.11, gateway: 10.71.1.1}]}
+  - {name: u2, micro: {}, network: [{switch: s2, ip: 10.71.2.12, gateway: 10.71.2.1}]}
+  - {name: m1, micro: {}, network: [{switch: s1, ip: 10.71.1.21, gateway: 10.71.1.1}]}
+  - {name: m2, micro: {}, network: [{switch: s2}]}
+  - {name: m3, micro: {}, network: [{switch: s3, ip: 10.71.3.23}]}
+network:
+  ovn:
+    switches:
+      s1: {subnet: 10.71.1.0/24}
+      s2: {subnet: 10.71.2.0/24}
+      s3: {subnet: 10.71.3.0/24}
+    routers:
+      r1:
+        ports:
+          - {name: r1-s1, gateway_ip: 10.71.1.1/24, switch: s1}
+          - {name: r1-s2, gateway_ip: 10.71.2.1/24, switch: s2}
+        static_routes: []
+        dhcp: [{switch: s2, exclude_ips: {from: 10.71.2.1, to: 10.71.2.99}}]
+      r2:
+        ports:
+          - {name: r2-s3, gateway_ip: 10.71.3.1/24, switch: s3}
+"#;
+const NAME: &str = "mutations-real";
+/// Guests that no mutation touches.
+const QUIET: [&str; 2] = ["u1", "u2"];
+
+/// One edit: its name, what is replaced by what, what becomes of whom (all others: nothing), and a look at the real parts: a
+/// command for a shell, and what it must print (`!` before it: must not).
+struct Mutation {
+    name: &'static str,
+    from: &'static str,
+    to: &'static str,
+    guests: &'static [(&'static str, &'static str)],
+    look: (&'static str, &'static str),
+}
+
+const fn m(
+    name: &'static str,
+    from: &'static str,
+    to: &'static str,
+    guests: &'static [(&'static str, &'static str)],
+    look: (&'static str, &'static str),
+) -> Mutation {
+    Mutation { name, from, to, guests, look }
+}
+
+const NOBODY: &[(&str, &str)] = &[];
+const PLUG: &str = "hot_plug";
+const PLACE: &str = "in_place";
+const ANEW: &str = "recreate";
+const ROUTES: (&str, &str) = ("ovn-nbctl lr-route-list mutations-real.r1", "");
+
+#[rustfmt::skip]
+const TABLE: &[Mutation] = &[
+    // Routes: nobody is touched.
+    m("a route", "static_routes: []", "static_routes: [{prefix: 10.72.0.0/16, nexthop: 10.71.1.21}]", NOBODY, (ROUTES.0, "10.72.0.0/16")),
+    m("a second route", "nexthop: 10.71.1.21}]", "nexthop: 10.71.1.21}, {prefix: 10.73.0.0/16, nexthop: 10.71.2.9}]", NOBODY, (ROUTES.0, "10.73.0.0/16")),
+    m("another next hop", "nexthop: 10.71.2.9", "nexthop: 10.71.2.8", NOBODY, (ROUTES.0, "10.71.2.8")),
+    m("equal-cost routes", "nexthop: 10.71.2.8}", "nexthop: 10.71.2.8}, {prefix: 10.73.0.0/16, nexthop: 10.71.2.7}", NOBODY, (ROUTES.0, "10.71.2.7")),
+    m("a route less", "{prefix: 10.72.0.0/16, nexthop: 10.71.1.21}, ", "", NOBODY, (ROUTES.0, "!10.72.0.0/16")),
+    // Addresses: the guest takes them up as it runs.
+    m("another address", "ip: 10.71.1.21", "ip: 10.71.1.22", &[("m1", PLACE)], ("in m1 ip addr", "10.71.1.22/24")),
+    m("no gateway", "ip: 10.71.1.22, gateway: 10.71.1.1", "ip: 10.71.1.22", &[("m1", PLACE)], ("in m1 ip route", "!default")),
+    m("a gateway", "ip: 10.71.1.22", "ip: 10.71.1.22, gateway: 10.71.1.1", &[("m1", PLACE)], ("in m1 ip route", "default via 10.71.1.1")),
+    m("another network's address", "ip: 10.71.3.23", "ip: 10.71.3.200", &[("m3", PLACE)], ("in m3 ip addr", "10.71.3.200/24")),
+    m("a DHCP lease becomes fixed", "{name: m2, micro: {}, network: [{switch: s2}]}", "{name: m2, micro: {}, network: [{switch: s2, ip: 10.71.2.50}]}", &[("m2", PLACE)], ("in m2 ip addr", "10.71.2.50/24")),
+    m("and DHCP again", "{switch: s2, ip: 10.71.2.50}", "{switch: s2}", &[("m2", PLACE)], ("in m2 ps", "udhcpc")),
+    m("DHCP ends", "dhcp: [{switch: s2, exclude_ips: {from: 10.71.2.1, to: 10.71.2.99}}]", "dhcp: []", &[("m2", PLACE)], ("in m2 ps", "!udhcpc")),
+    m("DHCP comes back", "dhcp: []", "dhcp: [{switch: s2, exclude_ips: {from: 10.71.2.1, to: 10.71.2.199}}]", &[("m2", PLACE)], ("in m2 ps", "udhcpc")),
+    // NICs: plugged and unplugged as the guest runs.
+    m("a second NIC", "10.71.3.200}]", "10.71.3.200}, {switch: s2}]", &[("m3", PLUG)], ("in m3 ip addr show eth1", "10.71.2.")),
+    m("a third NIC", "10.71.3.200}, {switch: s2}]", "10.71.3.200}, {switch: s2}, {switch: s1, ip: 10.71.1.99}]", &[("m3", PLUG)], ("in m3 ip addr show eth2", "10.71.1.99/24")),
+    m("the third goes", ", {switch: s1, ip: 10.71.1.99}]", "]", &[("m3", PLUG)], ("in m3 ip link", "!eth2")),
+    m("the second moves", "10.71.3.200}, {switch: s2}]", "10.71.3.200}, {switch: s1}]", &[("m3", PLACE)], ("in m3 ip addr show eth1", "10.71.1.")),
+    m("the first goes, the second takes its place", "{switch: s3, ip: 10.71.3.200}, {switch: s1}]", "{switch: s1}]", &[("m3", PLUG)], ("in m3 ip link", "!eth1")),
+    m("no NIC at all", "{name: m3, micro: {}, network: [{switch: s1}]}", "{name: m3, micro: {}, network: []}", &[("m3", PLUG)], ("in m3 ip link", "!eth0")),
+    m("two at once", "{name: m3, micro: {}, network: []}", "{name: m3, micro: {}, network: [{switch: s3}, {switch: s2}]}", &[("m3", PLUG)], ("in m3 ip addr show eth1", "10.71.2.")),
+    m("they change places", "[{switch: s3}, {switch: s2}]", "[{switch: s2}, {switch: s3}]", &[("m3", PLACE)], ("in m3 ip addr show eth1", "10.71.3.")),
+    m("another MAC address", "[{switch: s2}, {switch: s3}]", "[{switch: s2, mac: \"02:00:00:71:00:01\"}, {switch: s3}]", &[("m3", PLUG)], ("in m3 cat /sys/class/net/eth0/address", "02:00:00:71:00:01")),
+    m("its own MAC address again", "{switch: s2, mac: \"02:00:00:71:00:01\"}", "{switch: s2}", &[("m3", PLUG)], ("in m3 cat /sys/class/net/eth0/address", "!02:00:00:71")),
+    m("one NIC again", "[{switch: s2}, {switch: s3}]", "[{switch: s3, ip: 10.71.3.23}]", &[("m3", PLUG)], ("in m3 ip addr", "10.71.3.23/24")),
+    m("to another switch with another address", "{switch: s3, ip: 10.71.3.23}", "{switch: s1, ip: 10.71.1.33}", &[("m3", PLACE)], ("in m3 ip addr", "10.71.1.33/24")),
+    m("and back", "{switch: s1, ip: 10.71.1.33}", "{switch: s3, ip: 10.71.3.23}", &[("m3", PLACE)], ("in m3 ip addr", "10.71.3.23/24")),
+    m("two guests change addresses", "ip: 10.71.1.22, gateway: 10.71.1.1}]}\n  - {name: m2, micro: {}, network: [{switch: s2}]}", "ip: 10.71.1.44, gateway: 10.71.1.1}]}\n  - {name: m2, micro: {}, network: [{switch: s1, ip: 10.71.1.22}]}", &[("m1", PLACE), ("m2", PLACE)], ("in m2 ip addr", "10.71.1.22/24")),
+    m("and change them back", "ip: 10.71.1.44, gateway: 10.71.1.1}]}\n  - {name: m2, micro: {}, network: [{switch: s1, ip: 10.71.1.22}]}", "ip: 10.71.1.22, gateway: 10.71.1.1}]}\n  - {name: m2, micro: {}, network: [{switch: s2}]}", &[("m1", PLACE), ("m2", PLACE)], ("in m1 ip addr", "10.71.1.22/24")),
+    // Switches and routers.
+    m("a switch more", "s3: {subnet: 10.71.3.0/24}", "s3: {subnet: 10.71.3.0/24}\n      s4: {subnet: 10.71.4.0/24}", NOBODY, ("ovn-nbctl ls-list", "mutations-real.s4")),
+    m("a router port more", "switch: s3}\n", "switch: s3}\n          - {name: r2-s4, gateway_ip: 10.71.4.1/24, switch: s4}\n", NOBODY, ("ovn-nbctl lrp-list mutations-real.r2", "r2-s4")),
+    m("the router port's address", "10.71.4.1/24", "10.71.4.254/24", NOBODY, ("ovn-nbctl list Logical_Router_Port", "10.71.4.254/24")),
+    m("the router port's MAC address", "gateway_ip: 10.71.4.254/24", "gateway_ip: 10.71.4.254/24, mac: \"02:00:00:71:04:fe\"", NOBODY, ("ovn-nbctl list Logical_Router_Port", "02:00:00:71:04:fe")),
+    m("a guest's NIC on the new switch", "[{switch: s3, ip: 10.71.3.23}]", "[{switch: s3, ip: 10.71.3.23}, {switch: s4, ip: 10.71.4.23}]", &[("m3", PLUG)], ("in m3 ip addr", "10.71.4.23/24")),
+    m("the switch is renamed", "switch: s4, ip", "switch: s5, ip", &[("m3", PLACE)], ("ovn-nbctl ls-list", "!mutations-real.s4")),
+    m("it goes with the NIC", ", {switch: s5, ip: 10.71.4.23}]", "]", &[("m3", PLUG)], ("in m3 ip link", "!eth1")),
+    m("the router port goes", "\n          - {name: r2-s5, gateway_ip: 10.71.4.254/24, mac: \"02:00:00:71:04:fe\", switch: s5}", "", NOBODY, ("ovn-nbctl lrp-list mutations-real.r2", "!r2-s5")),
+    m("the switch goes", "\n      s5: {subnet: 10.71.4.0/24}", "", NOBODY, ("ovn-nbctl ls-list", "!mutations-real.s5")),
+    m("a switch's subnet", "s3: {subnet: 10.71.3.0/24}", "s3: {subnet: 10.71.3.0/25}", &[("m3", PLACE)], ("in m3 ip addr", "10.71.3.23/25")),
+    m("and back to the wide one", "s3: {subnet: 10.71.3.0/25}", "s3: {subnet: 10.71.3.0/24}", &[("m3", PLACE)], ("in m3 ip addr", "10.71.3.23/24")),
+    m("a router is renamed", "      r2:\n", "      r9:\n", NOBODY, ("ovn-nbctl lr-list", "mutations-real.r9")),
+    m("a router more", "      r9:\n", "      r3: {ports: [{name: r3-s1, gateway_ip: 10.71.1.3/24, switch: s1}]}\n      r9:\n", NOBODY, ("ovn-nbctl lr-list", "mutations-real.r3")),
+    m("and it goes", "      r3: {ports: [{name: r3-s1, gateway_ip: 10.71.1.3/24, switch: s1}]}\n", "", NOBODY, ("ovn-nbctl lr-list", "!mutations-real.r3")),
+    m("a DHCP rule for another switch", "dhcp: [{switch: s2,", "dhcp: [{switch: s1}, {switch: s2,", NOBODY, ("ovn-nbctl list DHCP_Options", "10.71.1.0/24")),
+    m("and it goes again", "dhcp: [{switch: s1}, {switch: s2,", "dhcp: [{switch: s2,", NOBODY, ("ovn-nbctl list DHCP_Options", "!10.71.1.0/24")),
+    // Guests.
+    m("a guest more", "network:\n  ovn", "  - {name: m4, micro: {}, network: [{switch: s2}]}\nnetwork:\n  ovn", &[("m4", "create")], ("in m4 ip addr", "10.71.2.")),
+    m("what runs in it is other: it is made anew", "{name: m4, micro: {}", "{name: m4, micro: {environment: {A: b}}", &[("m4", ANEW)], ("in m4 cat /etc/testbedos/environment", "A='b'")),
+    m("more memory: it is made anew", "{name: m4, micro: {environment", "{name: m4, micro: {memory_mb: 144, environment", &[("m4", ANEW)], ("virsh dominfo mutations-real.m4", "147456")),
+    m("a guest less", "  - {name: m4, micro: {memory_mb: 144, environment: {A: b}}, network: [{switch: s2}]}\n", "", &[("m4", "remove")], ("virsh list --all --name", "!mutations-real.m4")),
+    // What is nobody's business but ours.
+    m("another order of guests", "  - {name: m1, micro: {}, network: [{switch: s1, ip: 10.71.1.22, gateway: 10.71.1.1}]}\n  - {name: m2, micro: {}, network: [{switch: s2}]}\n", "  - {name: m2, micro: {}, network: [{switch: s2}]}\n  - {name: m1, micro: {}, network: [{switch: s1, ip: 10.71.1.22, gateway: 10.71.1.1}]}\n", NOBODY, ("true", "")),
+    m("a longer wait", "{name: m1, micro: {}", "{name: m1, micro: {}, ready: {agent: true, timeout_s: 77}", NOBODY, ("true", "")),
+    m("a version", "\nmachines:", "\nversion: 1\nmachines:", NOBODY, ("true", "")),
+    m("the host it stands on anyway", "{name: m1, micro: {}", "{name: m1, placement: {host: master}, micro: {}", NOBODY, ("true", "")),
+];
+
+/// What the real parts say of a deployment.
+#[derive(Debug, Clone, Default)]
+struct Seen {
+    /// Guest → libvirt's id of its process.
+    ids: BTreeMap<String, String>,
+    /// Guest → the MAC addresses of its devices, as it runs and as it is defined.
+    devices: BTreeMap<String, BTreeSet<String>>,
+    /// Guest → its logical ports.
+    ports: BTreeMap<String, String>,
+    /// All rows of the deployment.
+    rows: BTreeSet<String>,
+    /// Guest → addresses, routes and DHCP clients, by its own words.
+    inside: BTreeMap<String, String>,
+}
+
+impl Seen {
+    fn now(lab: &Lab) -> Seen {
+        let mut seen = Seen::default();
+        for (domain, id) in lab::running(NAME) {
+            let guest = domain.split('.').nth(1).expect("a guest").to_string();
+            let macs = |extra: &[&str]| -> Vec<String> {
+                let table = lines("virsh", &[&["-q", "domiflist", &domain], extra].concat());
+                table.iter().filter_map(|line| line.split_whitespace().last().map(str::to_string)).collect()
+            };
+            let devices = macs(&[]).into_iter().map(|mac| format!("runs {mac}"));
+            seen.devices.insert(guest.clone(), devices.chain(macs(&["--inactive"])).collect());
+            if !QUIET.contains(&guest.as_str()) {
+                seen.inside
+                    .insert(guest.clone(), inside(lab, &guest, "ip -o addr show scope global; ip route; ps -o args | grep '^udhcpc'"));
+            }
+            seen.ids.insert(guest, id);
+        }
+        for (table, columns) in TABLES {
+            for row in table_rows(table, columns) {
+                if let Some(guest) =
+                    row.split("port/").nth(1).filter(|_| *table == "Logical_Switch_Port").and_then(|rest| rest.split('/').next())
+                {
+                    seen.ports.entry(guest.to_string()).or_default().push_str(&row);
+                }
+                seen.rows.insert(format!("{table} {row}"));
+            }
+        }
+        seen
+    }
+
+    /// What became of each guest between two looks; who is as before is not in it.
+    fn differences(&self, after: &Seen) -> BTreeMap<String, String> {
+        let guests: BTreeSet<&String> = self.ids.keys().chain(after.ids.keys()).collect();
+        let fate = |guest: &&String| {
+            let guest = *guest;
+            Some(match (self.ids.get(guest), after.ids.get(guest)) {
+                (None, _) => "create",
+                (_, None) => "remove",
+                (Some(before), Some(after)) if before != after => "recreate",
+                _ if self.devices.get(guest) != after.devices.get(guest) => "hot_plug",
+                _ if self.ports.get(guest) != after.ports.get(guest) || self.inside.get(guest) != after.inside.get(guest) => "in_place",
+                _ => return None,
+            })
+        };
+        guests.iter().filter_map(|guest| fate(guest).map(|fate| (guest.to_string(), fate.to_string()))).collect()
+    }
+}
+
+/// Tables with rows of ours, and what of them is looked at.
+const TABLES: &[(&str, &str)] = &[
+    ("Logical_Switch", "name,ports,other_config,external_ids"),
+    ("Logical_Switch_Port", "name,type,addresses,port_security,dhcpv4_options,options,external_ids"),
+    ("Logical_Router", "name,ports,options,static_routes,external_ids"),
+    ("Logical_Router_Port", "name,mac,networks,external_ids"),
+    ("Logical_Router_Static_Route", "ip_prefix,nexthop,external_ids"),
+    ("DHCP_Options", "cidr,options,external_ids"),
+];
+
+/// Rows of a table with the deployment's mark, without the operation that wrote them.
+fn table_rows(table: &str, columns: &str) -> Vec<String> {
+    let mark = format!("external_ids:testbedos-deployment={NAME}");
+    let text = lines("ovn-nbctl", &["--format=json", &format!("--columns={columns}"), "find", table, &mark]).join("");
+    let answer: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{table}: {error}: {text}"));
+    let plain = |row: &Value| -> String {
+        let text = row.to_string();
+        match text.split_once("[\"testbedos-operation\",") {
+            Some((before, after)) => format!("{before}{}", after.split_once(']').map_or("", |(_, rest)| rest)),
+            None => text,
+        }
+    };
+    answer["data"].as_array().into_iter().flatten().map(plain).collect()
+}
+
+fn inside(lab: &Lab, guest: &str, command: &str) -> String {
+    lab.ok(&["-p", NAME, "exec", guest, "--", "sh", "-c", &format!("{command}; true")]).stdout
+}
+
+/// What `plan` says of each guest; that things of the network touch no guest is told by their empty list.
+fn predicted(plan: &Value) -> BTreeMap<String, String> {
+    let changes = plan["changes"].as_array().into_iter().flatten();
+    let of_guest = |change: &Value| {
+        let guest = change["thing"].as_str()?.strip_prefix("guest ")?.to_string();
+        Some((guest, change["impact"].as_str()?.to_string()))
+    };
+    changes.filter_map(of_guest).collect()
+}
+
+fn look(lab: &Lab, mutation: &Mutation) {
+    let (command, wanted) = mutation.look;
+    let printed = match command.strip_prefix("in ").and_then(|rest| rest.split_once(' ')) {
+        Some((guest, command)) => inside(lab, guest, command),
+        None => {
+            let output = Command::new("sh").args(["-c", command]).output().expect("sh runs");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        }
+    };
+    match wanted.strip_prefix('!') {
+        Some(unwanted) => assert!(!printed.contains(unwanted), "{}: `{command}` prints {unwanted}: {printed}", mutation.name),
+        None => assert!(printed.contains(wanted), "{}: `{command}` does not print {wanted}: {printed}", mutation.name),
+    }
+}
+
+fn mutate(lab: &mut Lab, text: &str, mutation: &Mutation, before: &Seen) -> (Project, Seen) {
+    let project = lab.project(NAME, text);
+    let plan = lab.json(&project.args(&["plan"]));
+    let expected: BTreeMap<String, String> = mutation.guests.iter().map(|(guest, fate)| (guest.to_string(), fate.to_string())).collect();
+    assert_eq!(predicted(&plan), expected, "{}: the plan: {plan:#}", mutation.name);
+    for change in plan["changes"].as_array().into_iter().flatten() {
+        let quiet =
+            change["guests"].as_array().into_iter().flatten().all(|guest| expected.contains_key(guest.as_str().unwrap_or_default()));
+        assert!(quiet, "{}: the plan touches somebody else: {change:#}", mutation.name);
+    }
+    lab.ok(&project.args(&["up"]));
+    let after = Seen::now(lab);
+    assert_eq!(before.differences(&after), expected, "{}: what became of guests\n{before:#?}\n{after:#?}", mutation.name);
+    let changes_rows = plan["network"].as_array().is_some_and(|rows| !rows.is_empty());
+    assert_eq!(before.rows != after.rows, changes_rows, "{}: rows of OVN; the plan: {plan:#}", mutation.name);
+    let again = lab.json(&project.args(&["plan"]));
+    assert_eq!(again["steps"], serde_json::json!([]), "{}: a second plan", mutation.name);
+    look(lab, mutation);
+    (project, after)
+}
+
+#[test]
+fn what_plan_says_is_what_happens_and_a_ping_between_others_loses_nothing() {
+    assert!(TABLE.len() >= 52, "the table has shrunk to {}", TABLE.len());
+    let mut lab = Lab::start();
+    let mut text = TESTBED.to_string();
+    let project = lab.project(NAME, &text);
+    lab.ok(&project.args(&["up"]));
+    let boot = |lab: &Lab, guest: &str| inside(lab, guest, "cat /proc/sys/kernel/random/boot_id");
+    let boots: BTreeMap<&str, String> = ["u1", "u2", "m1", "m2", "m3"].into_iter().map(|guest| (guest, boot(&lab, guest))).collect();
+    inside(&lab, "u1", "ping -c 3 10.71.2.12 >/dev/null; ping -i 0.2 10.71.2.12 >/tmp/ping 2>&1 </dev/null & echo $! >/tmp/pid");
+    let mut seen = Seen::now(&lab);
+    let began = Instant::now();
+    let mut last = None;
+    for mutation in TABLE {
+        assert!(text.contains(mutation.from), "{}: the file has no {}:\n{text}", mutation.name, mutation.from);
+        text = text.replace(mutation.from, mutation.to);
+        // Who renames a switch or a router renames it everywhere.
+        if mutation.name.starts_with("the switch is renamed") {
+            text = text.replace("s4:", "s5:").replace("switch: s4", "switch: s5").replace("r2-s4", "r2-s5");
+        }
+        let at = Instant::now();
+        let (project, after) = mutate(&mut lab, &text, mutation, &seen);
+        println!("{:>5.1} s  {:>4} ms  {}", began.elapsed().as_secs_f32(), at.elapsed().as_millis(), mutation.name);
+        (seen, last) = (after, Some(project));
+    }
+    let ping = inside(&lab, "u1", "kill -INT $(cat /tmp/pid); sleep 1; cat /tmp/ping");
+    let numbers: Vec<u64> = ping.lines().filter_map(|line| line.split("seq=").nth(1)?.split_whitespace().next()?.parse().ok()).collect();
+    let gaps: Vec<(u64, u64)> = numbers.windows(2).filter(|pair| pair[1] != pair[0] + 1).map(|pair| (pair[0], pair[1])).collect();
+    assert!(numbers.len() > 100, "{ping}");
+    assert_eq!(gaps, [], "answers that are missing: {}", ping.lines().rev().take(3).collect::<Vec<_>>().join("\n"));
+    println!("{} answers of {} pings", numbers.len(), numbers.last().map_or(0, |last| last + 1));
+    for (guest, boot_id) in boots {
+        assert_eq!(boot(&lab, guest), boot_id, "{guest} never restarted");
+    }
+    lab.ok(&last.expect("a project").args(&["down"]));
+    assert_eq!(lab.leftovers(NAME), Vec::<String>::new());
+}
