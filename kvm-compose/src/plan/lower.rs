@@ -9,14 +9,14 @@ use std::{
 
 use super::{
     blueprint::{Base, Blueprint, Column, GuestBlueprint, NETWORK_CONFIG, Row, RowKey, Script, ScriptKind, Seed, Sum, Volume},
-    place::{Place, Places},
+    place::{self, Place, Places},
     render::{digest, domain, files_digest, rows, seed},
     site::{Hosts, MicroImage, ProjectFiles, Site},
 };
 use crate::{
     error::{Code, Problem},
     names::{DeploymentName, HostName, InstallationId},
-    topology::{Assignment, DiskDevice, FileRef, Guest, GuestKind, Topology},
+    topology::{Assignment, DiskDevice, FileRef, Guest, GuestKind, Nic, Topology},
 };
 
 /// How long a script may run, in seconds.
@@ -31,7 +31,9 @@ pub type Sums = BTreeMap<PathBuf, Sum>;
 /// Fails when the hosts cannot carry it: no micro image, a file that was not read.
 pub fn lower(topology: &Topology, hosts: &Hosts, places: &Places, files: &ProjectFiles, sums: &Sums) -> Result<Blueprint, Problem> {
     let master = &hosts.master;
-    let rows = rows::rows(topology, master.installation, master.mtu);
+    let chassis = chassis(topology, hosts)?;
+    let place = rows::Place { installation: master.installation, mtu: master.mtu, chassis: &chassis };
+    let rows = rows::rows(topology, &place);
     let lowering = Lowering { rows: rows.iter().map(|row| (&row.key, row)).collect(), topology, hosts, files, sums };
     let guests: Result<Vec<_>, Problem> = topology.guests.iter().map(|guest| lowering.guest(guest, places)).collect();
     let guests = guests?;
@@ -43,6 +45,24 @@ pub fn lower(topology: &Topology, hosts: &Hosts, places: &Places, files: &Projec
         guests,
         folder: master.deployments.join(topology.deployment.as_str()),
     })
+}
+
+/// The names in OVN of the hosts through which routers' traffic leaves.
+fn chassis(topology: &Topology, hosts: &Hosts) -> Result<BTreeMap<HostName, String>, Problem> {
+    let mut chassis = BTreeMap::new();
+    for asked in topology.routers.iter().flat_map(|router| &router.ports).filter_map(|port| port.gateway_chassis.as_ref()) {
+        let site = place::named(asked, hosts).ok_or_else(|| {
+            let names: Vec<&str> = hosts.members.iter().map(|site| site.host.as_str()).chain(["main"]).collect();
+            let mut problem = match hosts.away.get(&asked.name) {
+                Some(why) => Problem::new(Code::HostAway, format!("host `{}` is a gateway and does not answer", asked.name)).cause(why),
+                None => Problem::new(Code::NotFound, format!("`set_gateway_chassis` names no host: `{}`", asked.name)),
+            };
+            problem.at = Some(asked.at.clone());
+            problem.hint(format!("hosts: {}", names.join(", ")))
+        })?;
+        chassis.insert(asked.name.clone(), site.chassis.clone().unwrap_or_else(|| site.host.to_string()));
+    }
+    Ok(chassis)
 }
 
 /// Base files on the master that guests on other hosts need, whose content must be known before [`lower`].
@@ -119,7 +139,7 @@ impl Lowering<'_> {
         let seed = match &guest.kind {
             // Nothing on a CD-ROM would read it.
             GuestKind::ExistingDisk { device: DiskDevice::Cdrom, .. } => None,
-            _ => Some(seed_of(guest, uuid, site.mtu, &folder, &self.rows)),
+            _ => Some(seed_of(guest, topology, uuid, site.mtu, &folder, &self.rows)),
         };
         let ports: Vec<_> = (0..guest.nics.len()).map(|nic| site.installation.port_uuid(&topology.deployment, &guest.name, nic)).collect();
         let console_log = folder.join("console").join(format!("{}.log", guest.name));
@@ -157,10 +177,11 @@ impl Lowering<'_> {
     }
 }
 
-/// Remarks on what DHCP hands to the guest, which the rest of its configuration does not say: a change of it is a change of
+/// Remarks on what DHCP and routers tell the guest, which the rest of its configuration does not say: a change of it is a change of
 /// the guest's network, and it asks anew.
 fn leases(guest: &Guest, rows: &BTreeMap<&RowKey, &Row>) -> String {
-    let asks = guest.nics.iter().enumerate().filter(|(_, nic)| nic.assignment == Assignment::Dhcp);
+    let told = |nic: &Nic| nic.addresses.iter().any(|address| matches!(address.assignment, Assignment::Dhcp | Assignment::Slaac));
+    let asks = guest.nics.iter().enumerate().filter(|(_, nic)| told(nic));
     let remarks = asks.map(|(index, nic)| {
         let port = rows.get(&rows::port_key(&guest.name, index));
         let refs = port.iter().flat_map(|row| row.columns.values()).filter_map(|column| match column {
@@ -170,7 +191,8 @@ fn leases(guest: &Guest, rows: &BTreeMap<&RowKey, &Row>) -> String {
         let served = refs.flatten().filter_map(|key| rows.get(key));
         let options: Vec<String> = served.map(|row| format!("{:?}", row.columns)).collect();
         let digest = digest(&options.iter().map(String::as_str).collect::<Vec<_>>());
-        format!("# {}: {} on {}, DHCP {}\n", nic.name, nic.address, nic.switch, &digest[..8])
+        let addresses: Vec<String> = nic.addresses.iter().map(|address| address.net.to_string()).collect();
+        format!("# {}: {} on {}, DHCP {}\n", nic.name, addresses.join(" "), nic.switch, &digest[..8])
     });
     remarks.collect()
 }
@@ -186,8 +208,8 @@ fn unread(file: &FileRef) -> Problem {
     problem
 }
 
-fn seed_of(guest: &Guest, uuid: uuid::Uuid, mtu: u16, folder: &Path, rows: &BTreeMap<&RowKey, &Row>) -> Seed {
-    let mut files = seed::files(guest, uuid, mtu);
+fn seed_of(guest: &Guest, topology: &Topology, uuid: uuid::Uuid, mtu: u16, folder: &Path, rows: &BTreeMap<&RowKey, &Row>) -> Seed {
+    let mut files = seed::files(guest, topology, uuid, mtu);
     if let Some(network) = files.get_mut(NETWORK_CONFIG) {
         network.push_str(&leases(guest, rows));
     }
