@@ -47,6 +47,50 @@ link_drop() {
     ip link set dev "$1" down
 }
 
+# part_of FILE LINK : the lines of a file that are about a link.
+part_of() {
+    part_in=
+    while IFS= read -r line; do
+        case $line in '  '[!\ ]*)
+            part_in=${line#  }
+            part_in=${part_in%:}
+            ;;
+        esac
+        [ "$part_in" = "$2" ] && printf '%s\n' "$line"
+    done <"$1"
+}
+
+# link_keeps FILE LINK : true when a link has exactly the fixed IPv4 addresses and the default route that the file gives it, and
+# nothing else does: then it need not be taken down, and no packet is lost.
+link_keeps() {
+    [ -e "/sys/class/net/$2" ] && [ ! -e "$run/lease.$2" ] && [ ! -e "$run/dhcp.$2" ] || return 1
+    keeps_file=$1.keeps keeps_have= keeps_want= keeps_route=
+    part_of "$1" "$2" >"$keeps_file"
+    while IFS= read -r line; do
+        case $line in
+        '      macaddress: '*)
+            read -r keeps_mac <"/sys/class/net/$2/address"
+            scalar "$line" && [ "$value" = "$keeps_mac" ] || return 1
+            ;;
+        '    dhcp'* | '    accept-ra'* | '      - "'*:*) return 1 ;;
+        '      - to: '*) ;;
+        '      - '*) scalar "$line" && keeps_want="$keeps_want $value" ;;
+        '        via: '*) scalar "$line" && keeps_route=$value ;;
+        esac
+    done <"$keeps_file"
+    rm -f "$keeps_file"
+    for keeps_have in $(ip -4 -o addr show dev "$2" scope global | while read -r _ _ _ keeps_address _; do echo "$keeps_address"; done); do
+        case "$keeps_want " in *" $keeps_have "*) keeps_want="${keeps_want%% "$keeps_have"*} ${keeps_want#* "$keeps_have"}" ;; *) return 1 ;; esac
+    done
+    case $keeps_want in *[!\ ]*) return 1 ;; esac
+    keeps_have=$(ip route show default dev "$2")
+    case $keeps_have in
+    '') [ -z "$keeps_route" ] ;;
+    *"via $keeps_route "* | *"via $keeps_route") [ -n "$keeps_route" ] ;;
+    *) return 1 ;;
+    esac
+}
+
 # links_wait FILE : waits until every interface that the file names is there, at most 10 s: plugging takes a moment.
 links_wait() {
     for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
@@ -64,22 +108,31 @@ links_wait() {
 # network_change FILE LINK... : makes the links what the file says; a link that the file does not have gets nothing.
 network_change() {
     change_file=$1
-    change_failed=0
+    change_failed=0 change_kept=
     shift
     for change_link in "$@"; do
-        is_link "$change_link" && link_drop "$change_link"
+        is_link "$change_link" || continue
+        if link_keeps "$change_file" "$change_link"; then
+            change_kept="$change_kept $change_link"
+            resolver "$change_link"
+            # It may have other neighbours now.
+            ip neigh flush dev "$change_link" 2>/dev/null
+        else
+            link_drop "$change_link"
+        fi
     done
     links_wait "$change_file" || change_failed=1
     network_names "$change_file"
-    change_in=
-    while IFS= read -r line; do
-        case $line in '  '[!\ ]*)
-            change_in=${line#  }
-            change_in=${change_in%:}
+    for change_link in "$@"; do
+        case "$change_kept " in
+        *" $change_link "*)
+            part_of "$change_file" "$change_link" | while IFS= read -r line; do
+                case $line in '    addresses:' | '    routes:' | '      - '* | '        via: '*) ;; *) printf '%s\n' "$line" ;; esac
+            done
             ;;
+        *) part_of "$change_file" "$change_link" ;;
         esac
-        case " $* " in *" ${change_in:-/} "*) printf '%s\n' "$line" ;; esac
-    done <"$change_file" >"$change_file.part"
+    done >"$change_file.part"
     rm -f "$leases"
     mkfifo "$leases"
     exec 3<>"$leases"

@@ -177,12 +177,14 @@ impl Lowering<'_> {
     }
 }
 
-/// Remarks on what DHCP and routers tell the guest, which the rest of its configuration does not say: a change of it is a change of
+/// Remarks on where each interface is, and on what DHCP and routers tell the guest, which the rest of its configuration does not say: a change of it is a change of
 /// the guest's network, and it asks anew.
 fn leases(guest: &Guest, rows: &BTreeMap<&RowKey, &Row>) -> String {
     let told = |nic: &Nic| nic.addresses.iter().any(|address| matches!(address.assignment, Assignment::Dhcp | Assignment::Slaac));
-    let asks = guest.nics.iter().enumerate().filter(|(_, nic)| told(nic));
-    let remarks = asks.map(|(index, nic)| {
+    let remarks = guest.nics.iter().enumerate().map(|(index, nic)| {
+        if !told(nic) {
+            return format!("# {}: on {}\n", nic.name, nic.switch);
+        }
         let port = rows.get(&rows::port_key(&guest.name, index));
         let refs = port.iter().flat_map(|row| row.columns.values()).filter_map(|column| match column {
             Column::Refs(keys) => Some(keys),
