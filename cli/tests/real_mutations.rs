@@ -5,7 +5,7 @@ mod lab;
 use std::{
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
-    process::Command,
+    process::{Command, Stdio},
     time::Instant,
 };
 
@@ -173,26 +173,39 @@ struct Seen {
 impl Seen {
     fn now(lab: &Lab) -> Seen {
         let mut seen = Seen::default();
-        for (domain, id) in lab::running(NAME) {
-            let guest = domain.split('.').nth(1).expect("a guest").to_string();
-            let macs = |extra: &[&str]| -> Vec<String> {
-                let table = lines("virsh", &[&["-q", "domiflist", &domain], extra].concat());
-                table.iter().filter_map(|line| line.split_whitespace().last().map(str::to_string)).collect()
-            };
-            let devices = macs(&[]).into_iter().map(|mac| format!("runs {mac}"));
-            seen.devices.insert(guest.clone(), devices.chain(macs(&["--inactive"])).collect());
-            seen.inside.insert(guest.clone(), inside(lab, &guest, INSIDE));
-            seen.ids.insert(guest, id);
+        let running: Vec<(String, String)> =
+            lab::running(NAME).into_iter().map(|(domain, id)| (domain.split('.').nth(1).expect("a guest").to_string(), id)).collect();
+        // One process for all questions, and all guests at once: this is done some eighty times.
+        let ask: Vec<String> = running
+            .iter()
+            .map(|(guest, _)| {
+                format!("echo '{guest} runs'; domiflist {NAME}.{guest}; echo '{guest} has'; domiflist {NAME}.{guest} --inactive")
+            })
+            .collect();
+        let mut of = (String::new(), String::new());
+        for line in lines("virsh", &["-q", &ask.join("; ")]) {
+            match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+                [guest, word @ ("runs" | "has")] => of = (guest.to_string(), word.to_string()),
+                [_, _, _, _, mac] => drop(seen.devices.entry(of.0.clone()).or_default().insert(format!("{} {mac}", of.1))),
+                other => panic!("virsh says {other:?}"),
+            }
         }
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = running.iter().map(|(guest, _)| (guest, scope.spawn(|| inside(lab, guest, INSIDE)))).collect();
+            for (guest, answer) in asked {
+                seen.inside.insert(guest.clone(), answer.join().expect("the guest answers"));
+            }
+        });
+        seen.ids.extend(running);
         let mut switches: BTreeMap<String, String> = BTreeMap::new();
-        for (table, columns) in TABLES {
-            for row in table_rows(table, columns) {
+        for (table, rows) in all_rows() {
+            for row in rows {
                 let uuids = row.split("[\"uuid\",\"").skip(1).filter_map(|rest| rest.split('"').next());
-                if *table == "Logical_Switch" {
+                if table == "Logical_Switch" {
                     let name = row.split('"').nth(1).unwrap_or_default();
                     switches.extend(uuids.map(|uuid| (uuid.to_string(), name.to_string())));
                 } else if let Some(guest) =
-                    row.split("port/").nth(1).filter(|_| *table == "Logical_Switch_Port").and_then(|rest| rest.split('/').next())
+                    row.split("port/").nth(1).filter(|_| table == "Logical_Switch_Port").and_then(|rest| rest.split('/').next())
                 {
                     let switch = uuids.filter_map(|uuid| switches.get(uuid)).next().expect("a port is on a switch");
                     seen.ports.entry(guest.to_string()).or_default().push_str(&format!("{row} on {switch}; "));
@@ -235,11 +248,14 @@ const TABLES: &[(&str, &str)] = &[
     ("Gateway_Chassis", "name,chassis_name,priority,external_ids"),
 ];
 
-/// Rows of a table with the deployment's mark, without the operation that wrote them.
-fn table_rows(table: &str, columns: &str) -> Vec<String> {
+/// Rows with the deployment's mark, without the operation that wrote them, table by table.
+fn all_rows() -> Vec<(&'static str, Vec<String>)> {
     let mark = format!("external_ids:testbedos-deployment={NAME}");
-    let text = lines("ovn-nbctl", &["--format=json", &format!("--columns={columns}"), "find", table, &mark]).join("");
-    let answer: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{table}: {error}: {text}"));
+    let columns: Vec<String> = TABLES.iter().map(|(_, columns)| format!("--columns={columns}")).collect();
+    let mut args = vec!["--format=json"];
+    for ((table, _), columns) in TABLES.iter().zip(&columns) {
+        args.extend(["--", columns, "find", table, &mark]);
+    }
     let plain = |row: &Value| -> String {
         let text = row.to_string();
         match text.split_once("[\"testbedos-operation\",") {
@@ -247,7 +263,11 @@ fn table_rows(table: &str, columns: &str) -> Vec<String> {
             None => text,
         }
     };
-    answer["data"].as_array().into_iter().flatten().map(plain).collect()
+    let text = lines("ovn-nbctl", &args).join("");
+    let answers: Vec<Value> = serde_json::Deserializer::from_str(&text).into_iter().map(|answer| answer.expect("JSON")).collect();
+    assert_eq!(answers.len(), TABLES.len(), "{text}");
+    let rows = |answer: &Value| answer["data"].as_array().into_iter().flatten().map(plain).collect();
+    TABLES.iter().zip(&answers).map(|((table, _), answer)| (*table, rows(answer))).collect()
 }
 
 fn inside(lab: &Lab, guest: &str, command: &str) -> String {
@@ -342,4 +362,56 @@ fn what_plan_says_is_what_happens_and_a_ping_between_others_loses_nothing() {
     }
     lab.ok(&last.expect("a project").args(&["down"]));
     assert_eq!(lab.leftovers(NAME), Vec::<String>::new());
+}
+
+/// Two shapes of one guest: the second has another address, another network behind its second NIC and a third NIC.
+fn shape(second: bool) -> String {
+    let nics = if second {
+        "{switch: a, ip: 10.75.1.50}, {switch: c}, {switch: b, mac: \"02:00:00:75:00:02\"}"
+    } else {
+        "{switch: a, ip: 10.75.1.5}, {switch: b}"
+    };
+    format!(
+        "machines:\n  - {{name: g, micro: {{}}, network: [{nics}]}}\nnetwork:\n  ovn:\n    switches: {{a: {{subnet: 10.75.1.0/24}}, \
+         b: {{subnet: 10.75.2.0/24}}, c: {{subnet: 10.75.3.0/24}}}}\n"
+    )
+}
+
+#[test]
+fn killed_while_it_plugs_or_unplugs_the_same_up_finishes_the_job() {
+    const KILLS: u64 = 12;
+    const PROJECT: &str = "plug-kill-real";
+    let mut lab = Lab::start();
+    let project = lab.project(PROJECT, &shape(false));
+    lab.ok(&project.args(&["up"]));
+    let ids = lab::running(PROJECT);
+    let began = Instant::now();
+    let project = lab.project(PROJECT, &shape(true));
+    lab.ok(&project.args(&["up"]));
+    let whole = began.elapsed();
+    let (mut second, mut open) = (true, 0);
+    for round in 0..KILLS {
+        second = !second;
+        let project = lab.project(PROJECT, &shape(second));
+        let mut child = lab.command(&project.args(&["up"])).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("testbed runs");
+        // Moments spread over the time that it takes undisturbed.
+        std::thread::sleep(whole * u32::try_from(round + 1).unwrap_or(1) / u32::try_from(KILLS + 1).unwrap_or(1));
+        lab.kill();
+        let _killed = child.kill();
+        child.wait().expect("it is gone");
+        lab.boot();
+        open += u32::from(lab.json(&["-p", PROJECT, "info"])["last_action"]["state"] == "interrupted");
+        lab.ok(&project.args(&["up"]));
+        assert_eq!(lab.json(&project.args(&["plan"]))["steps"], serde_json::json!([]), "round {round}");
+        assert_eq!(lab::running(PROJECT), ids, "round {round}: the guest runs on");
+        let inside = lab.ok(&["-p", PROJECT, "exec", "g", "--", "ip", "-4", "-o", "addr", "show", "scope", "global"]).stdout;
+        let wanted: &[&str] = if second { &["10.75.1.50/24", "10.75.3.", "10.75.2."] } else { &["10.75.1.5/24", "10.75.2."] };
+        assert!(wanted.iter().all(|address| inside.contains(address)) && inside.lines().count() == wanted.len(), "round {round}: {inside}");
+        let macs = |extra: &[&str]| lines("virsh", &[&["-q", "domiflist", "plug-kill-real.g"], extra].concat()).len();
+        assert_eq!((macs(&[]), macs(&["--inactive"])), (wanted.len(), wanted.len()), "round {round}");
+    }
+    println!("{KILLS} kills of an up of {whole:?}, {open} of them in mid-action");
+    assert!(open > 2, "only {open} kills hit a running up");
+    lab.ok(&project.args(&["down"]));
+    assert_eq!(lab.leftovers(PROJECT), Vec::<String>::new());
 }
