@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use kvm_compose::{
     names::{DeploymentName, GuestName},
-    picture::{Scene, Standing, svg},
+    picture::{Format, Scene, Standing, document, svg},
     topology::{Leases, Topology, load},
 };
 
@@ -37,8 +37,7 @@ fn large(guests: usize) -> String {
     yaml
 }
 
-fn check(name: &str, yaml: &str, scene: &Scene<'_>) -> String {
-    let found = svg(&topology(yaml), scene);
+fn check(name: &str, found: String) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pictures").join(name);
     if std::env::var_os("UPDATE_PICTURES").is_some() {
         std::fs::write(&path, &found).expect("written");
@@ -54,7 +53,7 @@ fn the_quickstart() {
     let standing = BTreeMap::from([(guest("web"), Standing::Ready), (guest("client"), Standing::Starting)]);
     let link = |guest: &GuestName| format!("/gui/deployments/lab/guests/{guest}");
     let yaml = include_str!("../../examples/quickstart/kvm-compose.yaml");
-    let picture = check("quickstart.svg", yaml, &Scene { standing, link: Some(&link) });
+    let picture = check("quickstart.svg", svg(&topology(yaml), &Scene { standing: Some(standing), link: Some(&link) }));
     for word in ["guest ready", "guest starting", "10.0.2.10", "10.0.1.1/24", "router r1", "href=\"/gui/deployments/lab/guests/web\""] {
         assert!(picture.contains(word), "{word}");
     }
@@ -66,13 +65,27 @@ fn fifty_guests() {
         [Standing::Ready, Standing::Starting, Standing::Paused, Standing::Off, Standing::Crashed, Standing::Absent, Standing::Unknown];
     let yaml = large(50);
     let standing = topology(&yaml).guests.iter().zip(all.iter().cycle()).map(|(guest, standing)| (guest.name.clone(), *standing)).collect();
-    check("fifty.svg", &yaml, &Scene { standing, link: None });
+    check("fifty.svg", svg(&topology(&yaml), &Scene { standing: Some(standing), link: None }));
 }
 
 #[test]
 fn every_word_is_escaped_and_nothing_is_style_or_script() {
     let yaml = include_str!("../../examples/quickstart/kvm-compose.yaml");
     let link = |_: &GuestName| "\"><script>alert(1)</script>&'".to_string();
-    let picture = svg(&topology(yaml), &Scene { standing: BTreeMap::new(), link: Some(&link) });
+    let picture = svg(&topology(yaml), &Scene { standing: None, link: Some(&link) });
     assert!(picture.contains("&quot;&gt;&lt;script&gt;") && !picture.contains("<script") && !picture.contains("style"), "{picture}");
+}
+
+#[test]
+fn files_of_their_own() {
+    let topology = topology(include_str!("../../examples/quickstart/kvm-compose.yaml"));
+    for (format, name, words) in [
+        (Format::Svg, "quickstart-alone.svg", ["xmlns=\"http://www.w3.org/2000/svg\"", "<style>"]),
+        (Format::Mermaid, "quickstart.mmd", ["flowchart LR", "r0 ===|\"10.0.1.1/24\"| s0"]),
+        (Format::Dot, "quickstart.dot", ["graph \"lab\" {", "r0 -- s0 [label=\"10.0.1.1/24\", penwidth=2]"]),
+        (Format::D2, "quickstart.d2", ["direction: right", "r0 -- s0: \"10.0.1.1/24\""]),
+    ] {
+        let found = check(name, document(&topology, format));
+        assert!(words.iter().all(|word| found.contains(word)), "{found}");
+    }
 }

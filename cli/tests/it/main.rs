@@ -3,3 +3,4 @@
 mod actions;
 mod commands;
 mod fake;
+mod graph;

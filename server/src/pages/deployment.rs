@@ -194,7 +194,7 @@ fn draw(name: &DeploymentName, yaml: &str, guests: &[GuestState]) -> Option<Stri
     let topology = topology::load(FILE, yaml, name, &leases).ok()?.topology;
     let standing: BTreeMap<_, _> = guests.iter().map(|guest| (guest.name.clone(), Standing::of(&guest.state, guest.ready))).collect();
     let link = |guest: &GuestName| format!("/gui/deployments/{name}/guests/{guest}");
-    Some(picture::svg(&topology, &Scene { standing, link: Some(&link) }))
+    Some(picture::svg(&topology, &Scene { standing: Some(standing), link: Some(&link) }))
 }
 
 /// A guest's state as a mark, in the shapes of the picture.
