@@ -2,7 +2,9 @@
 //!
 //! Pure. Must not know what a reference means, nor hosts, nor OVN.
 
+pub mod checks;
 mod decode;
+pub mod decode_checks;
 mod decode_network;
 pub mod model;
 pub mod node;

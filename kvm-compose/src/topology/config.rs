@@ -43,7 +43,11 @@ pub fn document(topology: &Topology) -> Value {
     if !routers.is_empty() {
         ovn.insert("routers".to_string(), Value::Object(routers));
     }
-    json!({"version": 1, "machines": machines, "network": {"ovn": ovn}})
+    let mut document = json!({"version": 1, "machines": machines, "network": {"ovn": ovn}});
+    if !topology.checks.is_empty() {
+        document["checks"] = topology.checks.iter().map(super::checks::document).collect();
+    }
+    document
 }
 
 fn machine(guest: &Guest) -> Value {

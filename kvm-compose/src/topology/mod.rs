@@ -2,6 +2,7 @@
 //!
 //! Pure. Must not know paths of a host, XML, or OVN rows.
 
+pub mod checks;
 mod config;
 mod guests;
 pub mod model;
@@ -42,5 +43,6 @@ fn resolve_spec(spec: &Spec, deployment: &DeploymentName, leases: &Leases, reade
     let mut segments = resolve::Segments::new(&spec.network.ovn.switches);
     let routers = resolve::routers(&spec.network.ovn.routers, deployment, &mut segments, reader);
     let guests = guests::guests(&spec.machines, deployment, leases, &mut segments, reader);
-    Topology { deployment: deployment.clone(), switches: segments.switches.into_values().collect(), routers, guests }
+    let checks = checks::checks(&spec.checks, &guests, reader);
+    Topology { deployment: deployment.clone(), switches: segments.switches.into_values().collect(), routers, guests, checks }
 }

@@ -26,6 +26,8 @@ pub struct Topology {
     pub routers: Vec<Router>,
     /// Guests, in the file's order.
     pub guests: Vec<Guest>,
+    /// Expectations, in the file's order.
+    pub checks: Vec<super::checks::Check>,
 }
 
 /// A layer-2 segment.
