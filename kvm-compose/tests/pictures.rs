@@ -89,3 +89,54 @@ fn files_of_their_own() {
         assert!(words.iter().all(|word| found.contains(word)), "{found}");
     }
 }
+
+/// Wires, a way out, a port of the host, two kinds of addresses, conditions on a switch, on an interface and on a wire.
+const EVERYTHING: &str = "
+machines:
+  - {name: web, micro: {}, network: [{switch: dmz, ip: 10.2.0.10, gateway: 10.2.0.1}]}
+  - {name: db, micro: {}, network: [{switch: dmz, ip: 10.2.0.11, gateway: 10.2.0.1}, {switch: office, ip: 10.1.0.11}]}
+  - {name: pc, micro: {}, network: [{switch: office, ip: 10.1.0.10, gateway: 10.1.0.1, impairment: {rate_mbit: 10}}]}
+  - {name: left, micro: {}, network: [{switch: office, ip: 10.1.0.12}]}
+  - {name: right, micro: {}}
+network:
+  ovn:
+    switches:
+      public: {subnet: 172.16.0.0/24, ports: [{name: uplink, localnet: {network_name: internet}}]}
+      office: {subnet: 10.1.0.0/24, ipv6: {subnet: 'fd00:1::/64'}}
+      dmz:
+        subnet: 10.2.0.0/24
+        impairment: {delay_ms: 25, jitter_ms: 5}
+        ports: [{name: probe, internal: {ip: 10.2.0.99, mac: '02:00:00:00:99:01'}}]
+    routers:
+      edge:
+        ports:
+          - {name: edge-public, gateway_ip: 172.16.0.2/24, switch: public, set_gateway_chassis: main}
+          - {name: edge-office, gateway_ip: 10.1.0.1/24, switch: office}
+          - {name: edge-dmz, gateway_ip: 10.2.0.1/24, switch: dmz}
+        nat: [{nat_type: snat, external_ip: 172.16.0.2, logical_ip: 10.1.0.0/24}]
+  links:
+    - {ends: ['left:eth1', 'right:eth0'], impairment: {loss_percent: 2}}
+";
+
+#[test]
+fn everything_a_network_can_have() {
+    let topology = topology(EVERYTHING);
+    let found = check("everything.svg", document(&topology, Format::Svg));
+    for words in [
+        "outside network internet",
+        "wire left:eth1 – right:eth0, 2 % loss",
+        ">25±5 ms<",
+        ">10 Mbit/s<",
+        ">fd00:1::1/64<",
+        ">10.1.0.0/24 fd00:1::/64<",
+        "10.1.0.0/24 leaves as 172.16.0.2",
+        "probe (host)",
+        ">10.1.0.11 office<",
+    ] {
+        assert!(found.contains(words), "{words}: {found}");
+    }
+    let found = document(&topology, Format::Dot);
+    for words in ["[label=\"2 % loss\", penwidth=2]", "[label=\"internet\\noutside\", shape=folder", "style=dashed"] {
+        assert!(found.contains(words), "{words}: {found}");
+    }
+}

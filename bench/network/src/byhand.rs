@@ -54,7 +54,8 @@ pub fn commands(topology: &Topology, prefix: &str) -> ByHand {
     for guest in &topology.guests {
         for nic in &guest.nics {
             let (port, switch) = (format!("{prefix}.{}.{}", guest.name, nic.name), format!("{prefix}.{}", nic.switch));
-            let address = format!("{} {}", nic.mac, nic.address.addr());
+            let addresses: Vec<String> = nic.addresses.iter().map(|address| address.net.addr().to_string()).collect();
+            let address = format!("{} {}", nic.mac, addresses.join(" "));
             by_hand.make.push(command(&[
                 "lsp-add",
                 &switch,

@@ -68,21 +68,22 @@ fn main() -> Result<()> {
 }
 
 fn plans(args: &Args) -> Result<()> {
-    println!("\n| guests | file | text to topology | place | blueprint | plan | together | peak memory | steps |");
-    println!("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
+    println!("\n| guests | file | text to topology | place | blueprint | plan | together | processor time | peak memory | steps |");
+    println!("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     for guests in &args.guests {
         let rounds: Result<Vec<Times>> = (0..args.rounds).map(|_| child(args, *guests)).collect();
         let rounds = rounds?;
         let of = |value: fn(&Times) -> f64| median(rounds.iter().map(value).collect());
         let first = rounds.first().context("no rounds")?;
         println!(
-            "| {guests} | {} kB | {:.1} ms | {:.1} ms | {:.1} ms | {:.1} ms | {:.1} ms | {:.0} MB | {} |",
+            "| {guests} | {} kB | {:.1} ms | {:.1} ms | {:.1} ms | {:.1} ms | {:.1} ms | {:.1} ms | {:.0} MB | {} |",
             first.bytes / 1000,
             of(|times| times.load),
             of(|times| times.place),
             of(|times| times.lower),
             of(|times| times.diff),
             of(Times::total),
+            of(|times| times.processor),
             of(|times| times.memory),
             first.steps
         );

@@ -26,6 +26,8 @@ pub struct Times {
     pub lower: f64,
     /// Steps, with their descriptions.
     pub diff: f64,
+    /// Processor time of everything together, in milliseconds: what it takes where nobody else wants the processor.
+    pub processor: f64,
     /// Bytes of the file.
     pub bytes: usize,
     /// Steps of the plan.
@@ -46,6 +48,7 @@ pub fn plan(text: &str, installation: InstallationId, deployment: &DeploymentNam
     let told = |problem: kvm_compose::error::Problem| anyhow!("{problem} {:?}", problem.diagnostics.first());
     let hosts = hosts(installation)?;
     let mut times = Times { bytes: text.len(), ..Times::default() };
+    let begun = processor()?;
     let mut mark = Instant::now();
     let mut lap = |place: &mut f64| {
         *place = mark.elapsed().as_secs_f64() * 1000.0;
@@ -59,6 +62,7 @@ pub fn plan(text: &str, installation: InstallationId, deployment: &DeploymentNam
     lap(&mut times.lower);
     let document = orchestrate::plan_from_nothing(&blueprint);
     lap(&mut times.diff);
+    times.processor = processor()? - begun;
     times.steps = document.steps.len();
     times.memory = peak()?;
     Ok((blueprint, times))
@@ -70,6 +74,7 @@ fn hosts(installation: InstallationId) -> Result<Hosts> {
         MicroImage { digest: "0".repeat(64), kernel: PathBuf::from("/images/kernel"), initramfs: PathBuf::from("/images/initramfs") };
     Ok(Hosts::alone(Site {
         installation,
+        chassis: "any".to_string(),
         host: HostName::new("any").map_err(|problem| anyhow!("{problem}"))?,
         deployments: PathBuf::from("/deployments"),
         accelerator: Accelerator::Kvm,
@@ -90,4 +95,11 @@ fn peak() -> Result<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM in /proc/self/status")?;
     let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib * 1024.0 / 1e6)
+}
+
+/// The processor time of this thread so far (proc(5), `schedstat`), in milliseconds.
+fn processor() -> Result<f64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanoseconds: f64 = text.split_whitespace().next().context("no time in /proc/thread-self/schedstat")?.parse()?;
+    Ok(nanoseconds / 1e6)
 }

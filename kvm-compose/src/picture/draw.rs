@@ -15,6 +15,7 @@ use crate::topology::Topology;
 const HUES: usize = 6;
 
 /// What is known of guests beside their place; both lists in the graph's order.
+#[derive(Default)]
 pub struct Dress {
     standing: Option<Vec<Standing>>,
     links: Vec<Option<String>>,

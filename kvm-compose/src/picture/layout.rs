@@ -247,8 +247,9 @@ fn draw_up(graph: &Graph, standing: &Standing, shelves: &[Shelf], left: i32, lay
             let Box { x, y, width, height } = route::tile(group, index, shelf);
             let place = Box { x: left + x, y, width, height };
             let mut texts = vec![Text::new("name", Font::Name, (place.x + INDENT, y + 21), shelves::name(graph, guest))];
-            for (line, down) in shelves::lines(graph, guest).into_iter().zip(0..) {
-                texts.push(Text::new("address", Font::Mono, (place.x + INDENT, y + HEAD + 9 + LINE * down), line));
+            for ((is_note, line), down) in shelves::lines(graph, guest).into_iter().zip(0..) {
+                let class = if is_note { "note" } else { "address" };
+                texts.push(Text::new(class, Font::Mono, (place.x + INDENT, y + HEAD + 9 + LINE * down), line));
             }
             layout.guests[guest] = Node { place, texts };
         }

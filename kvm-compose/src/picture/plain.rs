@@ -77,8 +77,11 @@ pub fn plain(graph: &Graph) -> (Vec<Node>, Vec<Line>) {
                 Some(End::Wire(wire)) => {
                     own.extend(interface.addresses.iter().map(|address| format!("{} {address}", interface.name)));
                     if graph.wires[wire].ends[0] == (index, nic) {
-                        let (far, _) = graph.far(wire, index, nic);
-                        lines.push(line(('g', index), ('g', far), Stroke::Wire, vec![graph.wires[wire].note.clone()]));
+                        let (far, far_nic) = graph.far(wire, index, nic);
+                        let notes = [interface, &graph.guests[far].nics[far_nic]].map(|end| end.note.clone());
+                        let wire = &graph.wires[wire].note;
+                        let label = if wire.is_empty() { notes.to_vec() } else { vec![wire.clone()] };
+                        lines.push(line(('g', index), ('g', far), Stroke::Wire, label));
                     }
                 }
                 None => own.extend(interface.addresses.clone()),

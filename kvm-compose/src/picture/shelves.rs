@@ -4,7 +4,7 @@
 //! network are neighbours here as far as that goes.
 
 use super::{
-    graph::{End, Graph},
+    graph::{End, Graph, HOST},
     measure::{Font, shortened, width},
 };
 
@@ -80,8 +80,8 @@ impl Group {
     }
 }
 
-/// The lines in a guest's tile.
-pub fn lines(graph: &Graph, guest: usize) -> Vec<String> {
+/// The lines in a guest's tile, and whether each is about conditions.
+pub fn lines(graph: &Graph, guest: usize) -> Vec<(bool, String)> {
     let home = graph.home(guest);
     let mut lines = Vec::new();
     for (index, nic) in graph.guests[guest].nics.iter().enumerate() {
@@ -98,16 +98,19 @@ pub fn lines(graph: &Graph, guest: usize) -> Vec<String> {
             _ if words.is_empty() => words.push(format!("{} no address", nic.name)),
             _ => {}
         }
-        words.extend((!nic.note.is_empty()).then(|| nic.note.clone()));
-        lines.extend(words.iter().map(|words| shortened(words, FITS)));
+        lines.extend(words.iter().map(|words| (false, shortened(words, FITS))));
+        lines.extend((!nic.note.is_empty()).then(|| (true, shortened(&nic.note, FITS))));
     }
     if lines.is_empty() {
-        lines.push("no network".to_string());
+        lines.push((false, "no network".to_string()));
+    }
+    if graph.guests[guest].kind == HOST {
+        lines.push((false, "of the host".to_string()));
     }
     if lines.len() > LINES {
         let hidden = lines.len() - (LINES - 1);
         lines.truncate(LINES - 1);
-        lines.push(format!("and {hidden} more"));
+        lines.push((false, format!("and {hidden} more")));
     }
     lines
 }
@@ -144,7 +147,8 @@ fn group(graph: &Graph, switch: Option<usize>, guests: Vec<usize>) -> Group {
         let mut height = HEAD + LINE + 6;
         for &guest in row {
             let lines = lines(graph, guest);
-            let widest = lines.iter().map(|line| width(line, Font::Mono)).max().unwrap_or(0).max(width(&name(graph, guest), Font::Name));
+            let widest =
+                lines.iter().map(|(_, line)| width(line, Font::Mono)).max().unwrap_or(0).max(width(&name(graph, guest), Font::Name));
             // Every interface has a place on the edge where its line ends.
             let edge = 8 * (i32::try_from(graph.guests[guest].nics.len()).unwrap_or(0) + 1);
             tile = tile.max(INDENT + widest + 10).max(edge);

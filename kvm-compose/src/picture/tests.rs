@@ -205,16 +205,7 @@ fn hostile() -> Graph {
 #[test]
 fn no_name_breaks_out_of_a_picture() {
     let graph = hostile();
-    let dress = Dress::new(
-        &crate::topology::Topology {
-            deployment: crate::names::DeploymentName::new("d").expect("a name"),
-            switches: vec![],
-            routers: vec![],
-            guests: vec![],
-        },
-        &super::Scene::default(),
-    );
-    let picture = draw::svg(&graph, &dress, &lay_out(&graph, None), Some("x"));
+    let picture = draw::svg(&graph, &Dress::default(), &lay_out(&graph, None), Some("x"));
     assert!(!picture.contains("<script") && !picture.contains("<b>"), "{picture}");
     let mut reader = quick_xml::Reader::from_str(&picture);
     while !matches!(reader.read_event().expect("well-formed"), quick_xml::events::Event::Eof) {}

@@ -2,9 +2,16 @@
 //!
 //! Pure. Must not know what a reference means, nor hosts, nor OVN.
 
+pub mod checks;
 mod decode;
+mod decode_acl;
+pub mod decode_checks;
+mod decode_link;
 mod decode_network;
+mod decode_router;
 pub mod model;
+mod model_link;
+mod model_network;
 pub mod node;
 pub mod reader;
 
