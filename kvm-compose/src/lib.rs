@@ -12,6 +12,7 @@ pub mod addr;
 pub mod api;
 pub mod diagnostic;
 pub mod error;
+pub mod gather;
 pub mod names;
 pub mod orchestrate;
 pub mod picture;

@@ -43,11 +43,11 @@ pub async fn ask(session: &Session, client: &Client, options: UpOptions) -> Outc
     let (name, draft) = match session.project()? {
         Some(project) => {
             let name = session.name_of(&project)?;
-            let (text, loaded) = project.load(&name)?;
+            let (sources, loaded) = project.load(&name)?;
             print_warnings(&session.out, &loaded.warnings);
-            (name, Some(Draft { text, file: Some(project.shown()), project_location: Some(project.location()?) }))
+            (name, Some(Draft { project_location: Some(project.location()?), ..sources.into_draft() }))
         }
-        None => (session.deployment()?, None),
+        None => (session.deployment_without_file()?, None),
     };
     let request = ActionRequest::Plan(PlanOptions::of(options, draft));
     let Some(ended) = act(session, client, &name, &request).await? else { return Ok(Exit::CANCELLED) };

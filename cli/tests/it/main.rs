@@ -2,4 +2,5 @@
 
 mod actions;
 mod commands;
+mod composition;
 mod fake;

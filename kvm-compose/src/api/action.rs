@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::composition::Composition;
 use crate::{
     error::Problem,
     names::{DeploymentName, GuestName},
@@ -133,6 +134,9 @@ pub struct Draft {
     /// The folder that relative paths in it lead to, absolute; the deployment's own when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project_location: Option<String>,
+    /// What else it consists of.
+    #[serde(default, skip_serializing_if = "Composition::is_empty")]
+    pub composition: Composition,
 }
 
 /// A command for a guest.

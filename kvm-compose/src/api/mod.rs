@@ -4,6 +4,7 @@
 
 pub mod action;
 pub mod cluster;
+pub mod composition;
 pub mod deployment;
 pub mod event;
 pub mod image;
@@ -11,6 +12,7 @@ pub mod server;
 pub mod validation;
 
 pub use action::{ActionAccepted, ActionRequest, ActionState, Command, Draft, ExecRequest, LogEntry, LogIndex, PlanOptions, UpOptions};
+pub use composition::Composition;
 pub use deployment::{
     CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, GuestState, NicState, OperationSummary, Phase, PlanDocument,
     RunState,

@@ -30,7 +30,7 @@ pub fn spec(root: &Node, reader: &mut Reader) -> Option<Spec> {
             reader.warning(at, "W003", format!("`{key}` is reserved and has no effect"), None);
         }
     }
-    fields.refuse(reader, &["extends", "include", "checks", "scenario", "labels"]);
+    fields.refuse(reader, &["checks", "scenario", "labels"]);
     fields.finish(reader);
     Some(Spec { version, machines, network, tooling: None, testbed_options: None })
 }

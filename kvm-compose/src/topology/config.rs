@@ -1,6 +1,6 @@
 //! The resolved file: what `testbed config` prints, in the language itself.
 //!
-//! Pure. What it gives can be read again and means the same.
+//! Pure. What it gives can be read again and means the same: a `$` in a value is doubled, where it would be a variable's.
 
 use serde_json::{Map, Value, json};
 
@@ -8,6 +8,25 @@ use super::model::{Assignment, DiskDevice, Guest, GuestKind, ReadyCondition, Top
 
 /// The topology as a document of the language, with every default filled in.
 pub fn document(topology: &Topology) -> Value {
+    let mut document = plain(topology);
+    escape(&mut document);
+    document
+}
+
+/// Doubles `$` where reading the document again would take it for something else; `${PWD}` is never replaced.
+fn escape(value: &mut Value) {
+    match value {
+        Value::String(text) if text.contains("$$") || text.contains("${") => {
+            let parts: Vec<String> = text.split("${PWD}").map(|part| part.replace('$', "$$")).collect();
+            *text = parts.join("${PWD}");
+        }
+        Value::Array(items) => items.iter_mut().for_each(escape),
+        Value::Object(map) => map.values_mut().for_each(escape),
+        _ => {}
+    }
+}
+
+fn plain(topology: &Topology) -> Value {
     let machines: Vec<Value> = topology.guests.iter().map(machine).collect();
     let switches: Map<String, Value> =
         topology.switches.iter().map(|s| (s.name.to_string(), json!({"subnet": s.subnet.to_string()}))).collect();
