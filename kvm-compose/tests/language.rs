@@ -70,7 +70,7 @@ network:
 #[test]
 fn what_is_not_yaml_is_said_with_its_place() {
     for (text, line) in [
-        ("machines: [\n", 2),
+        ("machines: [\n", 1),
         ("a: b: c\n", 1),
         ("machines:\n\t- x\n", 2),
         ("a\0b", 1),
@@ -199,12 +199,12 @@ network:
     routers: {r: {ports: [{name: p, gateway_ip: 10.0.0.1/24, switch: lan}], dhcp: [{switch: lan, exclude_ips: {from: 10.0.0.4, to: 10.0.0.9}}]}}
 ";
     let loaded = load(text).expect("valid");
-    let addresses: Vec<String> = loaded.topology.guests.iter().map(|guest| guest.nics[0].address.addr().to_string()).collect();
+    let addresses: Vec<String> = loaded.topology.guests.iter().map(|guest| guest.nics[0].addresses[0].net.addr().to_string()).collect();
     assert_eq!(addresses, ["10.0.0.3", "10.0.0.2", "10.0.0.10"]);
     let leases = Leases::from([(("c".parse().expect("valid"), 0), "10.0.0.77".parse().expect("valid"))]);
     let again = topology::load("f", text, &DeploymentName::new("lab").expect("valid"), &leases).expect("valid");
     let nic = &again.topology.guests[2].nics[0];
-    assert_eq!((nic.address.to_string(), nic.assignment), ("10.0.0.77/24".to_string(), Assignment::Dhcp));
+    assert_eq!((nic.addresses[0].net.to_string(), nic.addresses[0].assignment), ("10.0.0.77/24".to_string(), Assignment::Dhcp));
 }
 
 #[test]
@@ -232,7 +232,9 @@ fn the_schema_knows_the_keys() {
     for key in ["machines", "network", "version"] {
         assert!(schema["properties"].get(key).is_some(), "{key}");
     }
-    assert_eq!(schema["required"], serde_json::json!(["machines", "network"]));
+    assert_eq!(schema["anyOf"][0]["required"], serde_json::json!(["machines", "network"]));
+    assert!(schema["anyOf"].to_string().contains("include"), "what is needed may stand in another file");
+    assert_eq!(schema["properties"]["version"]["anyOf"][1]["$ref"], "#/$defs/Variable");
 }
 
 proptest! {

@@ -4,8 +4,13 @@
 
 pub mod compose;
 mod decode;
+mod decode_acl;
+mod decode_link;
 mod decode_network;
+mod decode_router;
 pub mod model;
+mod model_link;
+mod model_network;
 pub mod node;
 pub mod reader;
 

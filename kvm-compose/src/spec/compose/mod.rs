@@ -122,6 +122,22 @@ pub fn compose(sources: &Sources, reader: &mut Reader) -> Option<Node> {
     Some(root)
 }
 
+/// A resolved document as it is written down: reading it again, no `$` in it is taken for a variable's. `${PWD}` is never
+/// replaced.
+pub fn written(mut document: serde_json::Value) -> serde_json::Value {
+    use serde_json::Value;
+    match &mut document {
+        Value::String(text) if text.contains("$$") || text.contains("${") => {
+            let parts: Vec<String> = text.split("${PWD}").map(|part| part.replace('$', "$$")).collect();
+            *text = parts.join("${PWD}");
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| *item = written(item.take())),
+        Value::Object(map) => map.values_mut().for_each(|value| *value = written(value.take())),
+        _ => {}
+    }
+    document
+}
+
 /// Goes through the files, the testbed file first.
 struct Composer<'a> {
     sources: &'a Sources,
