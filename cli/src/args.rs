@@ -40,6 +40,9 @@ pub struct Global {
     /// The testbed file [default: kvm-compose.yaml or .yml, here or in a parent folder]
     #[arg(short, long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub file: Option<PathBuf>,
+    /// Lay a value over the testbed file, such as `machines.web.micro.memory_mb=256`; may be given again
+    #[arg(long, global = true, value_name = "KEY=VALUE", help_heading = "Global options")]
+    pub set: Vec<String>,
     /// The deployment's name [default: the name of the testbed file's folder]
     #[arg(short, long, global = true, env = "TESTBED_PROJECT", value_name = "NAME", help_heading = "Global options")]
     pub project_name: Option<String>,

@@ -2,5 +2,6 @@
 
 mod actions;
 mod commands;
+mod composition;
 mod fake;
 mod graph;
