@@ -9,7 +9,7 @@ use super::{
     blueprint::{Blueprint, Column, RowKey, Table},
     describe,
     observed::{Observed, ObservedRow},
-    step::{NetworkChange, Plan, Step, Work},
+    step::{NetworkChange, Plan, RowUpdate, Step, Work},
 };
 use crate::{api::deployment::PlannedChange, api::event::Impact, names::GuestName};
 
@@ -37,24 +37,24 @@ pub fn changes(blueprint: &Blueprint, plan: &Plan, observed: &Observed) -> Vec<P
     });
     let mut of_network = Vec::new();
     if let Some(change) = network {
-        let things = Things::new(blueprint, &observed.rows);
+        let things = Things::new(blueprint, &observed.rows, change);
+        let there: BTreeSet<&GuestName> = observed.domains.iter().map(|domain| &domain.guest).collect();
+        let staying: BTreeSet<&GuestName> = blueprint.guests.iter().map(|guest| &guest.name).filter(|name| there.contains(name)).collect();
         for (root, keys) in things.roots(change) {
             match affected::port_of(root) {
                 Some((guest, index)) => {
                     // Who comes or goes brings its ports along.
-                    let entry = blueprint.guests.iter().find(|wanted| wanted.name == guest).map(|wanted| &wanted.name);
-                    let known = observed.domains.iter().any(|domain| domain.guest == guest);
-                    if let Some(name) = entry.filter(|_| known) {
+                    if let Some(name) = staying.get(&guest) {
                         let (impact, all) = guests.entry(name).or_insert((Impact::InPlace, Vec::new()));
                         *impact = stronger(*impact, Impact::InPlace);
-                        let words = things.verb(change, root);
+                        let words = things.verb(root);
                         // A port that comes with its NIC, or goes with it, is no news.
                         if !all.iter().any(|what| what.starts_with(&format!("eth{index} ")) && what.ends_with("plugged")) {
                             all.push(format!("port eth{index} {words}"));
                         }
                     }
                 }
-                None => of_network.push(things.change(change, root, &keys)),
+                None => of_network.push(things.change(root, &keys)),
             }
         }
     }
@@ -85,8 +85,7 @@ pub fn summary(changes: &[PlannedChange], from_nothing: bool) -> String {
 /// What a step means for its guest; nothing when it only waits, or belongs to another step.
 fn of_guest(step: &Step) -> Option<String> {
     match &step.work {
-        Work::StartDomain { .. } if step.impact == Impact::Create => Some(step.reason.clone()),
-        Work::StartDomain { .. } | Work::CreateVolume { .. } => Some(format!("{} ({})", describe::impact_word(step.impact), step.reason)),
+        Work::StartDomain { .. } | Work::CreateVolume { .. } => Some(step.reason.clone()),
         Work::RemoveDomain { .. } if step.impact == Impact::Remove => Some(step.reason.clone()),
         Work::AttachNic { nic, .. } => Some(format!("{} plugged", nic.name)),
         Work::DetachNic { nic, .. } => Some(format!("{} unplugged", nic.name)),
@@ -117,10 +116,13 @@ struct Things<'a> {
     wiring: Option<Wiring<'a>>,
     parents: BTreeMap<&'a RowKey, (&'a RowKey, Table)>,
     tables: BTreeMap<&'a RowKey, Table>,
+    added: BTreeSet<&'a RowKey>,
+    removed: BTreeSet<&'a RowKey>,
+    updated: BTreeMap<&'a RowKey, &'a RowUpdate>,
 }
 
 impl<'a> Things<'a> {
-    fn new(blueprint: &'a Blueprint, observed: &'a [ObservedRow]) -> Self {
+    fn new(blueprint: &'a Blueprint, observed: &'a [ObservedRow], change: &'a NetworkChange) -> Self {
         let after = blueprint.rows.iter().map(|row| (&row.key, row.table, row.parent.as_ref().map(|(key, _)| key)));
         let before = observed.iter().map(|row| (&row.key, row.table, row.parent.as_ref()));
         let (mut parents, mut tables) = (BTreeMap::new(), BTreeMap::new());
@@ -132,7 +134,14 @@ impl<'a> Things<'a> {
         }
         // Where nothing was, nobody's traffic changes.
         let wiring = (!observed.is_empty() && !blueprint.rows.is_empty()).then(|| Wiring::new(&blueprint.rows, observed));
-        Things { wiring, parents, tables }
+        Things {
+            wiring,
+            parents,
+            tables,
+            added: change.insert.iter().map(|row| &row.key).collect(),
+            removed: change.delete.iter().map(|row| &row.key).collect(),
+            updated: change.update.iter().map(|update| (&update.key, update)).collect(),
+        }
     }
 
     /// The changed rows by the switch or router that they are part of; a guest's port stands for itself.
@@ -149,13 +158,11 @@ impl<'a> Things<'a> {
         roots
     }
 
-    fn change(&self, change: &'a NetworkChange, root: &'a RowKey, keys: &BTreeSet<&'a RowKey>) -> PlannedChange {
-        let is_new = change.insert.iter().any(|row| &row.key == root);
-        let is_gone = change.delete.iter().any(|row| &row.key == root);
-        let (impact, what) = match (is_new, is_gone) {
+    fn change(&self, root: &'a RowKey, keys: &BTreeSet<&'a RowKey>) -> PlannedChange {
+        let (impact, what) = match (self.added.contains(root), self.removed.contains(root)) {
             (true, false) => (Impact::Create, "new".to_string()),
             (false, true) => (Impact::Remove, "no longer in the file".to_string()),
-            _ => (Impact::InPlace, keys.iter().map(|key| self.words(change, root, key)).collect::<Vec<_>>().join("; ")),
+            _ => (Impact::InPlace, keys.iter().map(|key| self.words(root, key)).collect::<Vec<_>>().join("; ")),
         };
         let affected = self.wiring.as_ref().map(|wiring| wiring.of(keys.iter().copied())).unwrap_or_default();
         PlannedChange {
@@ -173,30 +180,30 @@ impl<'a> Things<'a> {
             Some(Table::LogicalSwitch) => format!("switch {name}"),
             Some(Table::LogicalRouter) => format!("router {name}"),
             Some(Table::DhcpOptions) => format!("DHCP on {name}"),
+            Some(Table::Dns) => "guests' names".to_string(),
             _ => root.0.replacen('/', " ", 1),
         }
     }
 
     /// One row, without the name of the thing that it is part of.
-    fn words(&self, change: &NetworkChange, root: &RowKey, key: &RowKey) -> String {
+    fn words(&self, root: &RowKey, key: &RowKey) -> String {
         if key == root {
-            return self.verb(change, key);
+            return self.verb(key);
         }
         let (kind, name) = key.0.split_once('/').unwrap_or((&key.0, ""));
         let owner = root.0.split_once('/').map_or("", |(_, name)| name);
         let name = name.strip_prefix(owner).and_then(|rest| rest.strip_prefix('/')).unwrap_or(name);
-        format!("{} {name} {}", kind.replace('-', " "), self.verb(change, key))
+        format!("{} {name} {}", kind.replace('-', " "), self.verb(key))
     }
 
-    fn verb(&self, change: &NetworkChange, key: &RowKey) -> String {
-        let (is_new, is_gone) = (change.insert.iter().any(|row| &row.key == key), change.delete.iter().any(|row| &row.key == key));
-        match (is_new, is_gone) {
+    fn verb(&self, key: &RowKey) -> String {
+        match (self.added.contains(key), self.removed.contains(key)) {
             (true, true) => return "made anew".to_string(),
             (true, false) => return "added".to_string(),
             (false, true) => return "removed".to_string(),
             (false, false) => {}
         }
-        let Some(update) = change.update.iter().find(|update| &update.key == key) else { return "changed".to_string() };
+        let Some(update) = self.updated.get(key) else { return "changed".to_string() };
         let mut parts = Vec::new();
         if let Some(moved) = &update.moved {
             let name = |key: &RowKey| key.0.split_once('/').map_or(key.0.clone(), |(_, name)| name.to_string());
