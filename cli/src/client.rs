@@ -107,6 +107,13 @@ impl Client {
         self.get(&path(&["deployments", name.as_str(), "state"])).await
     }
 
+    /// Links of guests: `GUEST` or `GUEST:IFACE`, all when there are none; with what a probe of some seconds finds.
+    pub async fn links(&self, name: &DeploymentName, only: &[String], probe: bool) -> Result<Vec<LinkReport>, Problem> {
+        let mut query = vec![format!("probe={probe}")];
+        query.extend((!only.is_empty()).then(|| format!("only={}", encoded(&only.join(",")))));
+        self.get(&format!("{}?{}", path(&["deployments", name.as_str(), "links"]), query.join("&"))).await
+    }
+
     pub async fn create(&self, deployment: &CreateDeployment) -> Result<DeploymentInfo, Problem> {
         self.send(self.request(Method::POST, &path(&["deployments"])).json(deployment)).await
     }

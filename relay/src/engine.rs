@@ -125,11 +125,11 @@ impl Engine {
     pub fn run(&mut self) -> io::Result<()> {
         let mut events = Vec::with_capacity(64);
         loop {
-            self.probe();
-            let next = self.send();
             if !self.answer() {
                 return Ok(());
             }
+            self.probe();
+            let next = self.send();
             let now = self.now();
             let until = match (next, self.served) {
                 (Some(at), _) => Some(at),

@@ -155,18 +155,18 @@ impl<P: Parcel> Line<P> {
             self.free_at = begins + self.time_for(bytes as u64);
             leaves = self.free_at;
         }
-        let (delay, jitter) = (u64::from(self.condition.delay_us) * 1000, u64::from(self.condition.jitter_us) * 1000);
+        let (delay, jitter) = (self.condition.delay_us.saturating_mul(1000), self.condition.jitter_us.saturating_mul(1000));
         let reordered = self.happens(self.condition.reorder_ppm);
         if reordered && !parcel.is_probe() {
             self.meter.reordered();
         }
-        match (reordered, delay + jitter > 0) {
+        match (reordered, delay > 0 || jitter > 0) {
             // It leaves at once, past all that are held.
             (true, true) => {}
             (true, false) => leaves += HELD_BACK,
             (false, _) => {
-                let late = if jitter > 0 { self.chance.u64(0..=2 * jitter) } else { 0 };
-                leaves = (leaves + (delay + late).saturating_sub(jitter)).max(self.last_leaves);
+                let late = if jitter > 0 { self.chance.u64(0..=jitter.saturating_mul(2)) } else { 0 };
+                leaves = leaves.saturating_add(delay.saturating_add(late).saturating_sub(jitter)).max(self.last_leaves);
                 self.last_leaves = leaves;
             }
         }

@@ -65,7 +65,8 @@ impl Probe {
     /// Frames to be sent by now.
     pub fn wanted(&mut self, now: Nanos) -> Vec<Frame> {
         let mut frames = Vec::new();
-        while self.asked < STREAM && self.begun + u64::from(self.asked) * GAP <= now {
+        // A loop that was late makes up for it one frame at a time, so that frames never bunch.
+        if self.asked < STREAM && self.begun + u64::from(self.asked) * GAP <= now {
             frames.push(Frame { number: Some(self.asked), bytes: SMALL });
             self.asked += 1;
         }

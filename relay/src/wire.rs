@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 #[serde(default, deny_unknown_fields)]
 pub struct Condition {
     /// How much later a frame leaves, in microseconds.
-    pub delay_us: u32,
+    pub delay_us: u64,
     /// By how much the delay varies, up and down, in microseconds.
-    pub jitter_us: u32,
+    pub jitter_us: u64,
     /// Frames of a million that are lost.
     pub loss_ppm: u32,
     /// Frames of a million that arrive twice.

@@ -11,6 +11,7 @@ mod exec;
 mod gui;
 mod image;
 mod info;
+mod link;
 mod list;
 mod logs;
 mod man;
@@ -69,6 +70,7 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
         Command::Cancel { uuid } => logs::cancel(session, uuid.as_deref()).await,
         Command::Events { all } => events::run(session, if all { events::Scope::All } else { events::Scope::Project }).await,
         Command::Exec(args) => exec::run(session, args).await,
+        Command::Link(command) => link::run(session, command).await,
         Command::Deployment(command) => deployment::run(session, command).await,
         Command::Cluster(command) => cluster::run(session, command).await,
         Command::Image(command) => image::run(session, command).await,

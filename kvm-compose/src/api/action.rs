@@ -7,13 +7,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::link::SetLink;
 use crate::{
     error::Problem,
     names::{DeploymentName, GuestName},
 };
 
 /// POST `/api/deployments/{name}/action`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ActionRequest {
     /// Makes the world look like the testbed file.
@@ -24,6 +25,8 @@ pub enum ActionRequest {
     Plan(PlanOptions),
     /// Runs a command in a guest. Its output is the action's log; its status is the entry's `exit_status`.
     Exec(ExecRequest),
+    /// Changes the link of a guest's interface while the guest runs; the next `up` takes it back.
+    SetLink(SetLink),
 }
 
 impl ActionRequest {
@@ -34,6 +37,7 @@ impl ActionRequest {
             ActionRequest::Down {} => Command::Down,
             ActionRequest::Plan(_) => Command::Plan,
             ActionRequest::Exec(_) => Command::Exec,
+            ActionRequest::SetLink(_) => Command::SetLink,
         }
     }
 }
@@ -50,6 +54,8 @@ pub enum Command {
     Plan,
     /// See [`ActionRequest::Exec`].
     Exec,
+    /// See [`ActionRequest::SetLink`].
+    SetLink,
     /// Making a base image; belongs to no deployment.
     BuildImage,
 }
@@ -61,6 +67,7 @@ impl std::fmt::Display for Command {
             Command::Down => "down",
             Command::Plan => "plan",
             Command::Exec => "exec",
+            Command::SetLink => "set_link",
             Command::BuildImage => "build_image",
         })
     }

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod deployment;
 pub mod event;
 pub mod image;
+pub mod link;
 pub mod server;
 pub mod validation;
 

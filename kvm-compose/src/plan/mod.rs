@@ -6,6 +6,8 @@ pub mod blueprint;
 pub mod describe;
 mod diff;
 mod diff_rows;
+pub mod link;
+mod link_diff;
 mod lower;
 pub mod observed;
 pub mod place;
