@@ -117,7 +117,8 @@ fn names(links: &[LinkReport]) -> String {
 /// A line for what is asked of each direction, and below it what was measured.
 fn text(links: &[LinkReport]) -> String {
     let rows: Vec<Vec<String>> = links.iter().flat_map(rows).collect();
-    let mut text = table::table(&["link", "carrier", "direction", "", "delay ms", "loss %", "dup %", "reorder %", "Mbit/s"], rows, "no links");
+    let mut text =
+        table::table(&["link", "carrier", "direction", "", "delay ms", "loss %", "dup %", "reorder %", "Mbit/s"], rows, "no links");
     for link in links {
         let name = format!("{}:{}", link.guest, link.interface);
         if let Some(fault) = &link.fault {
@@ -178,7 +179,8 @@ fn probed(of: &LinkProbe) -> [String; 5] {
 
 /// What the guest's own packets met lately; nothing when there were none.
 fn passed(of: &LinkTraffic) -> Option<(&'static str, [String; 5])> {
-    let cells = [format!("{:.1}", of.delay_ms), format!("{:.1}", of.loss_percent), String::new(), String::new(), format!("{:.2}", of.peak_mbit)];
+    let cells =
+        [format!("{:.1}", of.delay_ms), format!("{:.1}", of.loss_percent), String::new(), String::new(), format!("{:.2}", of.peak_mbit)];
     (of.peak_mbit > 0.0).then_some(("traffic", cells))
 }
 

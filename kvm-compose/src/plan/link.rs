@@ -19,7 +19,7 @@ pub struct Link {
 }
 
 /// A link with our mark: one that was shaped.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedLink {
     /// The OVN port of the interface.
     pub port: Uuid,

@@ -3,8 +3,13 @@
 //! Pure. Must not know what a reference means, nor hosts, nor OVN.
 
 mod decode;
+mod decode_acl;
+mod decode_link;
 mod decode_network;
+mod decode_router;
 pub mod model;
+mod model_link;
+mod model_network;
 pub mod node;
 pub mod reader;
 

@@ -123,8 +123,11 @@ impl Links {
         while !plug::is_claimed(session, device)? {
             if Instant::now() >= deadline {
                 let limit = CLAIM_LIMIT.as_secs();
-                return Err(Problem::new(Code::Timeout, format!("OVN has not taken up `{device}`, the port of `{label}`, within {limit} s"))
-                    .hint("look whether ovn-controller runs: `testbed doctor`"));
+                return Err(Problem::new(
+                    Code::Timeout,
+                    format!("OVN has not taken up `{device}`, the port of `{label}`, within {limit} s"),
+                )
+                .hint("look whether ovn-controller runs: `testbed doctor`"));
             }
             if cancel.wait(pause) {
                 cancel.check()?;

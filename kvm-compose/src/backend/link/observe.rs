@@ -25,9 +25,9 @@ impl Links {
         };
         let served = relay::links(&self.relay_folder())?;
         let runs = served.is_some();
-        let served: BTreeMap<Uuid, LinkState> =
-            served.into_iter().flatten().filter_map(|state| Some((port_of(&state)?, state))).collect();
-        let plugged = seen.plugs.iter().filter(|plug| device::is_ours(&plug.name) && plug.is_of(&self.owner)).filter_map(plug::Plug::iface_id);
+        let served: BTreeMap<Uuid, LinkState> = served.into_iter().flatten().filter_map(|state| Some((port_of(&state)?, state))).collect();
+        let plugged =
+            seen.plugs.iter().filter(|plug| device::is_ours(&plug.name) && plug.is_of(&self.owner)).filter_map(plug::Plug::iface_id);
         let ports: BTreeSet<Uuid> = plugged.chain(devices.iter().copied()).chain(served.keys().copied()).collect();
         let observed = |port: Uuid| {
             let name = device::name_of(port);
@@ -55,7 +55,8 @@ impl Links {
 
     fn devices(&self) -> Result<BTreeSet<Uuid>, Problem> {
         let installation = self.owner.installation.to_string();
-        let ours = device::all()?.into_iter().filter(|found| found.installation == installation && found.deployment == self.owner.deployment);
+        let ours =
+            device::all()?.into_iter().filter(|found| found.installation == installation && found.deployment == self.owner.deployment);
         Ok(ours.map(|found| found.port).collect())
     }
 }

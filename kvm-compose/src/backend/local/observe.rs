@@ -14,8 +14,8 @@ use super::LocalHost;
 use crate::{
     backend::{
         files::bases,
-        link::is_link_device,
         hypervisor::{DomainFact, Hypervisor, Listing, OtherDomain},
+        link::is_link_device,
     },
     error::Problem,
     guest::{agent::Agent, script},
@@ -90,7 +90,11 @@ impl LocalHost {
             domains,
             files: files.into_iter().map(|what| OnHost { host: self.config.host.clone(), what }).collect(),
             // Ports of ours belong to their links.
-            bridge_ports: plugged.into_iter().filter(|port| !is_link_device(&port.name)).map(|what| OnHost { host: self.config.host.clone(), what }).collect(),
+            bridge_ports: plugged
+                .into_iter()
+                .filter(|port| !is_link_device(&port.name))
+                .map(|what| OnHost { host: self.config.host.clone(), what })
+                .collect(),
             links: links.into_iter().map(|what| OnHost { host: self.config.host.clone(), what }).collect(),
             strangers,
             missing_bases,
