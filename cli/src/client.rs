@@ -10,6 +10,7 @@ use kvm_compose::{
         ImageInfo, LogIndex, LoginLink, Orphan, Ready, Version,
         action::LogRecord,
         cluster::{JoinToken, Members},
+        link::LinkReport,
     },
     error::{Code, Problem},
     names::{DeploymentName, HostName},

@@ -118,6 +118,24 @@ pub struct LinkDirection {
     pub traffic: Option<LinkTraffic>,
 }
 
+/// What was measured of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LinkMeasured {
+    /// Packets to the guest.
+    pub to_guest: LinkMeasuredDirection,
+    /// Packets from the guest.
+    pub from_guest: LinkMeasuredDirection,
+}
+
+/// One direction of it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct LinkMeasuredDirection {
+    /// What the relay's own frames met, when they were sent.
+    pub probed: Option<LinkProbe>,
+    /// What the guest's packets met.
+    pub traffic: LinkTraffic,
+}
+
 /// What a probe met.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LinkProbe {

@@ -25,11 +25,11 @@ use super::{
     files::{Folder, folder, sums},
     hypervisor::{Hypervisor, Libvirt},
     images,
-    link::{self, Links, Measured},
+    link::{self, Links},
     network::{Northbound, Switch},
 };
 use crate::{
-    api::{CheckResult, ImageInfo},
+    api::{CheckResult, ImageInfo, link::LinkMeasured},
     error::{Code, Problem},
     guest::{exec, output::Say},
     names::{DeploymentName, GuestName, HostName, InstallationId},
@@ -270,7 +270,7 @@ impl LocalHost {
     }
 
     /// What was measured of a guest's link; nothing for a plain one.
-    pub fn measure_link(&self, deployment: &DeploymentName, port: Uuid, probe: bool) -> Result<Option<Measured>, Problem> {
+    pub fn measure_link(&self, deployment: &DeploymentName, port: Uuid, probe: bool) -> Result<Option<LinkMeasured>, Problem> {
         self.links(deployment).measure(port, probe)
     }
 

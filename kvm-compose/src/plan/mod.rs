@@ -8,6 +8,7 @@ mod diff;
 mod diff_rows;
 pub mod link;
 mod link_diff;
+pub mod link_report;
 mod lower;
 pub mod observed;
 pub mod place;

@@ -7,7 +7,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use kvm_compose::{
-    api::{CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, UpOptions},
+    api::{
+        CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, UpOptions,
+        link::{LinkReport, SetLink},
+    },
     backend::accelerator::LIMIT,
     backend::hypervisor::console::LibvirtConsole,
     backend::local::{ExecCall, ExecResult, LocalConfig, LocalHost, Prepared, Purpose},
@@ -73,6 +76,11 @@ impl LocalDriver {
     /// Finds out whether KVM works, so that the first `up` need not wait for it.
     pub fn test_kvm(&self) {
         self.host.test_kvm();
+    }
+
+    fn prepare_to_look(&self, project: &Project, fleet: &Fleet<'_>) -> Result<Prepared, Problem> {
+        let Project { deployment, file, text, folder } = project;
+        self.host.prepare(deployment, file, text, folder, Purpose::Looking, || fleet.hosts_at_a_glance(deployment))
     }
 
     fn prepare_aloud(&self, project: &Project, operation: &Operation<'_>) -> Result<Prepared, Problem> {
@@ -169,6 +177,24 @@ impl Driver for LocalDriver {
             timeout_s: request.timeout_s.unwrap_or(EXEC_TIMEOUT_S),
         };
         self.host.exec(deployment, &call, cancel, say)
+    }
+
+    fn set_link(&self, project: &Project, request: &SetLink, operation: &Operation<'_>) -> Result<(), Problem> {
+        let fleet = self.fleet(Patience::UntilLost, operation.cancel);
+        let prepared = self.prepare_to_look(project, &fleet)?;
+        orchestrate::link::set_link(&fleet, &prepared.blueprint, request, operation)
+    }
+
+    fn links(&self, project: &Project, only: &dyn Fn(&GuestName, &str) -> bool, probe: bool) -> Result<Vec<LinkReport>, Problem> {
+        let never = Cancel::new();
+        let fleet = self.fleet(LOOK, &never);
+        let prepared = self.prepare_to_look(project, &fleet)?;
+        let observed = fleet.observe(&project.deployment, Some(&prepared.blueprint))?;
+        let mut links = plan::link_report::reports(&prepared.blueprint, &observed);
+        links.retain(|link| only(&link.guest, &link.interface));
+        let shaped: BTreeSet<_> = observed.links.iter().filter(|link| link.what.fault.is_none()).map(|link| link.what.port).collect();
+        fleet.measure(&project.deployment, links.iter_mut().filter(|link| shaped.contains(&link.port)).collect(), probe)?;
+        Ok(links)
     }
 
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {

@@ -25,7 +25,7 @@ use testbedos_relay::wire;
 use uuid::Uuid;
 
 pub use device::is_ours as is_link_device;
-pub use relay::{Measured, running};
+pub use relay::running;
 
 use super::Owner;
 use crate::{

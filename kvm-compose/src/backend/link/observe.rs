@@ -4,11 +4,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use testbedos_relay::wire::LinkState;
+use testbedos_relay::wire::{self, LinkState};
 use uuid::Uuid;
 
-use super::{Links, Measured, device, from_wire, plug, relay};
-use crate::{error::Problem, plan::link::ObservedLink};
+use super::{Links, device, from_wire, plug, relay};
+use crate::{
+    api::link::{LinkMeasured, LinkMeasuredDirection, LinkProbe, LinkTraffic},
+    error::Problem,
+    plan::link::ObservedLink,
+};
 
 impl Links {
     /// Links of the deployment that are there on this host, whole or in parts.
@@ -46,11 +50,14 @@ impl Links {
     }
 
     /// What the relay counted on a link's passing frames, and with `probe` what its own frames met. Nothing for a plain link.
-    pub fn measure(&self, port: Uuid, probe: bool) -> Result<Option<Measured>, Problem> {
+    pub fn measure(&self, port: Uuid, probe: bool) -> Result<Option<LinkMeasured>, Problem> {
         let Some(links) = relay::links(&self.relay_folder())? else { return Ok(None) };
         let Some(state) = links.into_iter().find(|state| port_of(state) == Some(port)) else { return Ok(None) };
         let probed = if probe { Some(relay::probe(&self.relay_folder(), &state.link.device)?) } else { None };
-        Ok(Some(Measured { state, probed }))
+        Ok(Some(LinkMeasured {
+            to_guest: measured(probed.map(|probed| probed.to_guest), &state.to_guest),
+            from_guest: measured(probed.map(|probed| probed.from_guest), &state.from_guest),
+        }))
     }
 
     fn devices(&self) -> Result<BTreeSet<Uuid>, Problem> {
@@ -59,6 +66,30 @@ impl Links {
             device::all()?.into_iter().filter(|found| found.installation == installation && found.deployment == self.owner.deployment);
         Ok(ours.map(|found| found.port).collect())
     }
+}
+
+fn measured(probed: Option<wire::Measured>, traffic: &wire::Traffic) -> LinkMeasuredDirection {
+    let probed = probed.map(|found| LinkProbe {
+        frames: found.frames,
+        delay_ms: found.delay_ms,
+        jitter_ms: found.jitter_ms,
+        loss_percent: found.loss_percent,
+        duplicate_percent: found.duplicate_percent,
+        reorder_percent: found.reorder_percent,
+        rate_mbit: found.rate_mbit,
+    });
+    let wire::Traffic { total, lately } = traffic;
+    let traffic = LinkTraffic {
+        packets: total.frames,
+        bytes: total.bytes,
+        lost: total.lost,
+        dropped: total.dropped + total.refused,
+        seconds: lately.seconds,
+        loss_percent: lately.loss_percent,
+        delay_ms: lately.delay_ms,
+        peak_mbit: lately.peak_mbit,
+    };
+    LinkMeasuredDirection { probed, traffic }
 }
 
 /// The port whose link it is, from the first word of what the relay calls it.

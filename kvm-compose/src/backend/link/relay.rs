@@ -30,15 +30,6 @@ const START_LIMIT: Duration = Duration::from_secs(15);
 /// A relay that ends while it is asked is started anew, so often.
 const TRIES: usize = 5;
 
-/// What passing frames and a probe show of a link.
-#[derive(Debug, Clone)]
-pub struct Measured {
-    /// The link as it is served.
-    pub state: LinkState,
-    /// What the relay's own frames met.
-    pub probed: Option<Probed>,
-}
-
 fn problem(doing: &str, error: &io::Error) -> Problem {
     Problem::new(Code::Link, doing)
         .cause(error)
