@@ -33,6 +33,8 @@ pub fn reports(blueprint: &Blueprint, observed: &Observed) -> Vec<LinkReport> {
         };
         let domain = domains.get(&guest.name).filter(|domain| domain.active);
         let carrier = domain.map(|domain| if domain.down.contains(&link.port) { Carrier::Down } else { Carrier::Up });
+        // Of a link that is broken it is not known what it was asked last; it will be what the file says.
+        let set = if there.fault.is_some() || domain.is_none() { link.shape } else { there.shape };
         let direction = |file: &Conditions, set: &Conditions| LinkDirection { file: shown(file), set: shown(set), ..Default::default() };
         LinkReport {
             guest: guest.name.clone(),
@@ -41,10 +43,10 @@ pub fn reports(blueprint: &Blueprint, observed: &Observed) -> Vec<LinkReport> {
             port: link.port,
             carrier,
             // What is not there deviates in another way: `ps` says that.
-            deviates: domain.is_some() && (there.shape != link.shape || carrier == Some(Carrier::Down)),
+            deviates: domain.is_some() && (set != link.shape || carrier == Some(Carrier::Down)),
             fault: there.fault.filter(|_| domain.is_some()),
-            to_guest: direction(&link.shape.to_guest, &there.shape.to_guest),
-            from_guest: direction(&link.shape.from_guest, &there.shape.from_guest),
+            to_guest: direction(&link.shape.to_guest, &set.to_guest),
+            from_guest: direction(&link.shape.from_guest, &set.from_guest),
         }
     };
     blueprint.guests.iter().flat_map(|guest| guest.links.iter().map(move |link| report(guest, link))).collect()
