@@ -7,6 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::check::CheckOptions;
+use super::composition::Composition;
 use super::link::SetLink;
 use crate::{
     error::Problem,
@@ -27,6 +29,8 @@ pub enum ActionRequest {
     Exec(ExecRequest),
     /// Changes the link of a guest's interface while the guest runs; the next `up` takes it back.
     SetLink(SetLink),
+    /// Puts the expectations of the testbed file to the test. Its result is the entry's `result`: a `CheckReport`.
+    Check(CheckOptions),
 }
 
 impl ActionRequest {
@@ -38,6 +42,7 @@ impl ActionRequest {
             ActionRequest::Plan(_) => Command::Plan,
             ActionRequest::Exec(_) => Command::Exec,
             ActionRequest::SetLink(_) => Command::SetLink,
+            ActionRequest::Check(_) => Command::Check,
         }
     }
 }
@@ -56,8 +61,17 @@ pub enum Command {
     Exec,
     /// See [`ActionRequest::SetLink`].
     SetLink,
+    /// See [`ActionRequest::Check`].
+    Check,
     /// Making a base image; belongs to no deployment.
     BuildImage,
+}
+
+impl Command {
+    /// True for what only asks guests: it runs beside other actions, and says nothing about what became of the deployment.
+    pub fn is_beside(self) -> bool {
+        matches!(self, Command::Exec | Command::Check)
+    }
 }
 
 impl std::fmt::Display for Command {
@@ -68,6 +82,7 @@ impl std::fmt::Display for Command {
             Command::Plan => "plan",
             Command::Exec => "exec",
             Command::SetLink => "set_link",
+            Command::Check => "check",
             Command::BuildImage => "build_image",
         })
     }
@@ -140,6 +155,9 @@ pub struct Draft {
     /// The folder that relative paths in it lead to, absolute; the deployment's own when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project_location: Option<String>,
+    /// What else it consists of.
+    #[serde(default, skip_serializing_if = "Composition::is_empty")]
+    pub composition: Composition,
 }
 
 /// A command for a guest.
@@ -220,7 +238,8 @@ pub struct LogEntry {
     /// The status of the command that `exec` ran (0 to 255; 128 + n for a signal n).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_status: Option<i32>,
-    /// What the command answers beyond its log: a `PlanDocument` for `plan`, `ExecOutput` for `exec`.
+    /// What the command answers beyond its log: a `PlanDocument` for `plan`, `ExecOutput` for `exec`, a
+    /// `CheckReport` for `check`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<serde_json::Value>,
 }

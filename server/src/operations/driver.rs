@@ -14,17 +14,17 @@ use kvm_compose::{
     guest::output::Say,
     names::{DeploymentName, GuestName},
     orchestrate::{Operation, host::Cancel},
+    spec::Sources,
+    topology::Topology,
 };
 
-/// A testbed file and where it stands.
+/// A testbed and where it stands.
 #[derive(Debug, Clone)]
 pub struct Project {
     /// The deployment.
     pub deployment: DeploymentName,
-    /// The file's name, for messages.
-    pub file: String,
-    /// Its text.
-    pub text: String,
+    /// All that it is read from.
+    pub sources: Sources,
     /// Where relative paths lead.
     pub folder: PathBuf,
 }
@@ -82,6 +82,9 @@ pub trait Driver: Send + Sync + 'static {
 
     /// Each link of each guest that `only` accepts, with what was measured of it; with `probe` in some seconds.
     fn links(&self, project: &Project, only: &dyn Fn(&GuestName, &str) -> bool, probe: bool) -> Result<Vec<LinkReport>, Problem>;
+
+    /// What a testbed file means, with the addresses that its guests have.
+    fn topology(&self, project: &Project) -> Result<Topology, Problem>;
 
     /// Opens a guest's serial console, taking it from whoever has it; beside it the end of what it said before.
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem>;

@@ -27,7 +27,7 @@ use kvm_compose::{
         blueprint::ReadyCondition,
         observed::{Observed, ObservedDomain},
     },
-    topology::Assignment,
+    topology::{self, Assignment, Topology},
 };
 
 use super::{
@@ -79,8 +79,8 @@ impl LocalDriver {
     }
 
     fn prepare_to_look(&self, project: &Project, fleet: &Fleet<'_>) -> Result<Prepared, Problem> {
-        let Project { deployment, file, text, folder } = project;
-        self.host.prepare(deployment, file, text, folder, Purpose::Looking, || fleet.hosts_at_a_glance(deployment))
+        let Project { deployment, sources, folder } = project;
+        self.host.prepare(deployment, sources, folder, Purpose::Looking, || fleet.hosts_at_a_glance(deployment))
     }
 
     fn prepare_aloud(&self, project: &Project, operation: &Operation<'_>) -> Result<Prepared, Problem> {
@@ -90,8 +90,8 @@ impl LocalDriver {
         }
         let fleet = self.fleet(Patience::UntilLost, operation.cancel);
         let hosts = || fleet.hosts(&project.deployment);
-        let Project { deployment, file, text, folder } = project;
-        let prepared = self.host.prepare(deployment, file, text, folder, Purpose::Doing(operation.cancel), hosts)?;
+        let Project { deployment, sources, folder } = project;
+        let prepared = self.host.prepare(deployment, sources, folder, Purpose::Doing(operation.cancel), hosts)?;
         for fault in &prepared.loaded.warnings {
             operation.sink.emit(EventKind::Warning { text: format!("{}: {}", fault.at, fault.message) })?;
         }
@@ -197,6 +197,11 @@ impl Driver for LocalDriver {
         Ok(links)
     }
 
+    fn topology(&self, project: &Project) -> Result<Topology, Problem> {
+        let leases = self.host.leases(&project.deployment)?;
+        Ok(topology::load_all(&project.sources, &project.deployment, &leases)?.topology)
+    }
+
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {
         let never = Cancel::new();
         if let (Some(cluster), Some(host)) = (&self.cluster, self.fleet(LOOK, &never).member_of(deployment, guest)?) {
@@ -211,7 +216,7 @@ impl Driver for LocalDriver {
         let never = Cancel::new();
         let fleet = self.fleet(LOOK, &never);
         let hosts = || fleet.hosts_at_a_glance(deployment);
-        let prepared = project.and_then(|p| self.host.prepare(&p.deployment, &p.file, &p.text, &p.folder, Purpose::Looking, hosts));
+        let prepared = project.and_then(|p| self.host.prepare(&p.deployment, &p.sources, &p.folder, Purpose::Looking, hosts));
         let observed = fleet.observe(deployment, prepared.as_ref().ok().map(|prepared| &prepared.blueprint));
         view(deployment, self.installation, prepared, observed)
     }
