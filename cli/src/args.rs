@@ -99,6 +99,12 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
     Config,
     /// Print the JSON Schema of the testbed file, for editors (needs no server)
     Schema,
+    /// Draw the network that the testbed file describes, as SVG, Mermaid, Graphviz or D2 (needs no server)
+    #[command(after_help = "Examples:
+  testbed graph lab.svg           a picture for browsers and documents
+  testbed graph --format mermaid  text for Markdown pages that draw Mermaid, on standard output
+  testbed graph --format dot | dot -Tpdf > lab.pdf")]
+    Graph(Graph),
     /// List the deployment's guests
     Ps {
         /// The guests of all deployments
@@ -140,6 +146,14 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
   testbed exec web -i -- tar -xf - -C /srv < site.tar
   testbed exec web --timeout 10 -- ping -c 3 10.0.0.2")]
     Exec(Exec),
+    /// Put the expectations of the testbed file (`checks`) to the test, from inside its guests
+    #[command(after_help = "Examples:
+  testbed check                          all of them; ends with 7 when one does not pass
+  testbed check web-reachable            only this one
+  testbed check --junit report.xml       and a report for Jenkins, GitLab and their like
+
+The file here is what counts, changed or not since the last `up`; it is not kept.")]
+    Check(Check),
     /// Create, list, show, reset and destroy deployments
     #[command(subcommand)]
     Deployment(Deployment),
@@ -241,6 +255,29 @@ pub struct Plan {
 }
 
 #[derive(Debug, clap::Args)]
+pub struct Graph {
+    /// The language [default: what the picture's name ends in (.svg, .mmd, .dot, .gv, .d2), else svg]
+    #[arg(long, value_name = "LANGUAGE")]
+    pub format: Option<Drawing>,
+    /// Write it into this file [default: standard output]
+    #[arg(value_name = "PICTURE")]
+    pub to: Option<PathBuf>,
+}
+
+/// The languages of pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Drawing {
+    /// Scalable Vector Graphics, laid out
+    Svg,
+    /// A Mermaid flowchart
+    Mermaid,
+    /// Graphviz
+    Dot,
+    /// D2
+    D2,
+}
+
+#[derive(Debug, clap::Args)]
 pub struct Logs {
     /// The action [default: the last one]
     pub uuid: Option<String>,
@@ -269,6 +306,16 @@ pub struct Exec {
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub argv: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// Only these checks
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Also write a report in JUnit's XML; `-` writes it to standard output, instead of the table
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,3 +4,4 @@ mod actions;
 mod commands;
 mod composition;
 mod fake;
+mod graph;

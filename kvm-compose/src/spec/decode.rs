@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use super::{
-    decode_link, decode_network,
+    decode_checks, decode_link, decode_network,
     model::{
         DiskDevice, DiskFormat, ExistingDisk, Interface, IpChoice, Libvirt, LibvirtType, Machine, Micro, Placement, Ready, ReadyCondition,
         Spec,
@@ -30,9 +30,10 @@ pub fn spec(root: &Node, reader: &mut Reader) -> Option<Spec> {
             reader.warning(at, "W003", format!("`{key}` is reserved and has no effect"), None);
         }
     }
-    fields.refuse(reader, &["checks", "scenario", "labels"]);
+    let checks = fields.get("checks").map(|node| decode_checks::checks(node, reader)).unwrap_or_default();
+    fields.refuse(reader, &["scenario", "labels"]);
     fields.finish(reader);
-    Some(Spec { version, machines, network, tooling: None, testbed_options: None })
+    Some(Spec { version, machines, network, checks, tooling: None, testbed_options: None })
 }
 
 fn version(node: &Node, reader: &mut Reader) -> Option<Spanned<u64>> {

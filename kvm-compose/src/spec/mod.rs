@@ -2,9 +2,11 @@
 //!
 //! Pure. Must not know what a reference means, nor hosts, nor OVN.
 
+pub mod checks;
 pub mod compose;
 mod decode;
 mod decode_acl;
+pub mod decode_checks;
 mod decode_link;
 mod decode_network;
 mod decode_router;

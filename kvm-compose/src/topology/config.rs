@@ -12,7 +12,11 @@ use super::{
 /// The topology as a document of the language, with every default filled in.
 pub fn document(topology: &Topology) -> Value {
     let machines: Vec<Value> = topology.guests.iter().map(|guest| machine(guest, topology)).collect();
-    json!({"version": 1, "machines": machines, "network": config_network::network(topology)})
+    let mut document = json!({"version": 1, "machines": machines, "network": config_network::network(topology)});
+    if !topology.checks.is_empty() {
+        document["checks"] = topology.checks.iter().map(super::checks::document).collect();
+    }
+    document
 }
 
 fn machine(guest: &Guest, topology: &Topology) -> Value {

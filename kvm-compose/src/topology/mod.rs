@@ -2,6 +2,7 @@
 //!
 //! Pure. Must not know paths of a host, XML, or OVN rows.
 
+pub mod checks;
 mod config;
 mod config_network;
 mod guests;
@@ -58,12 +59,14 @@ fn resolve_spec(spec: &Spec, deployment: &DeploymentName, leases: &Leases, reade
     let mut guests = guests::guests(&spec.machines, deployment, leases, &mut segments, reader);
     let wires = links::links(&spec.network.links, &spec.machines, deployment, &mut guests, &mut segments, reader);
     routers::nat(&ovn.routers, &mut routers, &mut segments, reader);
+    let checks = checks::checks(&spec.checks, &guests, reader);
     Topology {
         deployment: deployment.clone(),
         switches: segments.switches.into_values().collect(),
         routers,
         guests,
         wires,
+        checks,
         dns: ovn.dns.as_ref().is_none_or(|dns| dns.value),
     }
 }
