@@ -163,7 +163,7 @@ impl Driver for Fake {
     }
 
     fn topology(&self, project: &Project) -> Result<Topology, Problem> {
-        Ok(topology::load(&project.file, &project.text, &project.deployment, &topology::Leases::new())?.topology)
+        Ok(topology::load_all(&project.sources, &project.deployment, &topology::Leases::new())?.topology)
     }
 
     fn console(&self, _: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {
