@@ -74,7 +74,7 @@ fn hosts(installation: InstallationId) -> Result<Hosts> {
         MicroImage { digest: "0".repeat(64), kernel: PathBuf::from("/images/kernel"), initramfs: PathBuf::from("/images/initramfs") };
     Ok(Hosts::alone(Site {
         installation,
-        chassis: "any".to_string(),
+        chassis: None,
         host: HostName::new("any").map_err(|problem| anyhow!("{problem}"))?,
         deployments: PathBuf::from("/deployments"),
         accelerator: Accelerator::Kvm,
