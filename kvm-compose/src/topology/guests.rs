@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 use super::{
@@ -164,8 +164,9 @@ fn pool(switch: &NetworkName, subnet: ipnet::Ipv4Net, segments: &Segments) -> Po
     for (from, to) in segments.excluded.get(switch).into_iter().flatten() {
         pool.exclude(*from, *to);
     }
-    for (name, address) in segments.addresses.keys() {
-        if let (true, IpAddr::V4(address)) = (name == switch, address) {
+    let first = (switch.clone(), IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    for (_, address) in segments.addresses.range(first..).map(|(key, _)| key).take_while(|(name, _)| name == switch) {
+        if let IpAddr::V4(address) = address {
             pool.take(*address);
         }
     }

@@ -37,7 +37,7 @@ pub struct Topology {
 impl Topology {
     /// The switch of this name.
     pub fn switch(&self, name: &NetworkName) -> Option<&Switch> {
-        self.switches.iter().find(|switch| &switch.name == name)
+        self.switches.binary_search_by(|switch| switch.name.cmp(name)).ok().map(|index| &self.switches[index])
     }
 }
 
@@ -431,8 +431,6 @@ pub type Leases = BTreeMap<(GuestName, usize), IpAddr>;
 pub struct Loaded {
     /// What it means.
     pub topology: Topology,
-    /// What it says, defaults filled in: `testbed config`.
-    pub resolved: serde_json::Value,
     /// Warnings.
     pub warnings: Vec<Diagnostic>,
 }
