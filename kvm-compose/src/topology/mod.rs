@@ -53,6 +53,8 @@ fn resolve_spec(spec: &Spec, deployment: &DeploymentName, leases: &Leases, reade
     switches::acls(ovn.acl.as_ref(), &mut segments, reader);
     let mut guests = guests::guests(&spec.machines, deployment, leases, &mut segments, reader);
     let wires = links::links(&spec.network.links, &spec.machines, deployment, &mut guests, &mut segments, reader);
+    let switches: Vec<Switch> = segments.switches.values().cloned().collect();
+    switches::check_port_names(ovn.acl.as_ref(), &switches, &routers, &guests, reader);
     routers::nat(&ovn.routers, &mut routers, &mut segments, reader);
     let checks = checks::checks(&spec.checks, &guests, reader);
     Topology {

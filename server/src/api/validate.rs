@@ -3,8 +3,11 @@
 use axum::extract::Request;
 use kvm_compose::{
     api::Validation,
+    diagnostic::problem_of,
     error::{Code, Problem},
     names::DeploymentName,
+    orchestrate::host::Cancel,
+    rules,
     topology::{self, Leases},
 };
 
@@ -18,14 +21,20 @@ pub async fn validate(request: Request) -> Answer<axum::Json<Validation>> {
         let Ok(text) = String::from_utf8(content) else {
             return Err(Problem::new(Code::InvalidFile, format!("`{FILE}` is not UTF-8 text")));
         };
-        Ok(check(&text, &DeploymentName::new("testbed")?))
+        check(&text, &DeploymentName::new("testbed")?)
     });
     Ok(axum::Json(checked.await?))
 }
 
-fn check(text: &str, deployment: &DeploymentName) -> Validation {
-    match topology::load(FILE, text, deployment, &Leases::new()) {
-        Ok(loaded) => Validation { valid: true, message: String::new(), diagnostics: loaded.warnings },
-        Err(problem) => Validation { valid: false, message: problem.message, diagnostics: problem.diagnostics },
+fn check(text: &str, deployment: &DeploymentName) -> Result<Validation, Problem> {
+    let judged = topology::load(FILE, text, deployment, &Leases::new()).and_then(|mut loaded| {
+        let judged = rules::judge(&loaded.topology, &Cancel::new())?;
+        loaded.warnings.extend(judged.clone());
+        problem_of(FILE, judged).map_or(Ok(loaded), Err)
+    });
+    match judged {
+        Ok(loaded) => Ok(Validation { valid: true, message: String::new(), diagnostics: loaded.warnings }),
+        Err(problem) if problem.diagnostics.is_empty() => Err(problem),
+        Err(problem) => Ok(Validation { valid: false, message: problem.message, diagnostics: problem.diagnostics }),
     }
 }
