@@ -66,6 +66,8 @@ fn resolve_spec(spec: &Spec, deployment: &DeploymentName, leases: &Leases, reade
     // After the guests, which look at their switch again and again: it is light until it has its rules.
     switches::acls(ovn.acl.as_ref(), &mut segments, reader);
     let wires = links::links(&spec.network.links, &spec.machines, deployment, &mut guests, &mut segments, reader);
+    let switches: Vec<Switch> = segments.switches.values().cloned().collect();
+    switches::check_port_names(ovn.acl.as_ref(), &switches, &routers, &guests, reader);
     routers::nat(&ovn.routers, &mut routers, &mut segments, reader);
     let checks = checks::checks(&spec.checks, &guests, reader);
     Topology {

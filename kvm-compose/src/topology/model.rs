@@ -156,6 +156,10 @@ pub struct Acl {
     pub at: Place,
     /// The line it stands on.
     pub source: String,
+    /// Where its action stands.
+    pub action_at: Place,
+    /// The line that one stands on.
+    pub action_source: String,
 }
 
 /// A wire between two guests.
