@@ -70,7 +70,11 @@ enum Class {
 impl Class {
     fn of(work: &Work) -> Class {
         match work {
-            Work::Network { .. } | Work::RemoveBridgePort { .. } => Class::Network,
+            Work::Network { .. }
+            | Work::RemoveBridgePort { .. }
+            | Work::SetUpUplink { .. }
+            | Work::PlugInternal { .. }
+            | Work::UnplugInternal { .. } => Class::Network,
             Work::StartDomain { .. } => Class::Start,
             Work::RemoveDomain { .. } | Work::StopDomain { .. } => Class::Remove,
             Work::FetchBase { .. } | Work::CreateVolume { .. } | Work::WriteSeed { .. } | Work::RemoveFile { .. } => Class::Files,

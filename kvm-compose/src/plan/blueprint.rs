@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::outside::Outside;
 use crate::names::{DeploymentName, GuestName, HostName, InstallationId};
 pub use crate::spec::model::{DiskFormat, ReadyCondition};
 pub use crate::topology::Readiness;
@@ -27,6 +28,9 @@ pub struct Blueprint {
     pub rows: Vec<Row>,
     /// The guests, by name.
     pub guests: Vec<GuestBlueprint>,
+    /// Where it leaves OVN: hosts' bridges, and interfaces of hosts.
+    #[serde(default)]
+    pub outside: Outside,
 }
 
 /// One row of OVN's northbound database, as far as we manage it (ovn-nb(5)).

@@ -5,9 +5,11 @@
 pub mod blueprint;
 pub mod describe;
 mod diff;
+mod diff_outside;
 mod diff_rows;
 mod lower;
 pub mod observed;
+pub mod outside;
 pub mod place;
 pub mod render;
 pub mod site;

@@ -10,7 +10,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::blueprint::{Column, RowKey, Table};
+use super::{
+    blueprint::{Column, RowKey, Table},
+    outside::SeenOutside,
+};
 use crate::names::{GuestName, HostName};
 
 /// What one host (or all of them, merged) has of a deployment.
@@ -28,6 +31,9 @@ pub struct Observed {
     pub strangers: Vec<Stranger>,
     /// Base files of the blueprint that are missing or unusable.
     pub missing_bases: Vec<MissingBase>,
+    /// Hosts' bridges that the blueprint needs, and the deployment's interfaces of hosts.
+    #[serde(default)]
+    pub outside: SeenOutside,
     /// Hosts that may have something of the deployment and could not be asked, with the reason.
     pub away: BTreeMap<HostName, String>,
 }
@@ -55,7 +61,8 @@ pub struct MissingBase {
 impl Observed {
     /// True when nothing is there, as far as every host that matters has answered.
     pub fn is_nothing(&self) -> bool {
-        self.rows.is_empty() && self.domains.is_empty() && self.files.is_empty() && self.bridge_ports.is_empty() && self.away.is_empty()
+        let network = self.rows.is_empty() && self.bridge_ports.is_empty() && self.outside.internals.is_empty();
+        network && self.domains.is_empty() && self.files.is_empty() && self.away.is_empty()
     }
 
     /// True when a file is there.
@@ -71,6 +78,7 @@ impl Observed {
         self.bridge_ports.extend(other.bridge_ports);
         self.strangers.extend(other.strangers);
         self.missing_bases.extend(other.missing_bases);
+        self.outside.merge(other.outside);
         self.away.extend(other.away);
     }
 }

@@ -187,6 +187,8 @@ mod tests {
             micro: None,
             bridge: "br-int".to_string(),
             chassis: None,
+            mappings: Vec::new(),
+            masquerade: false,
             mtu: 1442,
             free_memory_mb,
             cpus,

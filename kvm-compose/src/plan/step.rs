@@ -10,9 +10,10 @@ use uuid::Uuid;
 use super::{
     blueprint::{Base, Column, Domain, Readiness, Row, RowKey, Script, Seed, Table, Volume},
     observed::BridgePort,
+    outside::{InternalPort, Uplink},
 };
 pub use crate::api::event::Impact;
-use crate::names::{GuestName, HostName};
+use crate::names::{GuestName, HostName, NetworkName};
 
 /// The difference between a blueprint and the world, as steps.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +108,23 @@ pub enum Work {
         name: String,
         /// libvirt's UUID.
         uuid: Uuid,
+    },
+    /// Makes a host's bridge to a network of its own; there already is success. It stays.
+    SetUpUplink {
+        /// The bridge.
+        uplink: Uplink,
+    },
+    /// Makes an interface of the host on the integration bridge, or makes one that is there as it is wanted.
+    PlugInternal {
+        /// The interface.
+        port: InternalPort,
+    },
+    /// Takes such an interface away; absent already is success.
+    UnplugInternal {
+        /// Its name in the testbed file.
+        name: NetworkName,
+        /// The interface.
+        interface: String,
     },
     /// Takes a port off the integration bridge that its guest left behind.
     RemoveBridgePort {
@@ -209,8 +227,11 @@ impl Work {
             Work::CreateVolume { volume } => Some(Work::RemoveFile { path: volume.path.clone() }),
             Work::WriteSeed { seed } => Some(Work::RemoveFile { path: seed.path.clone() }),
             Work::StartDomain { domain } => Some(Work::RemoveDomain { name: domain.name.clone(), uuid: domain.uuid }),
-            // Base files stay: the next deployment needs them.
+            Work::PlugInternal { port } => Some(Work::UnplugInternal { name: port.name.clone(), interface: port.interface.clone() }),
+            // Base files and hosts' bridges stay: the next deployment needs them.
             Work::FetchBase { .. }
+            | Work::SetUpUplink { .. }
+            | Work::UnplugInternal { .. }
             | Work::RemoveFile { .. }
             | Work::StopDomain { .. }
             | Work::RemoveDomain { .. }
