@@ -92,9 +92,14 @@ remove_datapath_device() {
     run ip link delete ovs-netdev || warn "the network device ovs-netdev could not be deleted; it goes with the next boot"
 }
 
+set_or_remove_ovs_id() { # KEY VALUE
+    run ovs-vsctl --timeout=5 --no-wait remove Open_vSwitch . external-ids "$1"
+    if [[ -n $2 ]]; then run ovs-vsctl --timeout=5 --no-wait set Open_vSwitch . "external-ids:$1=\"$2\""; fi
+}
+
 # For teardown.sh: the bridges that testbeds lead outside by (docs/outside.md), by the marks that they carry.
 remove_uplinks() {
-    local bridge port kept=() mapping ours='' rest=''
+    local bridge port kept=() mapping ours rest='' staying=''
     have ovs-vsctl && daemon_answers ovsdb-server || return 0
     while read -r bridge; do
         [[ -n $bridge ]] || continue
@@ -111,13 +116,11 @@ remove_uplinks() {
     ours=$(get_ovs_id testbedos-bridge-mappings || true)
     if [[ -n $ours ]]; then
         for mapping in $(get_ovs_id ovn-bridge-mappings | tr , ' '); do
-            if [[ ,$ours, != *",$mapping,"* || " ${kept[*]} " = *" ${mapping#*:} "* ]]; then rest+=,$mapping; fi
+            if [[ ,$ours, != *",$mapping,"* ]]; then rest+=,$mapping
+            elif [[ " ${kept[*]} " = *" ${mapping#*:} "* ]]; then rest+=,$mapping staying+=,$mapping; fi
         done
-        run ovs-vsctl --timeout=5 --no-wait remove Open_vSwitch . external-ids ovn-bridge-mappings
-        if [[ -n $rest ]]; then
-            run ovs-vsctl --timeout=5 --no-wait set Open_vSwitch . "external-ids:ovn-bridge-mappings=\"${rest#,}\""
-        fi
-        run ovs-vsctl --timeout=5 --no-wait remove Open_vSwitch . external-ids testbedos-bridge-mappings
+        set_or_remove_ovs_id ovn-bridge-mappings "${rest#,}"
+        set_or_remove_ovs_id testbedos-bridge-mappings "${staying#,}"
     fi
     if have nft && nft list table ip testbedos >/dev/null 2>&1; then run nft delete table ip testbedos; fi
     if [[ $(get_ovs_id testbedos-ip-forward || true) = 0 ]]; then

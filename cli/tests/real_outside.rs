@@ -87,8 +87,9 @@ fn guests_go_out_behind_one_address_and_are_reached_from_outside() {
     // Both subnets go out behind one address; the shop behind its own.
     for (guest, seen) in [("client", "172.16.1.200"), ("wiki", "172.16.1.200"), ("shop", "172.16.1.201")] {
         bed.pings(guest, "172.16.1.9");
-        assert_eq!(bed.fetch(guest, &format!("http://172.16.1.9:{PORT}/?{guest}")), "outside\n");
-        assert_eq!(outside.who_asked(&format!("?{guest}")).as_deref(), Some(seen), "{guest}");
+        outside.page(guest);
+        assert_eq!(bed.fetch(guest, &format!("http://172.16.1.9:{PORT}/{guest}")), format!("{guest} outside\n"));
+        assert_eq!(outside.who_asked(guest).as_deref(), Some(seen), "{guest}");
     }
     // In again: an address of its own, and two guests behind one. 4 MB each, byte for byte.
     for (guest, url) in [("shop", "172.16.1.201"), ("wiki", "172.16.1.200:8080"), ("mail", "172.16.1.200:8081")] {
@@ -155,8 +156,9 @@ fn a_guest_is_a_neighbour_of_the_host_s_network_and_the_host_one_of_guests() {
     assert!(outside.pings("172.16.1.50"));
     bed.sh("sensor", BLOB);
     assert!(outside.fetch("http://172.16.1.50/blob") == blob());
-    assert_eq!(bed.fetch("sensor", &format!("http://172.16.1.9:{PORT}/?sensor")), "outside\n");
-    assert_eq!(outside.who_asked("?sensor").as_deref(), Some("172.16.1.50"));
+    outside.page("sensor");
+    assert_eq!(bed.fetch("sensor", &format!("http://172.16.1.9:{PORT}/sensor")), "sensor outside\n");
+    assert_eq!(outside.who_asked("sensor").as_deref(), Some("172.16.1.50"));
     bed.pings("sensor", "172.16.1.1");
 
     // The host's interface: its name, address, MAC and MTU; ping both ways, and TCP.
@@ -167,7 +169,7 @@ fn a_guest_is_a_neighbour_of_the_host_s_network_and_the_host_one_of_guests() {
         assert!(shown.contains(words), "{words}: {shown}");
     }
     bed.pings("db", "10.73.0.2");
-    cluster.lab.ok("m", &["ping", "-c", "2", "-W", "5", "10.73.0.10"]).expect("the host reaches the guest");
+    cluster.lab.ok("m", &["busybox", "ping", "-c", "2", "-W", "5", "10.73.0.10"]).expect("the host reaches the guest");
     bed.sh("db", BLOB);
     let got = cluster.lab.ok("m", &["timeout", "20", "busybox", "wget", "-q", "-O", "-", "http://10.73.0.10/blob"]).expect("a page");
     assert!(got.as_bytes() == blob());
@@ -182,16 +184,31 @@ fn a_guest_is_a_neighbour_of_the_host_s_network_and_the_host_one_of_guests() {
     let shown = cluster.lab.ok("m", &["ip", "addr", "show", "dev", &interface]).expect("ip");
     assert!(!shown.contains("10.73.0.2/24"), "{shown}");
 
-    // A server that is killed finds it again: another name is another interface, `down` leaves none.
+    // A server that is killed finds it again: another name is another interface, `down` leaves none. Meanwhile somebody made the
+    // host a router for its networks: what is beyond it sees the host.
     cluster.kill("m");
+    let file = cluster.data("m", "config/host.json");
+    let text = std::fs::read_to_string(&file).expect("host.json");
+    std::fs::write(&file, text.replace("\"masquerade\": false", "\"masquerade\": true")).expect("written");
+    cluster.lab.ok("m", &["sh", "-c", "echo 0 > /proc/sys/net/ipv4/ip_forward"]).expect("set");
     cluster.start_master();
     let bed = Bed::of(&cluster, "localnet", &LOCALNET.replace("name: host-port", "name: other"));
     let plan = bed.plan();
-    assert!(plan.contains(&"unplug/host-port".to_string()) && plan.contains(&"plug/other".to_string()), "{plan:?}");
+    for step in ["uplink/public", "unplug/host-port", "plug/other"] {
+        assert!(plan.iter().any(|id| id == step), "{step}: {plan:?}");
+    }
     bed.ok(&["up"]);
+    assert_eq!(bed.plan(), [""; 0]);
     let now = interfaces(&cluster);
     assert!(now.len() == 1 && now[0].starts_with("other-"), "{now:?}");
     bed.pings("db", "10.73.0.2");
+    let pid = cluster.lab.host("m").expect("a host").pid.expect("it runs");
+    let beyond = Outside::beside(pid, "198.51.100.9/24");
+    cluster.lab.ok("m", &["ip", "addr", "add", "198.51.100.1/24", "dev", &beyond.cable]).expect("an address");
+    beyond.page("sensor");
+    assert_eq!(bed.fetch("sensor", &format!("http://198.51.100.9:{PORT}/sensor")), "sensor outside\n");
+    assert_eq!(beyond.who_asked("sensor").as_deref(), Some("198.51.100.1"));
+    assert!(ids(&cluster, "m").contains("testbedos-ip-forward=\"0\""), "{}", ids(&cluster, "m"));
     bed.ok(&["down"]);
     assert_eq!((cluster.leftovers(), interfaces(&cluster)), (Vec::new(), Vec::new()));
 }
@@ -250,8 +267,9 @@ fn routers_behind_routers_leave_through_a_gateway_on_a_member() {
     for (guest, seen) in [("a", "172.16.1.202"), ("b", "172.16.1.200")] {
         bed.pings(guest, "172.16.1.9");
         bed.pings(guest, "192.0.2.7");
-        assert_eq!(bed.fetch(guest, &format!("http://172.16.1.9:{PORT}/?{guest}")), "outside\n");
-        assert_eq!(outside.who_asked(&format!("?{guest}")).as_deref(), Some(seen), "{guest}");
+        outside.page(guest);
+        assert_eq!(bed.fetch(guest, &format!("http://172.16.1.9:{PORT}/{guest}")), format!("{guest} outside\n"));
+        assert_eq!(outside.who_asked(guest).as_deref(), Some(seen), "{guest}");
     }
     for (guest, url) in [("a", "172.16.1.202"), ("b", "172.16.1.203:8080")] {
         bed.sh(guest, BLOB);

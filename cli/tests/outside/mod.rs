@@ -47,7 +47,6 @@ impl Outside {
         outside.ok(&["ip", "link", "set", "eth0", "up"]);
         // Nobody computes checksums on this cable later: the switch reads it as it is.
         outside.ok(&["ethtool", "-K", "eth0", "tx", "off"]);
-        std::fs::write(outside.folder.path().join("index.html"), "outside\n").expect("a page");
         let log = std::fs::File::create(outside.log()).expect("a log");
         let serve = ["busybox", "httpd", "-f", "-vv", "-p", &PORT.to_string(), "-h"].map(String::from);
         let mut pages = outside.command(&[]);
@@ -84,9 +83,14 @@ impl Outside {
         }
     }
 
+    /// Puts up a page of that name.
+    pub fn page(&self, name: &str) {
+        std::fs::write(self.folder.path().join(name), format!("{name} outside\n")).expect("a page");
+    }
+
     /// Does it answer?
     pub fn pings(&self, address: &str) -> bool {
-        self.command(&["ping", "-c", "3", "-W", "3", address]).output().expect("ping runs").status.success()
+        self.command(&["busybox", "ping", "-c", "3", "-W", "3", address]).output().expect("ping runs").status.success()
     }
 
     /// Who asked for a page of that name, by address.

@@ -49,10 +49,13 @@ pub fn after(wanted: &Blueprint, observed: &Observed, network: Option<&StepId>) 
 
 fn set_up(wanted: &Blueprint, uplink: &Uplink, observed: &Observed) -> Option<Step> {
     let seen = observed.outside.uplinks.iter().find(|seen| seen.host == uplink.host && seen.what.network == uplink.mapping.network);
-    let (reason, impact) = match seen.map(|seen| &seen.what.lacks) {
+    let (reason, impact) = match seen.map(|seen| &seen.what) {
         None => ("new".to_string(), Impact::Create),
-        Some(lacks) if lacks.is_empty() => return None,
-        Some(lacks) => (format!("it lacks {}", lacks.join(", ")), Impact::InPlace),
+        Some(seen) if seen.lacks.is_empty() => return None,
+        Some(seen) => {
+            let impact = if seen.there { Impact::InPlace } else { Impact::Create };
+            (format!("the host lacks {}", seen.lacks.join(", ")), impact)
+        }
     };
     let id = format!("uplink/{}{}", uplink.mapping.network, suffix(wanted, &uplink.host));
     Some(step(id, &uplink.host, Work::SetUpUplink { uplink: uplink.clone() }, (&reason, impact), None))

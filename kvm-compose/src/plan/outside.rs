@@ -113,6 +113,8 @@ impl SeenOutside {
 pub struct SeenUplink {
     /// The network it leads to.
     pub network: NetworkName,
+    /// The bridge is there.
+    pub there: bool,
     /// What it lacks, in words.
     pub lacks: Vec<String>,
 }

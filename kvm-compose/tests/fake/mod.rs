@@ -304,7 +304,7 @@ fn leases(world: &World) -> Leases {
 fn outside(world: &World, wanted: Option<&Blueprint>) -> SeenOutside {
     let there = |host: &HostName, network: &str| world.uplinks.contains(&OnHost { host: host.clone(), what: PathBuf::from(network) });
     let uplinks = wanted.iter().flat_map(|wanted| &wanted.outside.uplinks).filter(|it| there(&it.host, it.mapping.network.as_str()));
-    let uplink = |network| SeenUplink { network, lacks: Vec::new() };
+    let uplink = |network| SeenUplink { network, there: true, lacks: Vec::new() };
     let internal = |port: &InternalPort| SeenInternal {
         name: port.name.clone(),
         interface: port.interface.clone(),

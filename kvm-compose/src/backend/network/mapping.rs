@@ -105,11 +105,12 @@ pub fn observe(
     let strangers = wanted.iter().filter_map(|uplink| seen.stranger(installation, &uplink.mapping)).collect();
     let lacks = |uplink: &Uplink| {
         let Mapping { network, bridge, address } = &uplink.mapping;
-        let mut lacks = Vec::new();
         if !seen.bridges.contains_key(bridge) {
-            lacks.push(format!("the bridge {bridge}"));
-        } else if seen.bridge_of(network.as_str()) != Some(bridge.as_str()) {
-            lacks.push("its mapping".to_string());
+            return Ok(SeenUplink { network: network.clone(), there: false, lacks: vec![format!("the bridge {bridge}")] });
+        }
+        let mut lacks = Vec::new();
+        if seen.bridge_of(network.as_str()) != Some(bridge.as_str()) {
+            lacks.push("the mapping".to_string());
         }
         let link = links.get(bridge);
         if !link.is_some_and(|link| link.up) {
@@ -123,7 +124,7 @@ pub fn observe(
         {
             lacks.push("masquerading".to_string());
         }
-        Ok(SeenUplink { network: network.clone(), lacks })
+        Ok(SeenUplink { network: network.clone(), there: true, lacks })
     };
     let uplinks: Result<Vec<SeenUplink>, Problem> = wanted.iter().map(lacks).collect();
     Ok((uplinks?, strangers))
