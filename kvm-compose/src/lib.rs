@@ -10,6 +10,7 @@
 
 pub mod addr;
 pub mod api;
+pub mod catalogue;
 pub mod diagnostic;
 pub mod error;
 pub mod names;

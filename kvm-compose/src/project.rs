@@ -4,6 +4,7 @@
 //! All faults are told at once, each at its place. Must not know what a script or disk is for.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::Read,
     os::{
@@ -19,66 +20,135 @@ use rustix::{
 };
 
 use crate::{
+    catalogue::Catalogue,
     diagnostic::{Diagnostic, Severity},
-    names::printable,
+    error::{Place, Problem},
+    names::{GuestName, is_variable, printable},
     plan::{
         blueprint::DiskFormat,
         site::{DiskFile, ProjectFiles},
     },
-    topology::{FileRef, Guest, GuestKind, Topology},
+    topology::{Android, FileRef, GuestKind, Topology},
 };
 
 /// Longer scripts belong into an image.
 const LONGEST_SCRIPT: u64 = 1 << 20;
 
-/// Where files may lie.
+/// Where files may lie, and which images there are.
 #[derive(Debug, Clone)]
 pub struct Places<'a> {
     /// The project's folder.
     pub project: &'a Path,
     /// Folders outside of it that the operator allows.
     pub allowed: Vec<&'a Path>,
+    /// The image catalogue.
+    pub catalogue: &'a Catalogue,
 }
 
 /// A fault of one file: its code, what is wrong, what to do.
 struct Fault(&'static str, String, Option<String>);
 
+/// What a file is named for.
+#[derive(Clone, Copy)]
+enum Use {
+    Script,
+    Disk(DiskFormat),
+    Iso,
+    EnvFile,
+    /// A file or a folder.
+    Tree,
+    Folder,
+    /// No file: a name of the catalogue.
+    Image,
+}
+
+/// Every file that a topology names, with who names it. What several clones name is listed once.
+fn named(topology: &Topology) -> Vec<(&GuestName, Use, &FileRef)> {
+    let mut all: Vec<(&GuestName, Use, &FileRef)> = Vec::new();
+    let mut seen = BTreeSet::new();
+    let shared = topology.scaled.iter().filter_map(|scaled| Some((&scaled.machine, Use::Script, scaled.shared_setup.as_ref()?)));
+    let of_guests = topology.guests.iter().flat_map(|guest| {
+        let mut files: Vec<(Use, &FileRef)> = Vec::new();
+        match &guest.kind {
+            GuestKind::Micro { .. } | GuestKind::Android(Android::Made { .. }) => {}
+            GuestKind::ExistingDisk { disk, format, .. } => files.push((Use::Disk(*format), disk)),
+            // A name that is missing is a fault of the file's text.
+            GuestKind::CloudImage { image, .. } if image.path.is_empty() => {}
+            GuestKind::CloudImage { image, .. } => files.push((Use::Image, image)),
+            GuestKind::IsoGuest { iso, .. } => files.push((Use::Iso, iso)),
+            GuestKind::Docker(container) => {
+                files.extend(container.env_file.iter().map(|file| (Use::EnvFile, file)));
+                files.extend(container.volumes.iter().map(|mount| (Use::Tree, &mount.source)));
+            }
+            GuestKind::Android(Android::Existing { path }) => files.push((Use::Folder, path)),
+        }
+        files.extend(guest.context.iter().map(|context| (Use::Tree, context)));
+        files.extend(guest.setup_scripts.iter().chain(&guest.run_scripts).map(|script| (Use::Script, script)));
+        let who = guest.clone_of.as_ref().map_or(&guest.name, |clone| &clone.machine);
+        files.into_iter().map(move |(what, file)| (who, what, file))
+    });
+    for (who, what, file) in shared.chain(of_guests) {
+        if seen.insert(&file.at) {
+            all.push((who, what, file));
+        }
+    }
+    all
+}
+
 /// Reads every file that a topology names, or tells all faults.
 pub fn read(topology: &Topology, places: &Places<'_>) -> Result<ProjectFiles, Vec<Diagnostic>> {
     let mut files = ProjectFiles::default();
     let mut faults = Vec::new();
-    for guest in &topology.guests {
-        for script in [&guest.setup_script, &guest.run_script].into_iter().flatten() {
-            match places.open(&script.path).and_then(|(file, _)| read_script(&file, &script.path)) {
-                Ok(text) => drop(files.scripts.insert(script.path.clone(), text)),
-                Err(fault) => faults.push(diagnostic(guest, script, fault)),
-            }
-        }
-        if let GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {
-            match places.open(&disk.path).and_then(|(file, path)| read_disk(&file, path, &disk.path, *format)) {
-                Ok(found) => drop(files.disks.insert(disk.path.clone(), found)),
-                Err(fault) => faults.push(diagnostic(guest, disk, fault)),
-            }
+    for (who, what, file) in named(topology) {
+        if let Err(fault) = take(what, file, places, &mut files) {
+            faults.push(diagnostic(who, file, fault));
         }
     }
     if faults.is_empty() { Ok(files) } else { Err(faults) }
 }
 
+fn take(what: Use, named: &FileRef, places: &Places<'_>, files: &mut ProjectFiles) -> Result<(), Fault> {
+    let written = named.path.as_str();
+    match what {
+        Use::Script => {
+            let text = places.open(written).and_then(|(file, _)| read_text(&file, written, "script"))?;
+            files.scripts.insert(named.path.clone(), text);
+        }
+        Use::Disk(format) => {
+            let disk = places.open(written).and_then(|(file, path)| read_disk(&file, path, written, format))?;
+            files.disks.insert(named.path.clone(), disk);
+        }
+        Use::Iso => places.open(written).and_then(|(file, _)| read_iso(&file, written))?,
+        Use::EnvFile => {
+            let text = places.open(written).and_then(|(file, _)| read_text(&file, written, "file"))?;
+            check_env_file(&text, written)?;
+        }
+        Use::Tree => places.find(written, false)?,
+        Use::Folder => places.find(written, true)?,
+        Use::Image => {
+            if let Some((message, hint)) = places.catalogue.fault(written) {
+                return Err(Fault("E077", message, Some(hint)));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The faults that can be told without a server, which may be allowed more: it reads as another user and may allow other
 /// folders. What only it can say is a warning.
-pub fn check(topology: &Topology, project: &Path) -> Vec<Diagnostic> {
+pub fn check(topology: &Topology, project: &Path, catalogue: &Catalogue) -> Vec<Diagnostic> {
     let anywhere = Path::new("/");
-    let mut faults = read(topology, &Places { project, allowed: vec![anywhere] }).err().unwrap_or_default();
-    for guest in &topology.guests {
-        let disk = match &guest.kind {
-            GuestKind::ExistingDisk { disk, .. } => Some(disk),
-            GuestKind::Micro { .. } => None,
+    let mut faults = read(topology, &Places { project, allowed: vec![anywhere], catalogue }).err().unwrap_or_default();
+    let known: BTreeSet<Place> = faults.iter().map(|fault| fault.at.clone()).collect();
+    for (who, what, file) in named(topology).into_iter().filter(|(_, _, file)| !known.contains(&file.at)) {
+        let places = Places { project, allowed: Vec::new(), catalogue };
+        let found = match what {
+            Use::Image => Ok(()),
+            Use::Tree | Use::Folder => places.find(&file.path, false),
+            _ => places.open(&file.path).map(|_| ()),
         };
-        let known: Vec<_> = faults.iter().map(|fault| fault.at.clone()).collect();
-        for named in [&guest.setup_script, &guest.run_script].into_iter().flatten().chain(disk).filter(|named| !known.contains(&named.at)) {
-            if let Err(fault) = (Places { project, allowed: Vec::new() }).open(&named.path) {
-                faults.push(diagnostic(guest, named, fault));
-            }
+        if let Err(fault) = found {
+            faults.push(diagnostic(who, file, fault));
         }
     }
     for fault in faults.iter_mut().filter(|fault| matches!(fault.code.as_str(), "E072" | "E076")) {
@@ -89,9 +159,60 @@ pub fn check(topology: &Topology, project: &Path) -> Vec<Diagnostic> {
     faults
 }
 
+/// Names of images that are not in the catalogue: what can be told of a text without its project.
+pub fn check_images(topology: &Topology, catalogue: &Catalogue) -> Vec<Diagnostic> {
+    let images = named(topology).into_iter().filter(|(_, what, _)| matches!(what, Use::Image));
+    let fault = |(who, _, image): (&GuestName, Use, &FileRef)| {
+        let (message, hint) = catalogue.fault(&image.path)?;
+        Some(diagnostic(who, image, Fault("E077", message, Some(hint))))
+    };
+    images.filter_map(fault).collect()
+}
+
+/// The built-in image catalogue, extended by the files that are there; later ones take the place of earlier ones.
+pub fn catalogue(files: &[PathBuf]) -> Result<Catalogue, Problem> {
+    let mut catalogue = Catalogue::built_in()?;
+    for file in files {
+        match std::fs::read_to_string(file) {
+            Ok(text) => catalogue = catalogue.extended(&text, &file.display().to_string())?,
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {}
+            Err(error) => return Err(Problem::io(format_args!("cannot read {}", file.display()), &error)),
+        }
+    }
+    Ok(catalogue)
+}
+
+/// The name of a file that extends the catalogue, in a configuration folder.
+pub const CATALOGUE_FILE: &str = "images.toml";
+
+/// The configuration folder of the machine, which server and `testbed` both read.
+pub const MACHINE_CONFIG: &str = "/etc/testbedos";
+
 impl Places<'_> {
-    /// Opens a file for reading; returns it with its path, links resolved.
+    /// Opens a regular file for reading; returns it with its path, links resolved.
     fn open(&self, written: &str) -> Result<(File, PathBuf), Fault> {
+        let shown = printable(written);
+        let (file, path) = self.open_any(written)?;
+        let found = file.metadata().map_err(|error| Fault("E074", format!("`{shown}` cannot be read: {error}"), None))?;
+        if !found.is_file() {
+            let hint = found.is_dir().then(|| "it is a folder; name a file".to_string());
+            return Err(Fault("E071", format!("`{shown}` is not a regular file"), hint));
+        }
+        Ok((file, path))
+    }
+
+    /// Looks for a file or folder, or for a folder.
+    fn find(&self, written: &str, folder: bool) -> Result<(), Fault> {
+        let shown = printable(written);
+        let (file, _) = self.open_any(written)?;
+        let found = file.metadata().map_err(|error| Fault("E074", format!("`{shown}` cannot be read: {error}"), None))?;
+        match found.is_dir() || (found.is_file() && !folder) {
+            true => Ok(()),
+            false => Err(Fault("E071", format!("`{shown}` is not a {}folder", if folder { "" } else { "regular file or a " }), None)),
+        }
+    }
+
+    fn open_any(&self, written: &str) -> Result<(File, PathBuf), Fault> {
         let shown = printable(written);
         let plain = match written.strip_prefix("${PWD}") {
             Some(rest) => format!("./{}", rest.trim_start_matches('/')),
@@ -106,10 +227,6 @@ impl Places<'_> {
             other => other,
         };
         let file = File::from(opened.map_err(|error| fault_of(error, &shown, self))?);
-        let found = file.metadata().map_err(|error| Fault("E074", format!("`{shown}` cannot be read: {error}"), None))?;
-        if !found.is_file() {
-            return Err(Fault("E071", format!("`{shown}` is not a regular file"), None));
-        }
         let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let path = path.map_err(|error| Fault("E074", format!("`{shown}` cannot be found again: {error}"), None))?;
         Ok((file, path))
@@ -151,15 +268,53 @@ fn fault_of(error: Errno, shown: &str, places: &Places<'_>) -> Fault {
     }
 }
 
-fn read_script(mut file: &File, written: &str) -> Result<String, Fault> {
+fn read_text(mut file: &File, written: &str, what: &str) -> Result<String, Fault> {
     let shown = printable(written);
     let mut bytes = Vec::new();
     let read = file.by_ref().take(LONGEST_SCRIPT + 1).read_to_end(&mut bytes);
     read.map_err(|error| Fault("E074", format!("`{shown}` cannot be read: {error}"), None))?;
     if bytes.len() as u64 > LONGEST_SCRIPT {
-        return Err(Fault("E074", format!("script `{shown}` is larger than 1 MiB"), None));
+        return Err(Fault("E074", format!("{what} `{shown}` is larger than 1 MiB"), None));
     }
-    String::from_utf8(bytes).map_err(|_| Fault("E074", format!("script `{shown}` is not UTF-8 text"), None))
+    String::from_utf8(bytes).map_err(|_| Fault("E074", format!("{what} `{shown}` is not UTF-8 text"), None))
+}
+
+/// Lines of `KEY=value`, empty ones, and comments, as `docker run --env-file` takes them. A name alone would take its value
+/// from the server's own environment, which is nobody's business.
+fn check_env_file(text: &str, written: &str) -> Result<(), Fault> {
+    let shown = printable(written);
+    for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        let line = line.trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (name, value) = line.split_once('=').map_or((line, None), |(name, value)| (name, Some(value)));
+        let hint = match (name.strip_prefix("export ").is_some(), is_variable(name), value) {
+            (_, true, Some(_)) => continue,
+            (true, _, _) => "leave `export` out: the file is no script".to_string(),
+            (_, true, None) => format!("write `{}=value`", printable(name)),
+            (_, false, _) => crate::names::VARIABLE_RULE.to_string(),
+        };
+        let message = format!("line {} of `{shown}` is not `KEY=value`: `{}`", number + 1, printable(line));
+        return Err(Fault("E078", message, Some(hint)));
+    }
+    Ok(())
+}
+
+/// An ISO 9660 image has its name in the sixteenth sector (ECMA-119 8.1), UDF's bridge form too.
+fn read_iso(file: &File, written: &str) -> Result<(), Fault> {
+    let mut mark = [0; 5];
+    let shown = printable(written);
+    match file.read_exact_at(&mut mark, 16 * 2048 + 1) {
+        Ok(()) if &mark == b"CD001" || &mark == b"BEA01" => Ok(()),
+        Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
+            Err(Fault("E074", format!("`{shown}` cannot be read: {error}"), None))
+        }
+        _ => {
+            let hint = "name an installer's ISO image; a disk image is an `existing_disk`".to_string();
+            Err(Fault("E079", format!("`{shown}` is not an ISO 9660 image"), Some(hint)))
+        }
+    }
 }
 
 fn read_disk(file: &File, path: PathBuf, written: &str, format: DiskFormat) -> Result<DiskFile, Fault> {
@@ -211,12 +366,12 @@ fn check_alone(header: &[u8; 104], shown: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-fn diagnostic(guest: &Guest, named: &FileRef, Fault(code, message, hint): Fault) -> Diagnostic {
+fn diagnostic(who: &GuestName, named: &FileRef, Fault(code, message, hint): Fault) -> Diagnostic {
     let width = u32::try_from(named.path.chars().count()).unwrap_or(1);
     Diagnostic {
         severity: Severity::Error,
         code: code.to_string(),
-        message: format!("guest `{}`: {message}", guest.name),
+        message: format!("guest `{who}`: {message}"),
         at: named.at.clone(),
         width,
         source: named.source.clone(),
@@ -253,7 +408,8 @@ mod tests {
         symlink(images.join("x"), project.join("image")).expect("linked");
         symlink(&secret, images.join("out")).expect("linked");
         rustix::fs::mknodat(rustix::fs::CWD, project.join("fifo"), rustix::fs::FileType::Fifo, Mode::RWXU, 0).expect("a fifo");
-        let places = Places { project: &project, allowed: vec![&images] };
+        let catalogue = Catalogue::built_in().expect("right");
+        let places = Places { project: &project, allowed: vec![&images], catalogue: &catalogue };
         let text = |path: &Path| path.to_str().expect("UTF-8").to_string();
         for good in [
             "sub/x",
@@ -297,7 +453,11 @@ mod tests {
             let text = format!("machines:\n{machine}network: {{ovn: {{switches: {{lan: {{subnet: 10.0.0.0/24}}}}}}}}\n");
             let name = crate::names::DeploymentName::new("lab").expect("valid");
             let loaded = crate::topology::load("x.yaml", &text, &name, &Default::default()).expect("it loads");
-            check(&loaded.topology, &project).into_iter().map(|fault| (fault.code, fault.severity, fault.at.line)).collect::<Vec<_>>()
+            let catalogue = Catalogue::built_in().expect("right");
+            check(&loaded.topology, &project, &catalogue)
+                .into_iter()
+                .map(|fault| (fault.code, fault.severity, fault.at.line))
+                .collect::<Vec<_>>()
         };
         assert_eq!(check("here.sh"), []);
         assert_eq!(check("none.sh"), [("E070".to_string(), Severity::Error, 2)]);
@@ -330,7 +490,7 @@ mod tests {
         let check = |content: &[u8]| {
             let path = folder.path().join("script");
             fs::write(&path, content).expect("written");
-            read_script(&File::open(&path).expect("open"), "script").map_err(|fault| fault.1)
+            read_text(&File::open(&path).expect("open"), "script", "script").map_err(|fault| fault.1)
         };
         assert_eq!(check(b"echo").as_deref(), Ok("echo"));
         assert!(check(&[0xff]).is_err_and(|text| text.contains("UTF-8")));

@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::{
     decode::{address, mac},
+    decode_bridges,
     model::{AddressRange, DhcpRule, Network, Ovn, Router, RouterPort, StaticRoute, Switch},
     node::Node,
     reader::{Fields, Reader, Spanned},
@@ -22,13 +23,21 @@ pub fn network(node: &Node, reader: &mut Reader) -> Network {
         Some(node) => ovn(node, reader),
         None => Ovn::default(),
     };
-    let older = ["bridges", "bridge_connections", "external_bridge"];
-    if ovn_at.is_none() && !older.iter().any(|key| fields.key_at(key).is_some()) {
-        reader.error(fields.at, "E004", "`network` needs `ovn`".to_string(), Some("add `ovn:` with `switches:` below it".to_string()));
+    let bridges = decode_bridges::bridges(&mut fields, reader);
+    match (ovn_at, &bridges) {
+        (None, None) => {
+            reader.error(fields.at, "E004", "`network` needs `ovn`".to_string(), Some("add `ovn:` with `switches:` below it".to_string()));
+        }
+        (Some(_), Some(_)) => {
+            let at = decode_bridges::KEYS.iter().find_map(|key| fields.key_at(key)).unwrap_or(fields.at);
+            let hint = Some("keep one of the two; `testbed config` turns bridges into `ovn`".to_string());
+            reader.error(at, "E007", "`network` has `ovn` or `bridges`, not both".to_string(), hint);
+        }
+        _ => {}
     }
-    fields.refuse(reader, &["bridges", "bridge_connections", "external_bridge", "links"]);
+    fields.refuse(reader, &["links"]);
     fields.finish(reader);
-    Network { ovn }
+    Network { ovn, bridges, bridge_connections: (), external_bridge: () }
 }
 
 fn ovn(node: &Node, reader: &mut Reader) -> Ovn {

@@ -3,8 +3,18 @@
 //! Pure. Must not know what a reference means, nor hosts, nor OVN.
 
 mod decode;
+mod decode_bridges;
+mod decode_docker;
+mod decode_libvirt;
+mod decode_machine;
 mod decode_network;
+mod decode_scaling;
 pub mod model;
+mod model_bridges;
+mod model_docker;
+mod model_libvirt;
+mod model_machine;
+mod model_scaling;
 pub mod node;
 pub mod reader;
 

@@ -2,18 +2,27 @@
 //!
 //! Pure. Must not know paths of a host, XML, or OVN rows.
 
+mod bridges;
+mod clones;
 mod config;
+mod config_guest;
 mod guests;
+mod kinds;
 pub mod model;
+mod relations;
 mod resolve;
 
 pub use model::*;
 
 use crate::{
-    diagnostic::{Severity, problem_of},
+    diagnostic::{Diagnostic, Severity, problem_of},
     error::Problem,
     names::DeploymentName,
-    spec::{self, model::Spec, reader::Reader},
+    spec::{
+        self,
+        model::Spec,
+        reader::{NOT_YET, Reader},
+    },
 };
 
 /// Reads and resolves a testbed file. `file` is its name for messages.
@@ -31,6 +40,17 @@ pub fn load(file: &str, text: &str, deployment: &DeploymentName, leases: &Leases
     Ok(Loaded { resolved: config::document(&topology), topology, warnings })
 }
 
+/// What `up` refuses of a file, all of it at once: keys of the language that this version cannot act on yet.
+pub fn refused(file: &str, loaded: &Loaded) -> Option<Problem> {
+    let mut refused: Vec<Diagnostic> = loaded.warnings.iter().filter(|warning| warning.code == NOT_YET).cloned().collect();
+    for fault in &mut refused {
+        fault.severity = Severity::Error;
+        fault.code = "E090".to_string();
+        fault.hint = Some("take it out, or use a version that acts on it; `testbed validate` lists all of these".to_string());
+    }
+    problem_of(file, refused)
+}
+
 /// What could be understood of a file, faults or not: to look at the files that it names.
 pub fn understood(file: &str, text: &str, deployment: &DeploymentName) -> Option<Topology> {
     let (spec, mut reader) = spec::parse(file, text);
@@ -39,8 +59,12 @@ pub fn understood(file: &str, text: &str, deployment: &DeploymentName) -> Option
 
 /// Resolves what was read; faults go to the reader, so that those of structure and those of meaning come out together.
 fn resolve_spec(spec: &Spec, deployment: &DeploymentName, leases: &Leases, reader: &mut Reader) -> Topology {
+    let spec = bridges::as_switches(spec.clone(), deployment, reader);
+    let (machines, scaled) = clones::written_out(spec.machines, reader);
     let mut segments = resolve::Segments::new(&spec.network.ovn.switches);
     let routers = resolve::routers(&spec.network.ovn.routers, deployment, &mut segments, reader);
-    let guests = guests::guests(&spec.machines, deployment, leases, &mut segments, reader);
-    Topology { deployment: deployment.clone(), switches: segments.switches.into_values().collect(), routers, guests }
+    let mut guests = guests::guests(&machines, deployment, leases, &mut segments, reader);
+    relations::resolve(&mut guests, &machines, &scaled, reader);
+    let labels = spec.labels.into_iter().map(|(key, value)| (key, value.value)).collect();
+    Topology { deployment: deployment.clone(), switches: segments.switches.into_values().collect(), routers, guests, scaled, labels }
 }

@@ -54,14 +54,19 @@ impl LocalHost {
     ) -> Result<Prepared, Problem> {
         let leases = self.leases(deployment)?;
         let loaded = topology::load(file, text, deployment, &leases)?;
+        // Before anything is looked at: what is refused is refused all at once.
+        if let (Purpose::Doing(_), Some(refused)) = (purpose, topology::refused(file, &loaded)) {
+            return Err(refused);
+        }
         let mut allowed: Vec<&Path> = self.config.allowed_image_dirs.iter().map(PathBuf::as_path).collect();
         allowed.push(&self.config.images_dir);
-        let files = project::read(&loaded.topology, &project::Places { project, allowed })
+        let catalogue = project::catalogue(&self.config.catalogues)?;
+        let files = project::read(&loaded.topology, &project::Places { project, allowed, catalogue: &catalogue })
             .map_err(|faults| problem_of(file, faults).unwrap_or_else(|| Problem::internal("a fault without a fault")))?;
         let mut hosts = hosts()?;
         if matches!(purpose, Purpose::Looking) {
             // A host that the file names and the cluster does not have hinders `up`, not a look.
-            let named = loaded.topology.guests.iter().filter_map(|guest| guest.host.as_ref().map(|host| &host.name));
+            let named = loaded.topology.guests.iter().filter_map(|guest| guest.placement.host.as_ref().map(|host| &host.name));
             let missing: BTreeSet<_> =
                 named.filter(|name| hosts.find(name).is_none() && !matches!(name.as_str(), "main" | "master")).cloned().collect();
             hosts.members.extend(missing.into_iter().map(|host| Site { host, ..hosts.master.clone() }).collect::<Vec<_>>());
