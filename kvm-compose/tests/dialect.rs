@@ -217,7 +217,11 @@ fn clones_stand_where_their_switch_says_with_positional_addresses() {
     let guests = &loaded.topology.guests;
     assert_eq!(guests.iter().map(|guest| guest.name.as_str()).collect::<Vec<_>>(), ["scaled-0", "scaled-1", "scaled-2", "after"]);
     let nics = |n: usize| {
-        guests[n].nics.iter().map(|nic| format!("{} {} {} {}", nic.name, nic.switch, nic.address.addr(), nic.mac)).collect::<Vec<_>>()
+        guests[n]
+            .nics
+            .iter()
+            .map(|nic| format!("{} {} {} {}", nic.name, nic.switch, nic.addresses[0].net.addr(), nic.mac))
+            .collect::<Vec<_>>()
     };
     assert_eq!(nics(0), ["eth0 sw0 10.0.0.20 00:00:00:00:00:0a"]);
     assert!(nics(1)[0].starts_with("eth0 sw1 10.1.0.2 02:"), "{:?}", nics(1));
@@ -285,16 +289,35 @@ bridge_connections:
     assert_eq!(topology.switches.iter().map(|switch| switch.name.as_str()).collect::<Vec<_>>(), ["br0", "br2"]);
     let on: Vec<_> = topology.guests.iter().flat_map(|guest| &guest.nics).map(|nic| nic.switch.as_str()).collect();
     assert_eq!(on, ["br0", "br2", "br0"]);
-    assert!(topology.guests.iter().flat_map(|guest| &guest.nics).all(|nic| nic.assignment == Assignment::Assigned));
+    assert!(topology.guests.iter().flat_map(|guest| &guest.nics).all(|nic| nic.addresses[0].assignment == Assignment::Assigned));
     // Only what has no effect is worth a word.
     assert_eq!(oldest.warnings.iter().map(|warning| warning.code.as_str()).collect::<Vec<_>>(), ["W003", "W003"]);
     // No edit of other bridges moves a subnet.
     let fewer = good(&format!("{machines}bridges: [br2, br1, br0, br9]\n"));
     let subnet = |loaded: &Loaded, name: &str| {
         let named = loaded.topology.switches.iter().find(|switch| switch.name.as_str() == name);
-        format!("{:?}", named.map(|switch| switch.subnet))
+        format!("{:?}", named.and_then(|switch| switch.subnet))
     };
     assert_eq!(subnet(&fewer, "br2"), subnet(&oldest, "br2"));
+}
+
+#[test]
+fn the_external_bridge_has_a_way_out() {
+    let text = "machines:
+  - name: server
+    interfaces: [{bridge: public}]
+    libvirt: {cpus: 1, memory_mb: 1024, libvirt_type: {cloud_image: {name: ubuntu_20_04, expand_gigabytes: 2}}}
+bridges: [{name: br0}, {name: public}]
+bridge_connections: {br0: [public]}
+external_bridge: public
+";
+    let topology = comes_back(text).topology;
+    assert_eq!(topology.switches.iter().map(|switch| switch.name.as_str()).collect::<Vec<_>>(), ["br0", "public-2"]);
+    let (router, nic) = (&topology.routers[0], &topology.guests[0].nics[0]);
+    assert_eq!((nic.switch.as_str(), nic.addresses[0].assignment), ("br0", Assignment::Dhcp));
+    assert_eq!((router.nat.len(), router.routes.len(), router.ports.len()), (1, 1, 2));
+    assert_eq!(nic.addresses[0].gateway, Some(router.ports[0].address.addr()));
+    assert_eq!(topology.switches[1].localnets[0].network.as_str(), "public");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use super::{
     decode::{address, environment, labels, mac, names, only, path_of},
-    decode_docker, decode_libvirt,
+    decode_docker, decode_libvirt, decode_link,
     model::{BridgeInterface, Interface, IpChoice, Machine, Micro, Placement, Ready, ReadyCondition, Resources, SSH_PORT},
     node::{Mark, Node},
     reader::{Fields, Reader, Spanned},
@@ -103,9 +103,9 @@ fn interface(node: &Node, reader: &mut Reader) -> Option<Interface> {
     let ip = fields.get("ip").and_then(|node| reader.parsed(node, "`ip`", "E030", ip_choice));
     let gateway = fields.get("gateway").and_then(|node| reader.parsed(node, "`gateway`", "E030", address));
     let mac = fields.get("mac").and_then(|node| reader.parsed(node, "`mac`", "E034", mac));
-    fields.refuse(reader, &["impairment"]);
+    let impairment = fields.get("impairment").and_then(|node| decode_link::impairment(node, reader));
     fields.finish(reader);
-    Some(Interface { switch: switch?, ip, gateway, mac, at, assigned: false })
+    Some(Interface { switch: switch?, ip, gateway, mac, impairment, at, assigned: false })
 }
 
 fn bridge_interface(node: &Node, reader: &mut Reader) -> Option<BridgeInterface> {

@@ -3,17 +3,22 @@
 //! Pure. Must not know what a reference means, nor hosts, nor OVN.
 
 mod decode;
+mod decode_acl;
 mod decode_bridges;
 mod decode_docker;
 mod decode_libvirt;
+mod decode_link;
 mod decode_machine;
 mod decode_network;
+mod decode_router;
 mod decode_scaling;
 pub mod model;
 mod model_bridges;
 mod model_docker;
 mod model_libvirt;
+mod model_link;
 mod model_machine;
+mod model_network;
 mod model_scaling;
 pub mod node;
 pub mod reader;

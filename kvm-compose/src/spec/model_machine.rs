@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     model_docker::{Android, Docker},
     model_libvirt::Libvirt,
+    model_network::{Impairment, Labels},
     node::Mark,
     reader::Spanned,
 };
@@ -17,9 +18,6 @@ use crate::{
     addr::Mac,
     names::{GuestName, HostName, NetworkName},
 };
-
-/// Free words on a thing, to find it by.
-pub type Labels = BTreeMap<String, Spanned<String>>;
 
 /// A guest. Exactly one of `micro`, `libvirt`, `docker` and `android` says what it boots.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -60,6 +58,7 @@ pub struct Machine {
     pub resources: Option<Resources>,
     /// Free words, to find it by.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, super::model_docker::Text>")]
     pub labels: Labels,
     /// Where it stands in the file.
     #[serde(skip)]
@@ -104,6 +103,9 @@ pub struct Interface {
     /// Its MAC address; generated, and the same in every run, when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<Spanned<Mac>>,
+    /// Conditions of its link; the switch's when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub impairment: Option<Impairment>,
     /// Where it stands in the file.
     #[serde(skip)]
     #[schemars(skip)]

@@ -2,14 +2,16 @@
 //!
 //! Pure. What a bridge of this form never said (its subnet, its way out) is chosen here, and stays the same in every run.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
+use ipnet::IpNet;
 use uuid::Uuid;
 
 use crate::{
-    names::{DeploymentName, NetworkName},
+    names::{DeploymentName, HostName, NetworkName},
     spec::{
-        model::{Bridges, Interface, Machine, Spec, Switch},
+        model::{Bridges, DhcpRule, Interface, Localnet, Machine, Nat, NatType, Router, RouterPort, Spec, StaticRoute, Switch, SwitchPort},
+        node::Mark,
         reader::{Reader, Spanned, suggestion},
     },
 };
@@ -52,7 +54,7 @@ fn turned(mut spec: Spec, bridges: &Bridges, deployment: &DeploymentName, reader
     for (segment, third) in &subnets {
         let Some(bridge) = bridges.bridges.iter().find(|bridge| bridge.name.value == *segment) else { continue };
         let subnet = ipnet::Ipv4Net::new(std::net::Ipv4Addr::new(10, *third, 0, 0), 24).ok();
-        let subnet = subnet.map(|net| Spanned { value: ipnet::IpNet::V4(net), at: bridge.at });
+        let subnet = subnet.map(|net| Spanned { value: IpNet::V4(net), at: bridge.at });
         spec.network.ovn.switches.push(switch(bridge.name.clone(), subnet));
     }
     let known: Vec<NetworkName> = bridges.bridges.iter().map(|bridge| bridge.name.value.clone()).collect();
@@ -77,7 +79,15 @@ fn turned(mut spec: Spec, bridges: &Bridges, deployment: &DeploymentName, reader
         }
         for interface in std::mem::take(&mut machine.interfaces) {
             let Some(switch) = find(&interface.bridge, reader) else { continue };
-            machine.network.push(Interface { switch, ip: None, gateway: None, mac: interface.mac, at: interface.at, assigned: true });
+            machine.network.push(Interface {
+                switch,
+                ip: None,
+                gateway: None,
+                mac: interface.mac,
+                impairment: None,
+                at: interface.at,
+                assigned: true,
+            });
         }
         let scalings =
             [machine.libvirt.as_mut().and_then(|it| it.scaling.as_mut()), machine.docker.as_mut().and_then(|it| it.scaling.as_mut())];
@@ -91,14 +101,69 @@ fn turned(mut spec: Spec, bridges: &Bridges, deployment: &DeploymentName, reader
             });
         }
     }
-    if let Some(external) = &bridges.external {
-        reader.not_yet(external.at, "`external_bridge`: this version cannot give a bridge a way out".to_string());
+    if let Some(external) = &bridges.external
+        && let Some((segment, third)) = segments.get(&external.value).and_then(|segment| Some((segment, *subnets.get(segment)?)))
+    {
+        way_out(&mut spec, external.at, segment, third, &known, deployment);
     }
     spec
 }
 
-fn switch(name: Spanned<NetworkName>, subnet: Option<Spanned<ipnet::IpNet>>) -> Switch {
-    Switch { name: Some(name), subnet }
+fn switch(name: Spanned<NetworkName>, subnet: Option<Spanned<IpNet>>) -> Switch {
+    Switch { name: Some(name), subnet, ports: Vec::new(), ipv6: None, impairment: None, labels: BTreeMap::new() }
+}
+
+/// What the segment of the external bridge gets: a router with DHCP, and source NAT to the hosts' network `public`.
+fn way_out(spec: &mut Spec, at: Mark, segment: &NetworkName, third: u8, bridges: &[NetworkName], deployment: &DeploymentName) {
+    // No bridge of the file has these names; of a port nobody else can.
+    let free = |wish: &str| {
+        let names = std::iter::once(wish.to_string()).chain((2..).map(|n| format!("{wish}-{n}")));
+        names.filter_map(|name| NetworkName::new(&name).ok()).find(|name| !bridges.contains(name)).map(|value| Spanned { value, at })
+    };
+    let public = |host: u8| IpAddr::from([172, 16, 1, host]);
+    let (inside, own) = (IpAddr::from([10, third, 0, 0]), public(OUTSIDE_FROM + hash(deployment.as_str()) % OUTSIDE));
+    let net = |address: IpAddr| IpNet::new(address, 24).ok().map(|value| Spanned { value, at });
+    let port = |name: &str, address, switch: &Spanned<NetworkName>, chassis: Option<HostName>| RouterPort {
+        name: NetworkName::new(name).ok().map(|value| Spanned { value, at }),
+        mac: None,
+        gateway_ip: net(address),
+        switch: Some(switch.clone()),
+        set_gateway_chassis: chassis.map(|value| Spanned { value, at }),
+    };
+    let (Some(outside), Some(router)) = (free("public"), free("external")) else { return };
+    let inner = Spanned { value: segment.clone(), at };
+    let localnet = NetworkName::new("public").ok().map(|value| Localnet { network_name: Some(Spanned { value, at }) });
+    let way = SwitchPort { name: NetworkName::new("external-localnet").ok().map(|value| Spanned { value, at }), localnet, internal: None };
+    spec.network.ovn.switches.push(Switch { ports: vec![way], ..switch(outside.clone(), net(public(0))) });
+    let everywhere = IpNet::new(IpAddr::from([0, 0, 0, 0]), 0).ok().map(|value| Spanned { value, at });
+    spec.network.ovn.routers.push(Router {
+        name: Some(router),
+        ports: vec![
+            port("external-inside", IpAddr::from([10, third, 0, 1]), &inner, None),
+            port("external-outside", own, &outside, Some(HostName::master())),
+        ],
+        static_routes: vec![StaticRoute { prefix: everywhere, nexthop: Some(Spanned { value: public(1), at }) }],
+        nat: vec![Nat {
+            nat_type: Some(Spanned { value: NatType::Snat, at }),
+            external_ip: Some(Spanned { value: own, at }),
+            logical_ip: net(inside),
+            external_port: None,
+            logical_port: None,
+            protocol: None,
+            at,
+        }],
+        dhcp: vec![DhcpRule { switch: Some(inner), exclude_ips: None }],
+        labels: BTreeMap::new(),
+    });
+}
+
+/// Addresses of routers on the hosts' network `public`: one for each deployment, from its name.
+const OUTSIDE_FROM: u8 = 130;
+/// How many of them there are.
+const OUTSIDE: u8 = 120;
+
+fn hash(text: &str) -> u8 {
+    Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes()).as_bytes()[0]
 }
 
 /// Bridge → the first bridge of its segment, in the file's order.
@@ -127,7 +192,7 @@ fn subnets(segments: &BTreeMap<NetworkName, NetworkName>, deployment: &Deploymen
             continue;
         }
         let text = format!("subnet/{deployment}/{segment}");
-        let start = Uuid::new_v5(&Uuid::NAMESPACE_OID, text.as_bytes()).as_bytes()[0];
+        let start = hash(&text);
         let free =
             (0..=u8::MAX).map(|step| start.wrapping_add(step)).find(|n| (1..=254).contains(n) && !chosen.values().any(|taken| taken == n));
         if let Some(free) = free {

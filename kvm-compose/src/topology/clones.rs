@@ -91,8 +91,9 @@ fn plugged(interface: &ScaledInterface, id: u32) -> Option<Interface> {
         ip: Some(ip),
         gateway: interface.gateway.clone(),
         mac,
+        impairment: None,
         at: interface.at,
-        assigned: false,
+        assigned: interface.bridge,
     })
 }
 

@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 
-use super::model::{Android, Assignment, Container, DiskDevice, FileRef, Guest, GuestKind, Nic, ReadyCondition, Scaled, Topology};
+use super::{
+    config_network,
+    model::{Android, Container, DiskDevice, FileRef, Guest, GuestKind, ReadyCondition, Scaled, Topology},
+};
 use crate::names::GuestName;
 
 /// All machines, in the file's order.
@@ -18,21 +21,23 @@ pub fn machines(topology: &Topology) -> Vec<Value> {
         }
     }
     let one = |guest: &Guest| match &guest.clone_of {
-        None => Some(machine(guest, &[guest], None)),
+        None => Some(machine(guest, &[guest], None, topology)),
         Some(clone) if clone.id == 0 => {
             let scaled = topology.scaled.iter().find(|scaled| scaled.machine == clone.machine)?;
-            Some(machine(guest, members.get(&clone.machine)?, Some(scaled)))
+            Some(machine(guest, members.get(&clone.machine)?, Some(scaled), topology))
         }
         Some(_) => None,
     };
     topology.guests.iter().filter_map(one).collect()
 }
 
-fn machine(guest: &Guest, members: &[&Guest], scaled: Option<&Scaled>) -> Value {
+fn machine(guest: &Guest, members: &[&Guest], scaled: Option<&Scaled>, topology: &Topology) -> Value {
     let name = scaled.map_or(&guest.name, |scaled| &scaled.machine);
     let mut machine = Map::from_iter([("name".to_string(), json!(name.as_str()))]);
     if scaled.is_none() {
-        machine.insert("network".to_string(), guest.nics.iter().map(nic).collect());
+        // Wires are listed apart.
+        let on_switches = guest.nics.iter().filter(|nic| topology.switch(&nic.switch).is_some_and(|switch| !switch.wire));
+        machine.insert("network".to_string(), on_switches.map(config_network::interface).collect());
     }
     let mut kind = kind(guest, scaled.is_some());
     if let Some(scaled) = scaled {
@@ -70,17 +75,6 @@ fn machine(guest: &Guest, members: &[&Guest], scaled: Option<&Scaled>) -> Value 
         machine.insert("labels".to_string(), json!(guest.labels));
     }
     Value::Object(machine)
-}
-
-fn nic(nic: &Nic) -> Value {
-    let mut value = Map::from_iter([("switch".to_string(), json!(nic.switch.as_str())), ("mac".to_string(), json!(nic.mac.to_string()))]);
-    // An address of DHCP stays dynamic, so that reading the document again means the same.
-    let ip = if nic.assignment == Assignment::Dhcp { "dynamic".to_string() } else { nic.address.addr().to_string() };
-    value.insert("ip".to_string(), json!(ip));
-    if let (Some(gateway), true) = (nic.gateway, nic.assignment != Assignment::Dhcp) {
-        value.insert("gateway".to_string(), json!(gateway.to_string()));
-    }
-    Value::Object(value)
 }
 
 fn ready(guest: &Guest) -> Value {

@@ -6,11 +6,17 @@ mod bridges;
 mod clones;
 mod config;
 mod config_guest;
+mod config_network;
 mod guests;
+mod interface;
 mod kinds;
+mod links;
 pub mod model;
 mod relations;
 mod resolve;
+mod routers;
+mod shape;
+mod switches;
 
 pub use model::*;
 
@@ -61,10 +67,23 @@ pub fn understood(file: &str, text: &str, deployment: &DeploymentName) -> Option
 fn resolve_spec(spec: &Spec, deployment: &DeploymentName, leases: &Leases, reader: &mut Reader) -> Topology {
     let spec = bridges::as_switches(spec.clone(), deployment, reader);
     let (machines, scaled) = clones::written_out(spec.machines, reader);
-    let mut segments = resolve::Segments::new(&spec.network.ovn.switches);
-    let routers = resolve::routers(&spec.network.ovn.routers, deployment, &mut segments, reader);
+    let ovn = &spec.network.ovn;
+    let mut segments = resolve::Segments::new(&ovn.switches, reader);
+    let mut routers = routers::routers(&ovn.routers, deployment, &mut segments, reader);
+    switches::ports(&ovn.switches, deployment, &mut segments, reader);
+    switches::acls(ovn.acl.as_ref(), &mut segments, reader);
     let mut guests = guests::guests(&machines, deployment, leases, &mut segments, reader);
+    let wires = links::links(&spec.network.links, &machines, deployment, &mut guests, &mut segments, reader);
+    routers::nat(&ovn.routers, &mut routers, &mut segments, reader);
     relations::resolve(&mut guests, &machines, &scaled, reader);
-    let labels = spec.labels.into_iter().map(|(key, value)| (key, value.value)).collect();
-    Topology { deployment: deployment.clone(), switches: segments.switches.into_values().collect(), routers, guests, scaled, labels }
+    Topology {
+        deployment: deployment.clone(),
+        switches: segments.switches.into_values().collect(),
+        routers,
+        guests,
+        scaled,
+        labels: spec.labels.into_iter().map(|(key, value)| (key, value.value)).collect(),
+        wires,
+        dns: ovn.dns.as_ref().is_none_or(|dns| dns.value),
+    }
 }
