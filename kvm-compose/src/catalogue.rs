@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Code, Problem};
+use crate::{
+    error::{Code, Problem},
+    names::{IMAGE_RULE, is_image},
+    spec::reader::suggestion,
+};
 
 /// The catalogue that comes with the program.
 const BUILT_IN: &str = include_str!("../data/images.toml");
-
-/// What [`is_name`] accepts, in words.
-pub const NAME_RULE: &str = "use 1 to 64 letters, digits, `_`, `-` and `.`, starting with a letter or digit";
 
 /// Images by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,7 +98,7 @@ impl Catalogue {
             }
             None => {
                 let names = self.names();
-                let near = crate::spec::reader::suggestion(name, &names).map_or_else(String::new, |near| format!("{near} "));
+                let near = suggestion(name, &names).map_or_else(String::new, |near| format!("{near} "));
                 let hint = format!("{near}the catalogue has {}; `images.toml` adds to it", names.join(", "));
                 Some((format!("there is no image `{}` in the catalogue", crate::names::printable(name)), hint))
             }
@@ -106,8 +107,8 @@ impl Catalogue {
 }
 
 fn image(name: &str, written: Written) -> Result<Image, String> {
-    if !is_name(name) {
-        return Err(NAME_RULE.to_string());
+    if !is_image(name) {
+        return Err(IMAGE_RULE.to_string());
     }
     let Written { url, checksums, sha256, user, built } = written;
     if let Some(recipe) = built {
@@ -130,13 +131,6 @@ fn image(name: &str, written: Written) -> Result<Image, String> {
         _ => return Err("one of `checksums` and `sha256` is needed, and not both".to_string()),
     };
     Ok(Image::Published { url, sum, user: user.ok_or("`user` is missing")? })
-}
-
-/// True for what may be an image's name.
-pub fn is_name(text: &str) -> bool {
-    (1..=64).contains(&text.len())
-        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
 }
 
 #[cfg(test)]

@@ -3,14 +3,12 @@
 //! A path may lead to the project's folder or to a folder that the operator allows, and nowhere else, whatever links say.
 //! All faults are told at once, each at its place. Must not know what a script or disk is for.
 
+mod content;
+
 use std::{
     collections::BTreeSet,
     fs::File,
-    io::Read,
-    os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::fs::{FileExt, MetadataExt},
-    },
+    os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -19,20 +17,16 @@ use rustix::{
     io::Errno,
 };
 
+use content::{check_env_file, read_disk, read_iso, read_text};
+
 use crate::{
     catalogue::Catalogue,
     diagnostic::{Diagnostic, Severity},
     error::{Place, Problem},
-    names::{GuestName, is_variable, printable},
-    plan::{
-        blueprint::DiskFormat,
-        site::{DiskFile, ProjectFiles},
-    },
+    names::{GuestName, printable},
+    plan::{blueprint::DiskFormat, site::ProjectFiles},
     topology::{Android, FileRef, GuestKind, Topology},
 };
-
-/// Longer scripts belong into an image.
-const LONGEST_SCRIPT: u64 = 1 << 20;
 
 /// Where files may lie, and which images there are.
 #[derive(Debug, Clone)]
@@ -268,104 +262,6 @@ fn fault_of(error: Errno, shown: &str, places: &Places<'_>) -> Fault {
     }
 }
 
-fn read_text(mut file: &File, written: &str, what: &str) -> Result<String, Fault> {
-    let shown = printable(written);
-    let mut bytes = Vec::new();
-    let read = file.by_ref().take(LONGEST_SCRIPT + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Fault("E074", format!("`{shown}` cannot be read: {error}"), None))?;
-    if bytes.len() as u64 > LONGEST_SCRIPT {
-        return Err(Fault("E074", format!("{what} `{shown}` is larger than 1 MiB"), None));
-    }
-    String::from_utf8(bytes).map_err(|_| Fault("E074", format!("{what} `{shown}` is not UTF-8 text"), None))
-}
-
-/// Lines of `KEY=value`, empty ones, and comments, as `docker run --env-file` takes them. A name alone would take its value
-/// from the server's own environment, which is nobody's business.
-fn check_env_file(text: &str, written: &str) -> Result<(), Fault> {
-    let shown = printable(written);
-    for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        let line = line.trim_start();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let (name, value) = line.split_once('=').map_or((line, None), |(name, value)| (name, Some(value)));
-        let hint = match (name.strip_prefix("export ").is_some(), is_variable(name), value) {
-            (_, true, Some(_)) => continue,
-            (true, _, _) => "leave `export` out: the file is no script".to_string(),
-            (_, true, None) => format!("write `{}=value`", printable(name)),
-            (_, false, _) => crate::names::VARIABLE_RULE.to_string(),
-        };
-        let message = format!("line {} of `{shown}` is not `KEY=value`: `{}`", number + 1, printable(line));
-        return Err(Fault("E078", message, Some(hint)));
-    }
-    Ok(())
-}
-
-/// An ISO 9660 image has its name in the sixteenth sector (ECMA-119 8.1), UDF's bridge form too.
-fn read_iso(file: &File, written: &str) -> Result<(), Fault> {
-    let mut mark = [0; 5];
-    let shown = printable(written);
-    match file.read_exact_at(&mut mark, 16 * 2048 + 1) {
-        Ok(()) if &mark == b"CD001" || &mark == b"BEA01" => Ok(()),
-        Err(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
-            Err(Fault("E074", format!("`{shown}` cannot be read: {error}"), None))
-        }
-        _ => {
-            let hint = "name an installer's ISO image; a disk image is an `existing_disk`".to_string();
-            Err(Fault("E079", format!("`{shown}` is not an ISO 9660 image"), Some(hint)))
-        }
-    }
-}
-
-fn read_disk(file: &File, path: PathBuf, written: &str, format: DiskFormat) -> Result<DiskFile, Fault> {
-    let shown = printable(written);
-    let unreadable = |error: std::io::Error| Fault("E074", format!("`{shown}` cannot be read: {error}"), None);
-    let found = file.metadata().map_err(unreadable)?;
-    if found.len() == 0 {
-        return Err(Fault("E074", format!("disk `{shown}` is empty"), None));
-    }
-    let mut header = [0; 104];
-    let mut length = 0;
-    while length < header.len() {
-        match file.read_at(&mut header[length..], length as u64).map_err(unreadable)? {
-            0 => break,
-            count => length += count,
-        }
-    }
-    let foreign = [(&b"KDMV"[..], "VMDK"), (b"vhdxfile", "VHDX"), (b"conectix", "VPC"), (b"QED\0", "QED")];
-    if let Some((_, name)) = foreign.iter().find(|(magic, _)| header.starts_with(magic)) {
-        let hint = format!("convert it: qemu-img convert -O qcow2 {shown} disk.qcow2");
-        return Err(Fault("E073", format!("disk `{shown}` is a {name} image, not {}", format.name()), Some(hint)));
-    }
-    let says = if header.starts_with(b"QFI\xfb") { DiskFormat::Qcow2 } else { DiskFormat::Raw };
-    if says != format {
-        let hint = format!("write `driver_type: {}`, or name another image", says.name());
-        return Err(Fault(
-            "E073",
-            format!("disk `{shown}` is {} by its header, but the file says {}", says.name(), format.name()),
-            Some(hint),
-        ));
-    }
-    if says == DiskFormat::Qcow2 {
-        check_alone(&header, &shown)?;
-    }
-    let version = format!("{}.{}.{:09}", found.len(), found.mtime(), found.mtime_nsec());
-    Ok(DiskFile { path, format: says, version })
-}
-
-/// A qcow2 image that stands on other files would let a testbed file read any file of the host.
-fn check_alone(header: &[u8; 104], shown: &str) -> Result<(), Fault> {
-    let number = |at: usize| u64::from_be_bytes(std::array::from_fn(|n| header[at + n]));
-    let version = u32::from_be_bytes(std::array::from_fn(|n| header[4 + n]));
-    let external_data = version >= 3 && number(72) & 0b100 != 0;
-    let (has_backing, hint) = (number(8) != 0, format!("make it stand alone: qemu-img convert -O qcow2 {shown} alone.qcow2"));
-    if has_backing || external_data {
-        let what = if has_backing { "a backing file" } else { "an external data file" };
-        return Err(Fault("E075", format!("disk `{shown}` rests on {what}, which the testbed file does not name"), Some(hint)));
-    }
-    Ok(())
-}
-
 fn diagnostic(who: &GuestName, named: &FileRef, Fault(code, message, hint): Fault) -> Diagnostic {
     let width = u32::try_from(named.path.chars().count()).unwrap_or(1);
     Diagnostic {
@@ -384,14 +280,6 @@ mod tests {
     use std::{fs, os::unix::fs::symlink};
 
     use super::*;
-
-    fn qcow2(backing: u64, features: u64) -> Vec<u8> {
-        let mut header = vec![0; 200];
-        header[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
-        header[8..16].copy_from_slice(&backing.to_be_bytes());
-        header[72..80].copy_from_slice(&features.to_be_bytes());
-        header
-    }
 
     #[test]
     fn a_path_leads_only_where_it_may() {
@@ -466,34 +354,39 @@ mod tests {
     }
 
     #[test]
-    fn a_header_must_say_what_the_file_says_and_rest_on_nothing() {
+    fn everything_a_guest_names_is_looked_at_once() {
         let folder = tempfile::tempdir().expect("a folder");
-        let check = |content: &[u8], format| {
-            let path = folder.path().join("disk");
-            fs::write(&path, content).expect("written");
-            let file = File::open(&path).expect("open");
-            read_disk(&file, path, "disk", format).map(|disk| disk.format).map_err(|fault| fault.0)
+        fs::create_dir(folder.path().join("html")).expect("made");
+        fs::write(folder.path().join("good.env"), "A=1\n").expect("written");
+        fs::write(folder.path().join("bad.env"), "A\n").expect("written");
+        let catalogue = Catalogue::built_in().expect("right");
+        let check = |machine: &str| {
+            let text = format!("machines:\n  - {{name: a, {machine}}}\nnetwork: {{ovn: {{switches: {{}}}}}}\n");
+            let name = crate::names::DeploymentName::new("lab").expect("valid");
+            let loaded = crate::topology::load("x.yaml", &text, &name, &Default::default()).unwrap_or_else(|problem| panic!("{problem:?}"));
+            let faults = check(&loaded.topology, folder.path(), &catalogue);
+            faults.into_iter().map(|fault| (fault.code, fault.severity == Severity::Error)).collect::<Vec<_>>()
         };
-        assert_eq!(check(&qcow2(0, 0), DiskFormat::Qcow2), Ok(DiskFormat::Qcow2));
-        assert_eq!(check(b"raw", DiskFormat::Raw), Ok(DiskFormat::Raw));
-        assert_eq!(check(&qcow2(0, 0), DiskFormat::Raw), Err("E073"));
-        assert_eq!(check(b"raw", DiskFormat::Qcow2), Err("E073"));
-        assert_eq!(check(b"KDMV....", DiskFormat::Raw), Err("E073"));
-        assert_eq!(check(b"", DiskFormat::Raw), Err("E074"));
-        assert_eq!(check(&qcow2(512, 0), DiskFormat::Qcow2), Err("E075"));
-        assert_eq!(check(&qcow2(0, 0b100), DiskFormat::Qcow2), Err("E075"));
-    }
-
-    #[test]
-    fn a_script_is_text_of_a_decent_size() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let check = |content: &[u8]| {
-            let path = folder.path().join("script");
-            fs::write(&path, content).expect("written");
-            read_text(&File::open(&path).expect("open"), "script", "script").map_err(|fault| fault.1)
-        };
-        assert_eq!(check(b"echo").as_deref(), Ok("echo"));
-        assert!(check(&[0xff]).is_err_and(|text| text.contains("UTF-8")));
-        assert!(check(&vec![b'x'; (1 << 20) + 1]).is_err_and(|text| text.contains("1 MiB")));
+        let error = |code: &str| vec![(code.to_string(), true)];
+        let docker = |rest: &str| check(&format!("docker: {{image: x, scaling: {{count: 3}}, {rest}}}"));
+        assert_eq!(docker("env_file: good.env, volumes: [{source: '${PWD}/html', target: /a}, {source: good.env, target: /b}]"), []);
+        assert_eq!(docker("env_file: bad.env"), error("E078"));
+        assert_eq!(docker("env_file: html"), error("E071"));
+        assert_eq!(docker("volumes: [{source: none, target: /a}]"), error("E070"));
+        assert_eq!(docker("volumes: [{source: /etc, target: /a}]"), [("W006".to_string(), false)]);
+        let libvirt = |kind: &str| check(&format!("libvirt: {{cpus: 1, memory_mb: 64, libvirt_type: {kind}}}"));
+        assert_eq!(libvirt("{cloud_image: {name: ubuntu_20_04, context: html}}"), []);
+        assert_eq!(libvirt("{cloud_image: {name: ubuntu_2004}}"), error("E077"));
+        assert_eq!(libvirt("{cloud_image: {name: micro}}"), error("E077"));
+        assert_eq!(libvirt("{cloud_image: {name: fedora, context: none}}"), error("E070"));
+        assert_eq!(libvirt("{iso_guest: {path: good.env}}"), error("E079"));
+        assert_eq!(
+            check(
+                "libvirt: {cpus: 1, memory_mb: 64, libvirt_type: {cloud_image: {name: fedora}}, scaling: {count: 2, shared_setup: none, clone_run: [{script: none}]}}"
+            ),
+            [error("E070"), error("E070")].concat()
+        );
+        assert_eq!(check("android: {existing_avd: {path: good.env}}"), error("E071"));
+        assert_eq!(check("android: {existing_avd: {path: html}}"), []);
     }
 }

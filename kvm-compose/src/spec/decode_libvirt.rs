@@ -114,10 +114,10 @@ fn nameless(node: &Node) -> Spanned<String> {
 }
 
 /// Parses a name of the image catalogue; the error is a hint.
-pub fn image_name(text: &str) -> Result<String, String> {
-    match crate::catalogue::is_name(text) {
+fn image_name(text: &str) -> Result<String, String> {
+    match crate::names::is_image(text) {
         true => Ok(text.to_string()),
-        false => Err(crate::catalogue::NAME_RULE.to_string()),
+        false => Err(crate::names::IMAGE_RULE.to_string()),
     }
 }
 

@@ -12,6 +12,7 @@ mod interface;
 mod kinds;
 mod links;
 pub mod model;
+mod model_guest;
 mod relations;
 mod resolve;
 mod routers;
