@@ -137,6 +137,14 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
   testbed exec web -i -- tar -xf - -C /srv < site.tar
   testbed exec web --timeout 10 -- ping -c 3 10.0.0.2")]
     Exec(Exec),
+    /// Put the expectations of the testbed file (`checks`) to the test, from inside its guests
+    #[command(after_help = "Examples:
+  testbed check                          all of them; ends with 7 when one does not pass
+  testbed check web-reachable            only this one
+  testbed check --junit report.xml       and a report for Jenkins, GitLab and their like
+
+The file here is what counts, changed or not since the last `up`; it is not kept.")]
+    Check(Check),
     /// Create, list, show, reset and destroy deployments
     #[command(subcommand)]
     Deployment(Deployment),
@@ -266,6 +274,16 @@ pub struct Exec {
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub argv: Vec<String>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Check {
+    /// Only these checks
+    #[arg(value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Also write a report in JUnit's XML; `-` writes it to standard output, instead of the table
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -11,6 +11,7 @@
 pub mod addr;
 pub mod api;
 pub mod catalogue;
+pub mod check;
 pub mod diagnostic;
 pub mod error;
 pub mod names;

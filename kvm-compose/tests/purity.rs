@@ -9,7 +9,7 @@ const LAYERS: &[&[&str]] = &[
     &["spec"],
     &["catalogue"],
     &["topology"],
-    &["picture"],
+    &["picture", "check"],
     &["plan"],
     &["orchestrate"],
     &["project"],
@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Modules whose output depends on nothing but their input.
-const PURE: &[&str] = &["error", "diagnostic", "names", "addr", "api", "spec", "catalogue", "topology", "picture", "plan"];
+const PURE: &[&str] = &["error", "diagnostic", "names", "addr", "api", "spec", "catalogue", "topology", "picture", "check", "plan"];
 
 /// What a pure module must not mention.
 const EFFECTS: &[&str] = &[

@@ -1,7 +1,7 @@
 //! `testbed logs`
 
 use kvm_compose::{
-    api::{ActionState, Command, LogEntry, LogIndex},
+    api::{ActionState, LogEntry, LogIndex},
     error::{Code, Problem},
     names::{DeploymentName, printable},
 };
@@ -123,7 +123,7 @@ fn took(entry: &LogEntry) -> String {
 
 fn last(name: &DeploymentName, index: &LogIndex) -> Result<Uuid, Problem> {
     // What changes the testbed comes before what is run in its guests, and what runs before what has ended.
-    let rank = |entry: &LogEntry| (entry.command != Command::Exec, entry.state == ActionState::Running, entry.started);
+    let rank = |entry: &LogEntry| (!entry.command.is_beside(), entry.state == ActionState::Running, entry.started);
     let last = index.0.iter().max_by_key(|(_, entry)| rank(entry)).map(|(uuid, _)| *uuid);
     last.ok_or_else(|| Problem::new(Code::NotFound, format!("`{name}` has no log: nothing was asked of it yet")))
 }

@@ -1,5 +1,6 @@
 //! One module a command. What more than one needs stands here.
 
+mod check;
 mod cluster;
 mod completion;
 mod config;
@@ -69,6 +70,7 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
         Command::Cancel { uuid } => logs::cancel(session, uuid.as_deref()).await,
         Command::Events { all } => events::run(session, if all { events::Scope::All } else { events::Scope::Project }).await,
         Command::Exec(args) => exec::run(session, args).await,
+        Command::Check(args) => check::run(session, args).await,
         Command::Deployment(command) => deployment::run(session, command).await,
         Command::Cluster(command) => cluster::run(session, command).await,
         Command::Image(command) => image::run(session, command).await,

@@ -9,7 +9,7 @@ use std::{
 use kvm_compose::{
     api::{ActionRequest, Draft, PlanDocument, PlanOptions, UpOptions},
     error::Problem,
-    names::{HostName, InstallationId},
+    names::{DeploymentName, HostName, InstallationId},
     orchestrate,
     plan::{
         self,
@@ -40,15 +40,7 @@ pub async fn run(session: &Session, args: Plan) -> Outcome {
 
 /// Asks the server what `up` would do now. The testbed file goes with the request: the server's own copy stays as it is.
 pub async fn ask(session: &Session, client: &Client, options: UpOptions) -> Outcome {
-    let (name, draft) = match session.project()? {
-        Some(project) => {
-            let name = session.name_of(&project)?;
-            let (text, loaded) = project.load(&name)?;
-            print_warnings(&session.out, &loaded.warnings);
-            (name, Some(Draft { text, file: Some(project.shown()), project_location: Some(project.location()?) }))
-        }
-        None => (session.deployment()?, None),
-    };
+    let (name, draft) = draft(session)?;
     let request = ActionRequest::Plan(PlanOptions::of(options, draft));
     let Some(ended) = act(session, client, &name, &request).await? else { return Ok(Exit::CANCELLED) };
     let exit = if session.global.output == Format::Json { ended.outcome()? } else { conclude(session, &ended)? };
@@ -58,6 +50,15 @@ pub async fn ask(session: &Session, client: &Client, options: UpOptions) -> Outc
     // The events went out as they came; a plan is no event.
     session.out.result(&document, text);
     Ok(exit)
+}
+
+/// The deployment that is meant, and the testbed file here, if there is one: checked, and its warnings printed.
+pub fn draft(session: &Session) -> Result<(DeploymentName, Option<Draft>), Problem> {
+    let Some(project) = session.project()? else { return Ok((session.deployment()?, None)) };
+    let name = session.name_of(&project)?;
+    let (text, loaded) = project.load(&name)?;
+    print_warnings(&session.out, &loaded.warnings);
+    Ok((name, Some(Draft { text, file: Some(project.shown()), project_location: Some(project.location()?) })))
 }
 
 fn offline(session: &Session) -> Outcome {

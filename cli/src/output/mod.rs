@@ -1,5 +1,6 @@
 //! What the command prints: text, JSON, or JSON lines. Results go to standard output, all else to standard error.
 
+pub mod junit;
 pub mod problem;
 pub mod table;
 pub mod yaml;

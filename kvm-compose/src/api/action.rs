@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::check::CheckOptions;
 use crate::{
     error::Problem,
     names::{DeploymentName, GuestName},
@@ -24,6 +25,8 @@ pub enum ActionRequest {
     Plan(PlanOptions),
     /// Runs a command in a guest. Its output is the action's log; its status is the entry's `exit_status`.
     Exec(ExecRequest),
+    /// Puts the expectations of the testbed file to the test. Its result is the entry's `result`: a `CheckReport`.
+    Check(CheckOptions),
 }
 
 impl ActionRequest {
@@ -34,6 +37,7 @@ impl ActionRequest {
             ActionRequest::Down {} => Command::Down,
             ActionRequest::Plan(_) => Command::Plan,
             ActionRequest::Exec(_) => Command::Exec,
+            ActionRequest::Check(_) => Command::Check,
         }
     }
 }
@@ -50,8 +54,17 @@ pub enum Command {
     Plan,
     /// See [`ActionRequest::Exec`].
     Exec,
+    /// See [`ActionRequest::Check`].
+    Check,
     /// Making a base image; belongs to no deployment.
     BuildImage,
+}
+
+impl Command {
+    /// True for what only asks guests: it runs beside other actions, and says nothing about what became of the deployment.
+    pub fn is_beside(self) -> bool {
+        matches!(self, Command::Exec | Command::Check)
+    }
 }
 
 impl std::fmt::Display for Command {
@@ -61,6 +74,7 @@ impl std::fmt::Display for Command {
             Command::Down => "down",
             Command::Plan => "plan",
             Command::Exec => "exec",
+            Command::Check => "check",
             Command::BuildImage => "build_image",
         })
     }
@@ -213,7 +227,8 @@ pub struct LogEntry {
     /// The status of the command that `exec` ran (0 to 255; 128 + n for a signal n).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_status: Option<i32>,
-    /// What the command answers beyond its log: a `PlanDocument` for `plan`, `ExecOutput` for `exec`.
+    /// What the command answers beyond its log: a `PlanDocument` for `plan`, `ExecOutput` for `exec`, a
+    /// `CheckReport` for `check`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<serde_json::Value>,
 }

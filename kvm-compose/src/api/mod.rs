@@ -3,6 +3,7 @@
 //! Pure. Core types are free to change; these change only with the API.
 
 pub mod action;
+pub mod check;
 pub mod cluster;
 pub mod deployment;
 pub mod event;
@@ -11,6 +12,7 @@ pub mod server;
 pub mod validation;
 
 pub use action::{ActionAccepted, ActionRequest, ActionState, Command, Draft, ExecRequest, LogEntry, LogIndex, PlanOptions, UpOptions};
+pub use check::{CheckOptions, CheckOutcome, CheckReport, Checked};
 pub use deployment::{
     CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, GuestState, NicState, OperationSummary, Phase, PlanDocument,
     RunState,

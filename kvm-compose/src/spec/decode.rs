@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
-    decode_bridges, decode_machine, decode_network,
+    decode_bridges, decode_checks, decode_machine, decode_network,
     model::{Labels, Machine, Network, Spec},
     node::Node,
     reader::{Fields, Reader, Spanned},
@@ -29,7 +29,8 @@ pub fn spec(root: &Node, reader: &mut Reader) -> Option<Spec> {
             reader.warning(at, "W003", format!("`{key}` is reserved and has no effect"), None);
         }
     }
-    fields.refuse(reader, &["extends", "include", "checks", "scenario"]);
+    let checks = fields.get("checks").map(|node| decode_checks::checks(node, reader)).unwrap_or_default();
+    fields.refuse(reader, &["extends", "include", "scenario"]);
     fields.finish(reader);
     Some(Spec {
         version,
@@ -39,6 +40,7 @@ pub fn spec(root: &Node, reader: &mut Reader) -> Option<Spec> {
         bridge_connections: (),
         external_bridge: (),
         labels,
+        checks,
         tooling: None,
         testbed_options: None,
     })

@@ -2,9 +2,11 @@
 //!
 //! Pure. Must not know what a reference means, nor hosts, nor OVN.
 
+pub mod checks;
 mod decode;
 mod decode_acl;
 mod decode_bridges;
+pub mod decode_checks;
 mod decode_docker;
 mod decode_libvirt;
 mod decode_link;

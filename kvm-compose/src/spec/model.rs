@@ -39,6 +39,9 @@ pub struct Spec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, Text>")]
     pub labels: Labels,
+    /// Expectations that `testbed check` puts to the test.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<super::checks::Check>,
     /// Reserved; has no effect.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tooling: Option<serde_json::Map<String, serde_json::Value>>,

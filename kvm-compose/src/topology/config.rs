@@ -13,6 +13,9 @@ pub fn document(topology: &Topology) -> Value {
         ("machines".to_string(), Value::Array(config_guest::machines(topology))),
         ("network".to_string(), config_network::network(topology)),
     ]);
+    if !topology.checks.is_empty() {
+        document.insert("checks".to_string(), topology.checks.iter().map(super::checks::document).collect());
+    }
     if !topology.labels.is_empty() {
         document.insert("labels".to_string(), json!(topology.labels));
     }

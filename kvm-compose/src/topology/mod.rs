@@ -3,6 +3,7 @@
 //! Pure. Must not know paths of a host, XML, or OVN rows.
 
 mod bridges;
+pub mod checks;
 mod clones;
 mod config;
 mod config_guest;
@@ -77,6 +78,7 @@ fn resolve_spec(spec: &Spec, deployment: &DeploymentName, leases: &Leases, reade
     let wires = links::links(&spec.network.links, &machines, deployment, &mut guests, &mut segments, reader);
     routers::nat(&ovn.routers, &mut routers, &mut segments, reader);
     relations::resolve(&mut guests, &machines, &scaled, reader);
+    let checks = checks::checks(&spec.checks, &guests, reader);
     Topology {
         deployment: deployment.clone(),
         switches: segments.switches.into_values().collect(),
@@ -85,6 +87,7 @@ fn resolve_spec(spec: &Spec, deployment: &DeploymentName, leases: &Leases, reade
         scaled,
         labels: spec.labels.into_iter().map(|(key, value)| (key, value.value)).collect(),
         wires,
+        checks,
         dns: ovn.dns.as_ref().is_none_or(|dns| dns.value),
     }
 }

@@ -35,6 +35,8 @@ pub struct Topology {
     pub wires: Vec<Wire>,
     /// Guests resolve each other by name.
     pub dns: bool,
+    /// Expectations, in the file's order.
+    pub checks: Vec<super::checks::Check>,
 }
 
 impl Topology {

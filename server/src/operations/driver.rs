@@ -11,6 +11,7 @@ use kvm_compose::{
     guest::output::Say,
     names::{DeploymentName, GuestName},
     orchestrate::{Operation, host::Cancel},
+    topology::Topology,
 };
 
 /// A testbed file and where it stands.
@@ -73,6 +74,9 @@ pub trait Driver: Send + Sync + 'static {
         cancel: &Cancel,
         say: Say<'_>,
     ) -> Result<ExecResult, Problem>;
+
+    /// What a testbed file means, with the addresses that its guests have.
+    fn topology(&self, project: &Project) -> Result<Topology, Problem>;
 
     /// Opens a guest's serial console, taking it from whoever has it; beside it the end of what it said before.
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem>;

@@ -27,7 +27,7 @@ use kvm_compose::{
         blueprint::ReadyCondition,
         observed::{Observed, ObservedDomain},
     },
-    topology::Assignment,
+    topology::{self, Assignment, Topology},
 };
 
 use super::{
@@ -172,6 +172,11 @@ impl Driver for LocalDriver {
             timeout_s: request.timeout_s.unwrap_or(EXEC_TIMEOUT_S),
         };
         self.host.exec(deployment, &call, cancel, say)
+    }
+
+    fn topology(&self, project: &Project) -> Result<Topology, Problem> {
+        let leases = self.host.leases(&project.deployment)?;
+        Ok(topology::load(&project.file, &project.text, &project.deployment, &leases)?.topology)
     }
 
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {

@@ -10,6 +10,7 @@
 //!
 //! Must not know HTTP, websockets or libvirt: it is asked by handlers and asks the [`driver::Driver`].
 
+pub mod check;
 pub mod consoles;
 pub mod driver;
 pub mod far_console;

@@ -14,7 +14,7 @@ use kvm_compose::{
 };
 
 use super::{
-    Operations,
+    Operations, check,
     journal::{End, millis},
     output::Heard,
     projects,
@@ -59,6 +59,7 @@ pub fn check(request: &ActionRequest) -> Result<(), Problem> {
     let exec = match request {
         ActionRequest::Exec(exec) => exec,
         ActionRequest::Plan(options) => return options.draft.as_ref().map_or(Ok(()), projects::check_draft),
+        ActionRequest::Check(options) => return options.draft.as_ref().map_or(Ok(()), projects::check_draft),
         ActionRequest::Up(_) | ActionRequest::Down {} => return Ok(()),
     };
     let refused = |message: &str| Err(Problem::new(Code::BadRequest, message));
@@ -130,6 +131,17 @@ impl Operations {
                 let answer = driver.exec(name, exec, &stdin(exec)?, &running.cancel, &|stream, bytes| heard.take(stream, bytes));
                 heard.outcome(answer)
             }
+            Job::Action(ActionRequest::Check(options)) => {
+                let project = match &options.draft {
+                    Some(draft) => self.draft_project(name, draft)?,
+                    None => self.project(name)?,
+                };
+                let topology = driver.topology(&project)?;
+                let report = check::run(&**driver, name, &check::chosen(&topology, options, &project.file)?, &operation)?;
+                let problem = check::problem(&report);
+                let result = serde_json::to_value(report).map_err(|error| Problem::internal("a report is not JSON").cause(error))?;
+                Ok(Outcome { problem, exit_status: None, result: Some(result) })
+            }
             Job::BuildMicro => {
                 let say = |text: &str| {
                     if let Err(problem) = sink.emit(EventKind::Line { guest: None, text: text.to_string() }) {
@@ -175,7 +187,7 @@ impl Operations {
         let summary = records::summary(uuid, &entry);
         let keep = self.limits.read().log_entries;
         let mut written = self.put_entry(running.command, name, uuid, entry.clone(), keep);
-        if !matches!(running.command, Command::BuildImage | Command::Exec) {
+        if running.command != Command::BuildImage && !running.command.is_beside() {
             let noted = store::update(&*self.store.deployments, name, |record| {
                 record.note(summary.clone());
                 record.phase = phase.unwrap_or(record.phase);

@@ -64,7 +64,7 @@ impl Operations {
 
     /// The index is written before the record: after a kill in between, the record is brought up to it.
     fn mend_record(&self, name: &DeploymentName) -> Result<(), Problem> {
-        let counts = |entry: &LogEntry| entry.ended.is_some() && entry.command != Command::Exec;
+        let counts = |entry: &LogEntry| entry.ended.is_some() && !entry.command.is_beside();
         let mut ended: Vec<_> = self.index(name)?.0.into_iter().filter(|(_, entry)| counts(entry)).collect();
         ended.sort_by_key(|(_, entry)| entry.ended);
         let last = ended.last().map(|(uuid, entry)| records::summary(*uuid, entry));

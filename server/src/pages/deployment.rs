@@ -6,7 +6,7 @@ use askama::Template;
 use axum::{Extension, extract::State, http::StatusCode, response::Response};
 use chrono::Utc;
 use kvm_compose::{
-    api::{Command, DeploymentState, DeploymentSummary, GuestState, LogEntry, LogIndex},
+    api::{DeploymentState, DeploymentSummary, GuestState, LogEntry, LogIndex},
     error::{Code, Problem},
     names::{DeploymentName, GuestName},
     picture::{self, Scene, Standing},
@@ -178,7 +178,7 @@ impl Deployment {
 
 fn latest(index: &LogIndex) -> Option<Uuid> {
     // What was run in a guest is not what became of the testbed, unless nothing else was done yet.
-    index.0.iter().max_by_key(|(_, entry)| (entry.command != Command::Exec, entry.started)).map(|(uuid, _)| *uuid)
+    index.0.iter().max_by_key(|(_, entry)| (!entry.command.is_beside(), entry.started)).map(|(uuid, _)| *uuid)
 }
 
 /// The topology of the file with the states and addresses that were observed.

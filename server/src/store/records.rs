@@ -34,9 +34,9 @@ pub struct DeploymentRecord {
 }
 
 impl DeploymentRecord {
-    /// Takes note of an action that ended. What was run in a guest (`exec`) says nothing about the deployment.
+    /// Takes note of an action that ended. What was asked of guests (`exec`, `check`) says nothing about the deployment.
     pub fn note(&mut self, summary: OperationSummary) {
-        if summary.command == Command::Exec {
+        if summary.command.is_beside() {
             return;
         }
         if matches!(summary.command, Command::Up | Command::Down) {

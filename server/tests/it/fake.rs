@@ -21,6 +21,7 @@ use kvm_compose::{
         event::{EventKind, OutputStream},
         host::Cancel,
     },
+    topology::{self, Topology},
 };
 use testbedos_server::operations::driver::{Console, Driver, Project, View};
 
@@ -159,6 +160,10 @@ impl Driver for Fake {
         }
         let status = if word(0) == "exit" { word(1).parse().expect("a status") } else { 0 };
         done(status, stdin.to_vec(), b"a warning\n")
+    }
+
+    fn topology(&self, project: &Project) -> Result<Topology, Problem> {
+        Ok(topology::load(&project.file, &project.text, &project.deployment, &topology::Leases::new())?.topology)
     }
 
     fn console(&self, _: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {
