@@ -14,6 +14,7 @@ pub mod catalogue;
 pub mod check;
 pub mod diagnostic;
 pub mod error;
+pub mod gather;
 pub mod names;
 pub mod orchestrate;
 pub mod picture;

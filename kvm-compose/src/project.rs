@@ -8,6 +8,7 @@ mod content;
 use std::{
     collections::BTreeSet,
     fs::File,
+    io::Read,
     os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -17,7 +18,7 @@ use rustix::{
     io::Errno,
 };
 
-use content::{check_env_file, read_disk, read_iso, read_text};
+use content::{check_env_file, read_disk, read_iso};
 
 use crate::{
     catalogue::Catalogue,
@@ -35,8 +36,8 @@ pub struct Places<'a> {
     pub project: &'a Path,
     /// Folders outside of it that the operator allows.
     pub allowed: Vec<&'a Path>,
-    /// The image catalogue.
-    pub catalogue: &'a Catalogue,
+    /// The image catalogue; without one images are not looked for.
+    pub catalogue: Option<&'a Catalogue>,
 }
 
 /// A fault of one file: its code, what is wrong, what to do.
@@ -105,7 +106,7 @@ fn take(what: Use, named: &FileRef, places: &Places<'_>, files: &mut ProjectFile
     let written = named.path.as_str();
     match what {
         Use::Script => {
-            let text = places.open(written).and_then(|(file, _)| read_text(&file, written, "script"))?;
+            let text = places.open(written).and_then(|(file, _)| content::read_text(&file, written, "script"))?;
             files.scripts.insert(named.path.clone(), text);
         }
         Use::Disk(format) => {
@@ -114,13 +115,15 @@ fn take(what: Use, named: &FileRef, places: &Places<'_>, files: &mut ProjectFile
         }
         Use::Iso => places.open(written).and_then(|(file, _)| read_iso(&file, written))?,
         Use::EnvFile => {
-            let text = places.open(written).and_then(|(file, _)| read_text(&file, written, "file"))?;
+            let text = places.open(written).and_then(|(file, _)| content::read_text(&file, written, "file"))?;
             check_env_file(&text, written)?;
         }
-        Use::Tree => places.find(written, false)?,
+        Use::Tree => places
+            .find(written, false)
+            .map_err(|Fault(code, message, hint)| Fault(code, message.replace("there is no file", "there is no file or folder"), hint))?,
         Use::Folder => places.find(written, true)?,
         Use::Image => {
-            if let Some((message, hint)) = places.catalogue.fault(written) {
+            if let Some((message, hint)) = places.catalogue.and_then(|catalogue| catalogue.fault(written)) {
                 return Err(Fault("E077", message, Some(hint)));
             }
         }
@@ -128,14 +131,32 @@ fn take(what: Use, named: &FileRef, places: &Places<'_>, files: &mut ProjectFile
     Ok(())
 }
 
+/// The text of a file of the project's folder, `largest` bytes at most; the error says what is wrong, what to do, and whether
+/// the file lies elsewhere.
+pub fn read_text(project: &Path, path: &str, largest: u64) -> Result<String, (String, Option<String>, bool)> {
+    let shown = printable(path);
+    let opened = Places { project, allowed: Vec::new(), catalogue: None }.open(path);
+    let (file, _) = opened.map_err(|Fault(code, message, hint)| match code {
+        "E072" => (message, Some("move it into the project's folder".to_string()), true),
+        _ => (message, hint, false),
+    })?;
+    let mut bytes = Vec::new();
+    let read = (&file).take(largest + 1).read_to_end(&mut bytes);
+    read.map_err(|error| (format!("`{shown}` cannot be read: {error}"), None, false))?;
+    if bytes.len() as u64 > largest {
+        return Err((format!("`{shown}` is larger than {} MiB", largest >> 20), None, false));
+    }
+    String::from_utf8(bytes).map_err(|_| (format!("`{shown}` is not UTF-8 text"), None, false))
+}
+
 /// The faults that can be told without a server, which may be allowed more: it reads as another user and may allow other
 /// folders. What only it can say is a warning.
 pub fn check(topology: &Topology, project: &Path, catalogue: &Catalogue) -> Vec<Diagnostic> {
     let anywhere = Path::new("/");
-    let mut faults = read(topology, &Places { project, allowed: vec![anywhere], catalogue }).err().unwrap_or_default();
+    let mut faults = read(topology, &Places { project, allowed: vec![anywhere], catalogue: Some(catalogue) }).err().unwrap_or_default();
     let known: BTreeSet<Place> = faults.iter().map(|fault| fault.at.clone()).collect();
     for (who, what, file) in named(topology).into_iter().filter(|(_, _, file)| !known.contains(&file.at)) {
-        let places = Places { project, allowed: Vec::new(), catalogue };
+        let places = Places { project, allowed: Vec::new(), catalogue: None };
         let found = match what {
             Use::Image => Ok(()),
             Use::Tree | Use::Folder => places.find(&file.path, false),
@@ -297,7 +318,7 @@ mod tests {
         symlink(&secret, images.join("out")).expect("linked");
         rustix::fs::mknodat(rustix::fs::CWD, project.join("fifo"), rustix::fs::FileType::Fifo, Mode::RWXU, 0).expect("a fifo");
         let catalogue = Catalogue::built_in().expect("right");
-        let places = Places { project: &project, allowed: vec![&images], catalogue: &catalogue };
+        let places = Places { project: &project, allowed: vec![&images], catalogue: Some(&catalogue) };
         let text = |path: &Path| path.to_str().expect("UTF-8").to_string();
         for good in [
             "sub/x",

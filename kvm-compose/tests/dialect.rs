@@ -330,7 +330,7 @@ fn what_a_bridge_and_a_clone_may_not_be_is_said_with_its_place() {
             .into_iter()
             .map(|fault| (fault.0, fault.2))
             .collect::<Vec<_>>(),
-        [(2, "E024".to_string()), (4, "E024".to_string()), (5, "E053".to_string()), (5, "E011".to_string())]
+        [(2, "E024".to_string()), (4, "E024".to_string()), (5, "E025".to_string()), (5, "E011".to_string())]
     );
     assert_eq!(codes(&format!("machines: []\nbridges: [br0]\n{NETWORK}")), ["E007"]);
     assert_eq!(codes("machines: []\nnetwork: {bridges: [br0], ovn: {switches: {}}}\n"), ["E007"]);
@@ -340,12 +340,12 @@ fn what_a_bridge_and_a_clone_may_not_be_is_said_with_its_place() {
     for (rest, wanted) in [
         ("{count: 0}", vec!["E006"]),
         ("{}", vec!["E004"]),
-        ("{count: 2, interfaces: {sw0: {clones: [0, 2, 0]}}}", vec!["E054", "E011"]),
+        ("{count: 2, interfaces: {sw0: {clones: [0, 2, 0]}}}", vec!["E026", "E011"]),
         ("{count: 2, interfaces: {sw9: {clones: [0, 1]}}}", vec!["E020", "E020"]),
-        ("{count: 2, interfaces: {sw0: {ip_range: {from: 10.0.0.5, to: 10.0.0.9}}}}", vec!["E055"]),
+        ("{count: 2, interfaces: {sw0: {ip_range: {from: 10.0.0.5, to: 10.0.0.9}}}}", vec!["E027"]),
         ("{count: 2, interfaces: {sw0: {ip_range: {from: 10.0.0.5, to: 10.0.0.4}}}}", vec!["E039"]),
         ("{count: 1, interfaces: {sw0: {ip_range: {from: 10.9.0.5, to: 10.9.0.5}}}}", vec!["E031"]),
-        ("{count: 2, interfaces: {sw0: {mac_range: {from: \"00:00:00:00:00:01\", to: \"00:00:00:00:00:01\"}}}}", vec!["E055"]),
+        ("{count: 2, interfaces: {sw0: {mac_range: {from: \"00:00:00:00:00:01\", to: \"00:00:00:00:00:01\"}}}}", vec!["E027"]),
         ("{count: 2, interfaces: {sw0: {ip_type: static}}}", vec!["E006"]),
         ("{count: 2, interfaces: {sw0: {ip: 10.0.0.4}}}", vec!["E003"]),
         ("{count: 2, shared_setup: a.sh}", vec!["E003"]),
@@ -388,7 +388,7 @@ fn exactly_one_kind_and_nothing_misplaced() {
         ("{name: a, libvirt: {cpus: 1, memory_mb: 64, libvirt_type: {cloud_image: {name: ../x}}}}", vec!["E010"]),
         ("{name: a, docker: {}}", vec!["E004"]),
         ("{name: a, docker: {image: 'a b'}}", vec!["E010"]),
-        ("{name: a, docker: {image: x, command: \"sh -c 'open\"}}", vec!["E056"]),
+        ("{name: a, docker: {image: x, command: \"sh -c 'open\"}}", vec!["E028"]),
         ("{name: a, docker: {image: x, command: []}}", vec!["E006"]),
         ("{name: a, docker: {image: x, volumes: ['./html:/srv:ro']}}", vec!["E005"]),
         ("{name: a, docker: {image: x, volumes: [{source: a, target: srv}, {source: a, target: /}]}}", vec!["E006", "E006"]),

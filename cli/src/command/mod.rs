@@ -9,6 +9,7 @@ mod doctor;
 mod down;
 mod events;
 mod exec;
+mod graph;
 mod gui;
 mod image;
 mod info;
@@ -61,9 +62,10 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
         Command::Plan(args) => plan::run(session, args).await,
         Command::Validate => validate::run(session),
         Command::Config => config::run(session),
+        Command::Graph(args) => graph::run(session, &args),
         Command::Schema => schema::run(&session.out),
-        Command::Ps { all: false } => ps::run(session).await,
-        Command::Ps { all: true } => ps::run_all(session).await,
+        Command::Ps { all: false, label } => ps::run(session, &label).await,
+        Command::Ps { all: true, label } => ps::run_all(session, &label).await,
         Command::List => list::run(session).await,
         Command::Info { name } => info::run(session, name.as_deref()).await,
         Command::Logs(args) => logs::run(session, args).await,

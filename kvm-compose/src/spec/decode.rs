@@ -30,7 +30,7 @@ pub fn spec(root: &Node, reader: &mut Reader) -> Option<Spec> {
         }
     }
     let checks = fields.get("checks").map(|node| decode_checks::checks(node, reader)).unwrap_or_default();
-    fields.refuse(reader, &["extends", "include", "scenario"]);
+    fields.refuse(reader, &["scenario"]);
     fields.finish(reader);
     Some(Spec {
         version,

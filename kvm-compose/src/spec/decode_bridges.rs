@@ -73,7 +73,7 @@ fn pairs(node: &Node, known: &[NetworkName], reader: &mut Reader) -> Vec<Pair> {
             let (true, Some(from)) = (find(&to, known, reader), &from) else { continue };
             if from.value == to.value {
                 let hint = Some("name the other bridge".to_string());
-                reader.error(to.at, "E053", format!("bridge `{}` cannot be connected to itself", to.value), hint);
+                reader.error(to.at, "E025", format!("bridge `{}` cannot be connected to itself", to.value), hint);
                 continue;
             }
             let pair = if from.value < to.value { (from.value.clone(), to.value.clone()) } else { (to.value.clone(), from.value.clone()) };

@@ -68,7 +68,7 @@ fn words(node: &Node, what: &str, reader: &mut Reader) -> Option<Spanned<Vec<Str
             let split = shlex::split(&line.value);
             if split.is_none() {
                 let hint = Some("close the quote, or write the words as a list: `[sh, -c, \"…\"]`".to_string());
-                reader.error(node.at, "E056", format!("a quote in {what} is never closed"), hint);
+                reader.error(node.at, "E028", format!("a quote in {what} is never closed"), hint);
             }
             split
         }
@@ -87,13 +87,14 @@ fn volumes(node: &Node, reader: &mut Reader) -> Vec<DockerVolume> {
     let mut targets = BTreeSet::new();
     let mut volumes = Vec::new();
     for item in items {
-        if let Some(text) = item.text().filter(|_| !item.is_null()) {
+        if item.text().is_some() && !item.is_null() {
+            let text = reader.shown(item);
             let mut parts = text.splitn(3, ':');
             let (source, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or("/path/in/the/container"));
             let read_only =
                 if parts.next().is_some_and(|mode| mode.split(',').any(|word| word == "ro")) { ", read_only: true" } else { "" };
             let hint = Some(format!("write `{{source: {}, target: {}{read_only}}}`", printable(source), printable(target)));
-            reader.error(item.at, "E005", format!("a volume must be a map of keys and values, but here is `{}`", printable(text)), hint);
+            reader.error(item.at, "E005", format!("a volume must be a map of keys and values, but here is `{text}`"), hint);
             continue;
         }
         let Some(volume) = volume(item, reader) else { continue };
@@ -160,7 +161,8 @@ fn device(node: &Node, reader: &mut Reader) -> Option<DockerDevice> {
     let known = !permissions.is_empty() && permissions.len() <= 3 && permissions.chars().all(|c| "rwm".contains(c));
     if !is_device(&source.value) || self::target(&target).is_err() || !known {
         let hint = Some("write `/dev/NAME`, `/dev/NAME:/dev/OTHER` or `/dev/NAME:/dev/OTHER:rwm`".to_string());
-        reader.error(source.at, "E006", format!("a device cannot be `{}`", printable(node.text().unwrap_or(&source.value))), hint);
+        let shown = if node.text().is_some() { reader.shown(node) } else { printable(&source.value) };
+        reader.error(source.at, "E006", format!("a device cannot be `{shown}`"), hint);
         return None;
     }
     Some(DockerDevice { source, target, permissions })

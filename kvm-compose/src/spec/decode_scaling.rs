@@ -171,7 +171,7 @@ fn ip_type(node: &Node, reader: &mut Reader) -> Option<Range<std::net::IpAddr>> 
             node.and_then(|node| range(node, "`ip_range`", "E030", address, reader))
         }
         _ => {
-            let shown = node.text().map_or_else(|| node.kind().to_string(), |text| format!("`{}`", printable(text)));
+            let shown = node.text().map_or_else(|| node.kind().to_string(), |_| format!("`{}`", reader.shown(node)));
             reader.error(node.at, "E006", format!("`ip_type` cannot be {shown}"), Some(form.to_string()));
             None
         }
@@ -198,20 +198,14 @@ fn fits<T: Ordinal + std::fmt::Display>(range: &Range<T>, wanted: u64, what: &st
         let has = to.ordinal() - from.ordinal() + 1;
         if has != u128::from(wanted) {
             let last = T::from_ordinal(from, from.ordinal() + u128::from(wanted.max(1)) - 1);
-            let hint = last.map(|last| format!("for {wanted} clones from {from} write `to: \"{last}\"`"));
-            let (s, clones) = (
-                if has == 1 {
-                    ""
-                } else if what.ends_with('s') {
-                    "es"
-                } else {
-                    "s"
-                },
-                if wanted == 1 { "clone" } else { "clones" },
-            );
-            let plural = if what == "address" { "addresses" } else { "MAC addresses" };
-            let noun = if s.is_empty() { what } else { plural };
-            reader.error(range.to.at, "E055", format!("`{key}` has {has} {noun} for {wanted} {clones}"), hint);
+            let hint = last.map(|last| format!("for {wanted} from {from} write `to: \"{last}\"`"));
+            let noun = match (has, what) {
+                (1, _) => what,
+                (_, "address") => "addresses",
+                _ => "MAC addresses",
+            };
+            let clones = if wanted == 1 { "clone" } else { "clones" };
+            reader.error(range.to.at, "E027", format!("`{key}` has {has} {noun} for {wanted} {clones}"), hint);
         }
     }
 }
@@ -224,7 +218,7 @@ fn ids(node: &Node, count: u64, reader: &mut Reader) -> Option<Vec<Spanned<u64>>
         let Some(id) = reader.integer(item, "a clone's id", 0, u64::from(u32::MAX)) else { continue };
         if id.value >= count {
             let hint = Some(format!("ids count from 0: use 0 to {}, or raise `count`", count - 1));
-            reader.error(id.at, "E054", format!("there is no clone {}: `count` is {count}", id.value), hint);
+            reader.error(id.at, "E026", format!("there is no clone {}: `count` is {count}", id.value), hint);
         } else if seen.insert(id.value, id.at).is_some() {
             reader.error(id.at, "E011", format!("clone {} is named twice", id.value), Some("keep one of them".to_string()));
         } else {
@@ -236,9 +230,10 @@ fn ids(node: &Node, count: u64, reader: &mut Reader) -> Option<Vec<Spanned<u64>>
 
 fn scripts(fields: &mut Fields<'_>, key: &'static str, count: u64, reader: &mut Reader) -> Vec<CloneScript> {
     let Some(node) = fields.get(key) else { return Vec::new() };
-    if let Some(text) = node.text().filter(|_| !node.is_null()) {
-        let hint = Some(format!("write `{key}: [{{script: {}, clones: [0]}}]`", printable(text)));
-        reader.error(node.at, "E005", format!("`{key}` must be a list, but here is `{}`", printable(text)), hint);
+    if node.text().is_some() && !node.is_null() {
+        let shown = reader.shown(node);
+        let hint = Some(format!("write `{key}: [{{script: {shown}, clones: [0]}}]`"));
+        reader.error(node.at, "E005", format!("`{key}` must be a list, but here is `{shown}`"), hint);
         return Vec::new();
     }
     let items = reader.list(node, &format!("`{key}`")).unwrap_or_default();

@@ -21,7 +21,6 @@ pub struct Spec {
     /// The guests.
     pub machines: Vec<Machine>,
     /// The network they stand on.
-    #[schemars(with = "Option<Network>")]
     pub network: Network,
     /// The network in the oldest form: bridges.
     #[serde(skip_serializing)]

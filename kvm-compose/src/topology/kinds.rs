@@ -92,14 +92,16 @@ pub fn guest(machine: &wrote::Machine, nics: Vec<Nic>, reader: &mut Reader) -> O
 /// Names every key that the file may have and this version cannot act on.
 fn not_yet(machine: &wrote::Machine, parts: &Parts, reader: &mut Reader) {
     let (at, name) = (machine.kind_at, machine.clone_of.as_ref().map_or(&machine.name.value, |clone| &clone.machine.value));
-    let type_at = |file: &FileRef| wrote_at(file).unwrap_or(at);
+    let kind = machine.libvirt.as_ref().map(|libvirt| &libvirt.libvirt_type);
     match &parts.kind {
         GuestKind::Micro { .. } | GuestKind::ExistingDisk { .. } => {}
-        GuestKind::CloudImage { image, .. } => {
-            reader.not_yet(type_at(image), format!("`cloud_image`: this version cannot start machine `{name}`, a cloud image"));
+        GuestKind::CloudImage { .. } => {
+            let at = kind.and_then(|kind| kind.cloud_image.as_ref()).map_or(at, |cloud| cloud.name.at);
+            reader.not_yet(at, format!("`cloud_image`: this version cannot start machine `{name}`, a cloud image"));
         }
-        GuestKind::IsoGuest { iso, .. } => {
-            reader.not_yet(type_at(iso), format!("`iso_guest`: this version cannot start machine `{name}`, an installer"));
+        GuestKind::IsoGuest { .. } => {
+            let at = kind.and_then(|kind| kind.iso_guest.as_ref()).map_or(at, |iso| iso.path.at);
+            reader.not_yet(at, format!("`iso_guest`: this version cannot start machine `{name}`, an installer"));
         }
         GuestKind::Docker(_) => reader.not_yet(at, format!("`docker`: this version cannot start machine `{name}`, a container")),
         GuestKind::Android(_) => reader.not_yet(at, format!("`android`: this version cannot start machine `{name}`, an Android emulator")),
@@ -107,19 +109,13 @@ fn not_yet(machine: &wrote::Machine, parts: &Parts, reader: &mut Reader) {
     if !parts.kind.is_startable() {
         return;
     }
-    let context = machine.libvirt.as_ref().and_then(|libvirt| libvirt.libvirt_type.existing_disk.as_ref()?.context.as_ref());
+    let context = kind.and_then(|kind| kind.existing_disk.as_ref()?.context.as_ref());
     if let Some(context) = context {
         reader.not_yet(context.at, format!("`context`: this version cannot put files into machine `{name}`"));
     }
     if let Some(resources) = machine.resources.as_ref().filter(|it| **it != wrote::Resources { at: it.at, ..wrote::Resources::default() }) {
         reader.not_yet(resources.at, format!("`resources`: this version cannot limit machine `{name}`"));
     }
-}
-
-/// A place in the file as a mark, for what is only known by its place any more.
-fn wrote_at(file: &FileRef) -> Option<crate::spec::node::Mark> {
-    let width = u32::try_from(file.path.chars().count()).ok()?;
-    Some(crate::spec::node::Mark { line: file.at.line, column: file.at.column, width })
 }
 
 fn file(path: &Spanned<String>, reader: &Reader) -> FileRef {

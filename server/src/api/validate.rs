@@ -9,39 +9,45 @@ use kvm_compose::{
     error::{Code, Problem},
     names::DeploymentName,
     project,
+    spec::Sources,
     topology::{self, Leases},
 };
 
-use super::extract::body;
+use super::extract::{Words, body};
 use crate::{
     app::{App, blocking},
     error::Answer,
     operations::projects::FILE,
 };
 
-/// POST `/api/validate`: the check that every `up` begins with. Of what lies outside
-/// of the file the image catalogue is looked at; disks and scripts are not looked for.
-pub async fn validate(State(app): State<App>, request: Request) -> Answer<axum::Json<Validation>> {
+/// POST `/api/validate`: the check that every `up` begins with. Images are looked for in the catalogue,
+/// disks and scripts not at all. With `?deployment=` the
+/// text is read as that deployment's file, with all that it includes.
+pub async fn validate(State(app): State<App>, words: Words, request: Request) -> Answer<axum::Json<Validation>> {
+    let of = words.deployment("deployment")?;
     let content = body(request).await?;
     let catalogues = app.data.catalogues();
     let checked = blocking(move || {
         let Ok(text) = String::from_utf8(content) else {
             return Err(Problem::new(Code::InvalidFile, format!("`{FILE}` is not UTF-8 text")));
         };
-        check(&text, &DeploymentName::new("testbed")?, &catalogues)
+        match of {
+            Some(name) => check(&app.operations.project_with(&name, &text)?.sources, &name, &catalogues),
+            None => check(&Sources::alone(FILE, &text), &DeploymentName::new("testbed")?, &catalogues),
+        }
     });
     Ok(axum::Json(checked.await?))
 }
 
-fn check(text: &str, deployment: &DeploymentName, catalogues: &[PathBuf]) -> Result<Validation, Problem> {
-    let refused = |problem: Problem| Validation { valid: false, message: problem.message, diagnostics: problem.diagnostics };
-    let loaded = match topology::load(FILE, text, deployment, &Leases::new()) {
+fn check(sources: &Sources, deployment: &DeploymentName, catalogues: &[PathBuf]) -> Result<Validation, Problem> {
+    let said = |valid, message, diagnostics| Validation { valid, message, file: sources.file.clone(), diagnostics };
+    let loaded = match topology::load_all(sources, deployment, &Leases::new()) {
         Ok(loaded) => loaded,
-        Err(problem) => return Ok(refused(problem)),
+        Err(problem) => return Ok(said(false, problem.message, problem.diagnostics)),
     };
     let images = project::check_images(&loaded.topology, &project::catalogue(catalogues)?);
-    Ok(match problem_of(FILE, [loaded.warnings.clone(), images].concat()) {
-        Some(problem) => refused(problem),
-        None => Validation { valid: true, message: String::new(), diagnostics: loaded.warnings },
+    Ok(match problem_of(&sources.file, [loaded.warnings.clone(), images].concat()) {
+        Some(problem) => said(false, problem.message, problem.diagnostics),
+        None => said(true, String::new(), loaded.warnings),
     })
 }
