@@ -107,7 +107,7 @@ fn anywhere(topology: &Topology) -> Result<Hosts, Problem> {
         busy_cpus: 0,
     };
     let gateways = topology.routers.iter().flat_map(|router| &router.ports).filter_map(|port| port.gateway_chassis.as_ref());
-    let asked = topology.guests.iter().filter_map(|guest| guest.host.as_ref()).chain(gateways);
+    let asked = topology.guests.iter().filter_map(|guest| guest.placement.host.as_ref()).chain(gateways);
     let named: BTreeSet<&HostName> = asked.map(|host| &host.name).collect();
     let others = named.into_iter().filter(|name| !matches!(name.as_str(), "main" | "master"));
     // Named ones are so busy that nobody goes there unasked.
@@ -126,7 +126,7 @@ fn files(project: &Project, topology: &Topology) -> ProjectFiles {
     let place = |file: &FileRef| project.folder.join(Path::new(&file.path.replace("${PWD}", &project.folder.to_string_lossy())));
     let mut files = ProjectFiles { scripts: BTreeMap::new(), disks: BTreeMap::new() };
     for guest in &topology.guests {
-        for script in [&guest.setup_script, &guest.run_script].into_iter().flatten() {
+        for script in guest.setup_scripts.iter().chain(&guest.run_scripts) {
             // One that cannot be read here may be there on the server.
             files.scripts.insert(script.path.clone(), fs::read_to_string(place(script)).unwrap_or_default());
         }
