@@ -4,6 +4,7 @@
 
 use super::{
     blueprint::{Blueprint, Column},
+    link,
     observed::Observed,
     step::{Impact, NetworkChange, Plan, Step, Work},
     things,
@@ -39,7 +40,13 @@ pub fn what(work: &Work) -> String {
         Work::DetachNic { name, nic, .. } => format!("unplug {} ({}) from {name}", nic.name, nic.mac),
         Work::ConfigureNetwork { links, .. } if links.is_empty() => "note its network".to_string(),
         Work::ConfigureNetwork { links, .. } => format!("let the guest configure {}", links.join(", ")),
+        Work::SetUpUplink { uplink } => format!("lead the network {} to the bridge {}", uplink.mapping.network, uplink.mapping.bridge),
+        Work::PlugInternal { port } => format!("give the host the interface {} with {}", port.interface, port.address),
+        Work::UnplugInternal { interface, .. } => format!("take the interface {interface} away"),
         Work::RemoveBridgePort { port } => format!("take port {} off {}", port.name, port.bridge),
+        Work::ShapeLink { guest, link, .. } => format!("link {guest}:{}: {}", link.interface, link::words(&link.shape)),
+        Work::UnshapeLink { label, .. } => format!("link {label}: plain"),
+        Work::SetCarrier { guest, interface, up, .. } => format!("link {guest}:{interface}: {}", if *up { "up" } else { "down" }),
         Work::AwaitReady { ready, .. } => format!("wait until {}, at most {} s", ready.condition, ready.timeout_s),
         Work::RunScript { script, .. } => format!("run {}", script.name),
     }

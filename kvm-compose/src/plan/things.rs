@@ -65,7 +65,18 @@ pub fn changes(blueprint: &Blueprint, plan: &Plan, observed: &Observed) -> Vec<P
         guests: vec![name.clone()],
         traffic: Vec::new(),
     });
-    guests.chain(of_network).collect()
+    let of_hosts = plan
+        .steps
+        .iter()
+        .filter(|step| matches!(step.work, Work::SetUpUplink { .. } | Work::PlugInternal { .. } | Work::UnplugInternal { .. }));
+    let of_hosts = of_hosts.map(|step| PlannedChange {
+        thing: format!("host {}", step.host),
+        impact: step.impact,
+        what: describe::what(&step.work),
+        guests: Vec::new(),
+        traffic: Vec::new(),
+    });
+    guests.chain(of_network).chain(of_hosts).collect()
 }
 
 /// How many things are changed in which way, on one line.
@@ -91,6 +102,10 @@ fn of_guest(step: &Step) -> Option<String> {
         Work::DetachNic { nic, .. } => Some(format!("{} unplugged", nic.name)),
         Work::ConfigureNetwork { links, .. } if !step.id.0.starts_with("release/") && !links.is_empty() => {
             Some(format!("{} configured anew through its agent", links.join(", ")))
+        }
+        // Of a guest that comes or goes it is no news.
+        Work::ShapeLink { .. } | Work::UnshapeLink { .. } | Work::SetCarrier { .. } if step.impact == Impact::InPlace => {
+            Some(describe::what(&step.work))
         }
         Work::WriteSeed { .. } if step.impact == Impact::InPlace => Some(SEED.to_string()),
         _ => None,

@@ -157,7 +157,8 @@ impl Calls {
             | Work::RemoveDomain { uuid, .. }
             | Work::AttachNic { uuid, .. }
             | Work::DetachNic { uuid, .. }
-            | Work::ConfigureNetwork { uuid, .. } => *uuid,
+            | Work::ConfigureNetwork { uuid, .. }
+            | Work::SetCarrier { uuid, .. } => *uuid,
             _ => return None,
         };
         Some(self.inner.lock().turns.entry(domain).or_default().clone())
@@ -202,6 +203,7 @@ impl Calls {
                 self.inner.lock().consoles.remove(&id);
                 served.map(|()| Value::Null)
             }
+            Call::MeasureLink { deployment, port, probe } => json(&self.local.measure_link(deployment, *port, *probe)?),
             Call::Marked => json(&self.local.marked_here()?),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Must not know OVN, files or what a deployment wants.
 
+pub mod carrier;
 mod connections;
 pub mod console;
 pub mod libvirt;
@@ -10,7 +11,7 @@ mod nics;
 mod pace;
 mod words;
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use uuid::Uuid;
 
@@ -77,6 +78,8 @@ pub struct DomainFact {
     pub state: DomainState,
     /// Its NICs, in the order of its definition.
     pub nics: Vec<ObservedNic>,
+    /// The `interfaceid`s of those whose link was taken down.
+    pub down: BTreeSet<Uuid>,
     /// Memory in MiB.
     pub memory_mb: u64,
     /// Virtual CPUs.

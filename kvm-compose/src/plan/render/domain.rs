@@ -2,10 +2,7 @@
 //!
 //! Pure. Written by an XML writer, so no name can break out of its element.
 
-use std::{
-    io::{Cursor, Write},
-    path::Path,
-};
+use std::{io::Cursor, path::Path};
 
 use quick_xml::{
     Writer,
@@ -49,6 +46,13 @@ pub struct Drive<'a> {
 /// The kernel's command line of a micro guest. `panic=1`: a guest that cannot boot resets instead of burning a core.
 const MICRO_CMDLINE: &str = "console=ttyS0 quiet panic=1 mitigations=off cryptomgr.notests";
 
+/// How the digest's place looks before it is known.
+const NO_DIGEST: &str = " digest=\"\"";
+/// How the network configuration's place looks before it is put in.
+const NO_NETWORK: &str = "<testbedos:network/>";
+/// NICs are put before this.
+const NO_NICS: &str = "<serial ";
+
 type Xml = Writer<Cursor<Vec<u8>>>;
 
 /// What else goes into a domain.
@@ -76,13 +80,13 @@ pub fn domain(
     let nics: Result<Vec<NicDevice>, std::io::Error> =
         guest.nics.iter().zip(parts.ports).map(|(nic, port)| device(nic, port, site)).collect();
     let nics = nics?;
-    let render = |digest: &str, network: &str, nics: &[NicDevice]| -> Result<String, std::io::Error> {
-        let mut xml = Writer::new_with_indent(Cursor::new(Vec::new()), b' ', 2);
+    let render = || -> Result<String, std::io::Error> {
+        let mut xml = Writer::new_with_indent(Cursor::new(Vec::with_capacity(4096)), b' ', 2);
         let kind = if site.accelerator == Accelerator::Kvm { "kvm" } else { "qemu" };
         xml.create_element("domain").with_attribute(("type", kind)).write_inner_content(|xml| {
             text(xml, "name", &name)?;
             text(xml, "uuid", &uuid.to_string())?;
-            metadata(xml, guest, deployment, site, (digest, network))?;
+            metadata(xml, guest, deployment, site)?;
             xml.create_element("memory")
                 .with_attribute(("unit", "MiB"))
                 .write_text_content(BytesText::new(&guest.memory_mb.to_string()))?;
@@ -94,13 +98,30 @@ pub fn domain(
             text(xml, "on_poweroff", "destroy")?;
             text(xml, "on_reboot", "restart")?;
             text(xml, "on_crash", "destroy")?;
-            devices(xml, site, drives, nics, parts.console_log)
+            devices(xml, site, drives, parts.console_log)
         })?;
         String::from_utf8(xml.into_inner().into_inner()).map_err(std::io::Error::other)
     };
-    // The digest stands in the XML, so it is taken over the XML without it; and without what a running guest can take up.
-    let digest = super::digest(&[&render("", "", &[])?, parts.seed]);
-    let xml = render(&digest, parts.network, &nics)?;
+    // Digest, network and NICs stand in the XML; the digest is taken over the XML without what a running guest can take up.
+    let without = render()?;
+    let digest = super::digest(&[&without, parts.seed]);
+    let place = |text: &'static str| without.find(text).ok_or_else(|| std::io::Error::other("the XML has no place for its parts"));
+    let (of_digest, of_network, of_nics) = (place(NO_DIGEST)?, place(NO_NETWORK)?, place(NO_NICS)?);
+    let devices: Vec<&str> = nics.iter().flat_map(|nic| [nic.xml.as_str(), "\n    "]).collect();
+    let xml = [
+        &without[..of_digest],
+        " digest=\"",
+        &digest,
+        "\"",
+        &without[of_digest + NO_DIGEST.len()..of_network],
+        "<testbedos:network>",
+        &quick_xml::escape::escape(parts.network),
+        "</testbedos:network>",
+        &without[of_network + NO_NETWORK.len()..of_nics],
+        &devices.concat(),
+        &without[of_nics..],
+    ]
+    .concat();
     Ok(Domain {
         name,
         uuid,
@@ -116,13 +137,7 @@ pub fn domain(
     })
 }
 
-fn metadata(
-    xml: &mut Xml,
-    guest: &Guest,
-    deployment: &DeploymentName,
-    site: &Site,
-    (digest, network): (&str, &str),
-) -> std::io::Result<()> {
+fn metadata(xml: &mut Xml, guest: &Guest, deployment: &DeploymentName, site: &Site) -> std::io::Result<()> {
     let installation = site.installation.to_string();
     xml.create_element("metadata").write_inner_content(|xml| {
         xml.create_element("testbedos:guest")
@@ -131,10 +146,10 @@ fn metadata(
                 ("installation", &installation),
                 ("deployment", deployment.as_str()),
                 ("guest", guest.name.as_str()),
-                ("digest", digest),
+                ("digest", ""),
                 ("operation", OPERATION_MARK),
             ])
-            .write_inner_content(|xml| text(xml, "testbedos:network", network))?;
+            .write_inner_content(|xml| empty(xml, "testbedos:network", &[]))?;
         Ok(())
     })?;
     Ok(())
@@ -169,7 +184,7 @@ fn cpu(xml: &mut Xml, site: &Site, drives: &Drives<'_>) -> std::io::Result<()> {
     }
 }
 
-fn devices(xml: &mut Xml, site: &Site, drives: &Drives<'_>, nics: &[NicDevice], console_log: &Path) -> std::io::Result<()> {
+fn devices(xml: &mut Xml, site: &Site, drives: &Drives<'_>, console_log: &Path) -> std::io::Result<()> {
     let emulator = site.emulator.to_string_lossy().into_owned();
     let console_log = console_log.to_string_lossy().into_owned();
     xml.create_element("devices").write_inner_content(|xml| {
@@ -189,10 +204,6 @@ fn devices(xml: &mut Xml, site: &Site, drives: &Drives<'_>, nics: &[NicDevice], 
         }
         // A lean machine starts 1.3 times as fast.
         empty(xml, "controller", &[("type", "usb"), ("model", "none")])?;
-        for nic in nics {
-            xml.write_indent()?;
-            xml.get_mut().write_all(nic.xml.as_bytes())?;
-        }
         xml.create_element("serial").with_attribute(("type", "pty")).write_inner_content(|xml| {
             empty(xml, "log", &[("file", &console_log), ("append", "on")])?;
             empty(xml, "target", &[("port", "0")])
