@@ -340,7 +340,7 @@ impl FakeHost {
 
 /// Links as they are seen: one whose guest has lost its device does not pass frames.
 fn links(world: &World) -> Vec<OnHost<ObservedLink>> {
-    let alive = |port: &Uuid| world.domains.values().any(|domain| domain.active && domain.ports.contains(port));
+    let alive = |port: &Uuid| world.domains.values().any(|domain| domain.active && domain.ports().any(|own| own == *port));
     let seen = |(port, link): (&Uuid, &OnHost<ObservedLink>)| {
         let fault = (!alive(port)).then(|| "its device is gone".to_string());
         OnHost { host: link.host.clone(), what: ObservedLink { fault, ..link.what.clone() } }
