@@ -40,6 +40,9 @@ pub struct Global {
     /// The testbed file [default: kvm-compose.yaml or .yml, here or in a parent folder]
     #[arg(short, long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub file: Option<PathBuf>,
+    /// Lay a value over the testbed file, such as `machines.web.micro.memory_mb=256`; may be given again
+    #[arg(long, global = true, value_name = "KEY=VALUE", help_heading = "Global options")]
+    pub set: Vec<String>,
     /// The deployment's name [default: the name of the testbed file's folder]
     #[arg(short, long, global = true, env = "TESTBED_PROJECT", value_name = "NAME", help_heading = "Global options")]
     pub project_name: Option<String>,
@@ -96,6 +99,12 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
     Config,
     /// Print the JSON Schema of the testbed file, for editors (needs no server)
     Schema,
+    /// Draw the network that the testbed file describes, as SVG, Mermaid, Graphviz or D2 (needs no server)
+    #[command(after_help = "Examples:
+  testbed graph lab.svg           a picture for browsers and documents
+  testbed graph --format mermaid  text for Markdown pages that draw Mermaid, on standard output
+  testbed graph --format dot | dot -Tpdf > lab.pdf")]
+    Graph(Graph),
     /// List the deployment's guests
     Ps {
         /// The guests of all deployments
@@ -137,6 +146,9 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
   testbed exec web -i -- tar -xf - -C /srv < site.tar
   testbed exec web --timeout 10 -- ping -c 3 10.0.0.2")]
     Exec(Exec),
+    /// Show what guests' links do to packets, asked and measured; change it while they run
+    #[command(subcommand)]
+    Link(Link),
     /// Put the expectations of the testbed file (`checks`) to the test, from inside its guests
     #[command(after_help = "Examples:
   testbed check                          all of them; ends with 7 when one does not pass
@@ -246,6 +258,29 @@ pub struct Plan {
 }
 
 #[derive(Debug, clap::Args)]
+pub struct Graph {
+    /// The language [default: what the picture's name ends in (.svg, .mmd, .dot, .gv, .d2), else svg]
+    #[arg(long, value_name = "LANGUAGE")]
+    pub format: Option<Drawing>,
+    /// Write it into this file [default: standard output]
+    #[arg(value_name = "PICTURE")]
+    pub to: Option<PathBuf>,
+}
+
+/// The languages of pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Drawing {
+    /// Scalable Vector Graphics, laid out
+    Svg,
+    /// A Mermaid flowchart
+    Mermaid,
+    /// Graphviz
+    Dot,
+    /// D2
+    D2,
+}
+
+#[derive(Debug, clap::Args)]
 pub struct Logs {
     /// The action [default: the last one]
     pub uuid: Option<String>,
@@ -284,6 +319,52 @@ pub struct Check {
     /// Also write a report in JUnit's XML; `-` writes it to standard output, instead of the table
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Link {
+    /// Show links: what is asked of each direction, and what a short probe and the guests' own packets measure
+    #[command(after_help = "Examples:
+  testbed link show               all links
+  testbed link show web db:eth1   those of a guest, and one of another
+
+`probe` is what frames of the relay's own met on their way through the link just now; `traffic` is what the guest's packets
+met in the last ten seconds.")]
+    Show(ShowLinks),
+    /// Change a link while its guest runs; lasts until the next `up`, which takes it back to what the file says
+    #[command(after_help = "Examples:
+  testbed link set web:eth0 down                          pull the cable out; `up` puts it in again
+  testbed link set web:eth0 delay_ms=25 loss_percent=5    each way
+  testbed link set web:eth0 rate_mbit=10 --to-guest       one way
+  testbed link set web:eth0 clear                         a plain link")]
+    Set(SetLink),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ShowLinks {
+    /// Only these
+    #[arg(value_name = "GUEST[:IFACE]")]
+    pub links: Vec<String>,
+    /// Do not send probes; show what is asked and what passing packets met
+    #[arg(long)]
+    pub no_probe: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct SetLink {
+    /// The link
+    #[arg(value_name = "GUEST:IFACE")]
+    pub link: String,
+    /// up, down, clear, or delay_ms, jitter_ms, loss_percent, duplicate_percent, reorder_percent, rate_mbit with a value; what
+    /// is not named stays as it is
+    #[arg(required = true, value_name = "CHANGE")]
+    pub changes: Vec<String>,
+    /// Change only what the guest receives
+    #[arg(long, conflicts_with = "from_guest")]
+    pub to_guest: bool,
+    /// Change only what the guest sends
+    #[arg(long)]
+    pub from_guest: bool,
 }
 
 #[derive(Debug, Subcommand)]

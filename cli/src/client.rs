@@ -6,10 +6,11 @@ use std::{io, time::Duration};
 
 use kvm_compose::{
     api::{
-        ActionAccepted, ActionRequest, BuildImage, CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, ErrorBody,
+        ActionAccepted, ActionRequest, BuildImage, CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, Draft, ErrorBody,
         ImageInfo, LogIndex, LoginLink, Orphan, Ready, Version,
         action::LogRecord,
         cluster::{JoinToken, Members},
+        link::LinkReport,
     },
     error::{Code, Problem},
     names::{DeploymentName, HostName},
@@ -107,6 +108,13 @@ impl Client {
         self.get(&path(&["deployments", name.as_str(), "state"])).await
     }
 
+    /// Links of guests: `GUEST` or `GUEST:IFACE`, all when there are none; with what a probe of some seconds finds.
+    pub async fn links(&self, name: &DeploymentName, only: &[String], probe: bool) -> Result<Vec<LinkReport>, Problem> {
+        let mut query = vec![format!("probe={probe}")];
+        query.extend((!only.is_empty()).then(|| format!("only={}", encoded(&only.join(",")))));
+        self.get(&format!("{}?{}", path(&["deployments", name.as_str(), "links"]), query.join("&"))).await
+    }
+
     pub async fn create(&self, deployment: &CreateDeployment) -> Result<DeploymentInfo, Problem> {
         self.send(self.request(Method::POST, &path(&["deployments"])).json(deployment)).await
     }
@@ -144,11 +152,17 @@ impl Client {
         self.send(self.request(Method::POST, &path(&["deployments", name.as_str(), "reset"]))).await
     }
 
-    /// Hands the testbed file over, byte for byte, with the name that messages call it by.
-    pub async fn put_yaml(&self, name: &DeploymentName, file: &str, yaml: String) -> Result<(), Problem> {
-        let query = format!("?file={}", encoded(file));
-        let request = self.request(Method::PUT, &(path(&["deployments", name.as_str(), "yaml"]) + &query));
-        success(self.exchange(request.header(CONTENT_TYPE, "application/yaml").body(yaml)).await?).await.map(drop)
+    /// Hands the testbed over: its file byte for byte, the name that messages call it by, and what else it consists of.
+    pub async fn put_draft(&self, name: &DeploymentName, draft: &Draft) -> Result<(), Problem> {
+        let path = path(&["deployments", name.as_str(), "yaml"]);
+        let request = if draft.composition.is_empty() {
+            let query = draft.file.as_ref().map(|file| format!("?file={}", encoded(file))).unwrap_or_default();
+            let request = self.request(Method::PUT, &(path + &query));
+            request.header(CONTENT_TYPE, "application/yaml").body(draft.text.clone())
+        } else {
+            self.request(Method::PUT, &path).json(draft)
+        };
+        success(self.exchange(request).await?).await.map(drop)
     }
 
     pub async fn act(&self, name: &DeploymentName, action: &ActionRequest) -> Result<ActionAccepted, Problem> {

@@ -71,9 +71,15 @@ pub fn endpoints() -> Vec<Endpoint> {
         get(&below("yaml"), "The testbed file, byte for byte", deployments::yaml).answers_bytes(200, "application/yaml"),
         put(&below("yaml"), "Replaces the testbed file, byte for byte", deployments::put_yaml)
             .query("file", "what messages call it; `kvm-compose.yaml` when absent")
+            .query("keep_composition", "keep the included files, variables and `--set` that came with the file before")
+            .takes::<wire::Draft>()
             .takes_bytes("application/yaml")
             .answers_nothing(204),
         get(&below("state"), "Desired and observed, asked just now", deployments::state).answers::<wire::DeploymentState>(200),
+        get(&below("links"), "Links of guests: what is asked of each direction, and what was measured", deployments::links)
+            .query("only", "`GUEST` or `GUEST:IFACE`, separated by commas; all when absent")
+            .query("probe", "also what frames of the relay's own meet; takes some seconds")
+            .answers::<Vec<wire::link::LinkReport>>(200),
         post(&below("action"), "Starts an action", actions::start).takes::<wire::ActionRequest>().answers::<wire::ActionAccepted>(202),
         delete(&below("action/{uuid}"), "Asks an action to stop", actions::cancel).answers::<wire::ActionAccepted>(202),
         post(&below("reset"), "Observes a deployment and forgets that its last `up` or `down` failed", deployments::reset)
@@ -111,6 +117,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .query("format", "`text` (the log) or `events` (the journal)")
             .answers_nothing(101),
         post("/api/validate", "Every fault of a testbed file, with its place", validate::validate)
+            .query("deployment", "read it as this deployment's file, with the included files and variables that are kept with it")
             .takes_bytes("application/yaml")
             .answers::<wire::Validation>(200),
         post("/api/auth/link", "A link that logs a browser in, once, within a minute", login::link).answers::<wire::LoginLink>(200),

@@ -9,9 +9,11 @@ mod doctor;
 mod down;
 mod events;
 mod exec;
+mod graph;
 mod gui;
 mod image;
 mod info;
+mod link;
 mod list;
 mod logs;
 mod man;
@@ -61,6 +63,7 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
         Command::Plan(args) => plan::run(session, args).await,
         Command::Validate => validate::run(session),
         Command::Config => config::run(session),
+        Command::Graph(args) => graph::run(session, &args),
         Command::Schema => schema::run(&session.out),
         Command::Ps { all: false } => ps::run(session).await,
         Command::Ps { all: true } => ps::run_all(session).await,
@@ -70,6 +73,7 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
         Command::Cancel { uuid } => logs::cancel(session, uuid.as_deref()).await,
         Command::Events { all } => events::run(session, if all { events::Scope::All } else { events::Scope::Project }).await,
         Command::Exec(args) => exec::run(session, args).await,
+        Command::Link(command) => link::run(session, command).await,
         Command::Check(args) => check::run(session, args).await,
         Command::Deployment(command) => deployment::run(session, command).await,
         Command::Cluster(command) => cluster::run(session, command).await,

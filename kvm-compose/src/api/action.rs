@@ -8,13 +8,15 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::check::CheckOptions;
+use super::composition::Composition;
+use super::link::SetLink;
 use crate::{
     error::Problem,
     names::{DeploymentName, GuestName},
 };
 
 /// POST `/api/deployments/{name}/action`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ActionRequest {
     /// Makes the world look like the testbed file.
@@ -25,6 +27,8 @@ pub enum ActionRequest {
     Plan(PlanOptions),
     /// Runs a command in a guest. Its output is the action's log; its status is the entry's `exit_status`.
     Exec(ExecRequest),
+    /// Changes the link of a guest's interface while the guest runs; the next `up` takes it back.
+    SetLink(SetLink),
     /// Puts the expectations of the testbed file to the test. Its result is the entry's `result`: a `CheckReport`.
     Check(CheckOptions),
 }
@@ -37,6 +41,7 @@ impl ActionRequest {
             ActionRequest::Down {} => Command::Down,
             ActionRequest::Plan(_) => Command::Plan,
             ActionRequest::Exec(_) => Command::Exec,
+            ActionRequest::SetLink(_) => Command::SetLink,
             ActionRequest::Check(_) => Command::Check,
         }
     }
@@ -54,6 +59,8 @@ pub enum Command {
     Plan,
     /// See [`ActionRequest::Exec`].
     Exec,
+    /// See [`ActionRequest::SetLink`].
+    SetLink,
     /// See [`ActionRequest::Check`].
     Check,
     /// Making a base image; belongs to no deployment.
@@ -74,6 +81,7 @@ impl std::fmt::Display for Command {
             Command::Down => "down",
             Command::Plan => "plan",
             Command::Exec => "exec",
+            Command::SetLink => "set_link",
             Command::Check => "check",
             Command::BuildImage => "build_image",
         })
@@ -147,6 +155,9 @@ pub struct Draft {
     /// The folder that relative paths in it lead to, absolute; the deployment's own when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project_location: Option<String>,
+    /// What else it consists of.
+    #[serde(default, skip_serializing_if = "Composition::is_empty")]
+    pub composition: Composition,
 }
 
 /// A command for a guest.

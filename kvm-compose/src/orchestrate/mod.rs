@@ -12,6 +12,7 @@
 
 pub mod execute;
 pub mod host;
+pub mod link;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -258,6 +259,7 @@ fn leftovers(observed: &Observed) -> Vec<String> {
     let files = observed.files.iter().map(|file| file.what.display().to_string());
     let ports = observed.bridge_ports.iter().map(|port| format!("port {}", port.what.name));
     let internals = observed.outside.internals.iter().map(|port| format!("interface {}", port.what.interface));
+    let links = observed.links.iter().map(|link| format!("link {}", link.what.device));
     let away = observed.away.iter().map(|(host, why)| format!("whatever stands on host `{host}` ({why})"));
-    away.chain(rows).chain(domains).chain(files).chain(ports).chain(internals).take(10).collect()
+    away.chain(rows).chain(domains).chain(files).chain(ports).chain(links).chain(internals).take(10).collect()
 }

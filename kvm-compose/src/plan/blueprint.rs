@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::outside::Outside;
+use super::{link::Link, outside::Outside};
 use crate::names::{DeploymentName, GuestName, HostName, InstallationId};
 pub use crate::spec::model::{DiskFormat, ReadyCondition};
 pub use crate::topology::Readiness;
@@ -162,6 +162,8 @@ pub struct GuestBlueprint {
     pub seed: Option<Seed>,
     /// Its libvirt domain.
     pub domain: Domain,
+    /// The links of its interfaces, in their order.
+    pub links: Vec<Link>,
     /// When it counts as ready.
     pub ready: Readiness,
     /// What runs in it once it is ready, in order.

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     blueprint::{Blueprint, GuestBlueprint, ReadyCondition, ScriptKind},
-    diff_outside, diff_rows,
+    diff_outside, diff_rows, link_diff,
     observed::{Observed, ObservedDomain, OnHost},
     step::{Impact, Plan, Step, StepId, Work},
 };
@@ -71,7 +71,7 @@ pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Opti
     for (guest, _) in &fates {
         differ.run_scripts(guest, &settled);
     }
-    Plan { steps: differ.steps }
+    Plan { steps: link_diff::with_links(differ.steps, wanted, observed, only) }
 }
 
 /// What becomes of a wanted guest.

@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     blueprint::{Base, Blueprint, GuestBlueprint, Script, ScriptKind, Seed, Sum, Volume},
+    link::Link,
     outside::{Outside, outside},
     place::{self, Place, Places},
     render::{digest, domain, rows, seed},
@@ -163,6 +164,7 @@ impl Lowering<'_> {
             volumes,
             seed,
             domain,
+            links: links(guest, &ports),
             ready: guest.ready.clone(),
             scripts: scripts(guest, files)?,
         })
@@ -185,6 +187,10 @@ fn seed_of(guest: &Guest, topology: &Topology, uuid: uuid::Uuid, mtu: u16, folde
     let parts: Vec<&str> = files.iter().flat_map(|(name, content)| [name.as_str(), content.as_str()]).collect();
     let digest = digest(&parts);
     Seed { path: folder.join("seeds").join(format!("{}-seed-{}.iso", guest.name, &digest[..12])), files }
+}
+
+fn links(guest: &Guest, ports: &[uuid::Uuid]) -> Vec<Link> {
+    guest.nics.iter().zip(ports).map(|(nic, port)| Link { interface: nic.name.clone(), port: *port, shape: nic.shape }).collect()
 }
 
 fn scripts(guest: &Guest, files: &ProjectFiles) -> Result<Vec<Script>, Problem> {

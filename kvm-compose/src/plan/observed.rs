@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{
     blueprint::{Column, RowKey, Table},
+    link::ObservedLink,
     outside::SeenOutside,
 };
 use crate::names::{GuestName, HostName};
@@ -27,6 +28,9 @@ pub struct Observed {
     pub files: BTreeSet<OnHost<PathBuf>>,
     /// Ports of the integration bridges that belong to one of the deployment's guests.
     pub bridge_ports: Vec<OnHost<BridgePort>>,
+    /// Links of guests that are shaped.
+    #[serde(default)]
+    pub links: Vec<OnHost<ObservedLink>>,
     /// Things of others that hold a name the blueprint needs.
     pub strangers: Vec<Stranger>,
     /// Base files of the blueprint that are missing or unusable.
@@ -61,8 +65,13 @@ pub struct MissingBase {
 impl Observed {
     /// True when nothing is there, as far as every host that matters has answered.
     pub fn is_nothing(&self) -> bool {
-        let network = self.rows.is_empty() && self.bridge_ports.is_empty() && self.outside.internals.is_empty();
-        network && self.domains.is_empty() && self.files.is_empty() && self.away.is_empty()
+        self.rows.is_empty()
+            && self.domains.is_empty()
+            && self.files.is_empty()
+            && self.bridge_ports.is_empty()
+            && self.links.is_empty()
+            && self.outside.internals.is_empty()
+            && self.away.is_empty()
     }
 
     /// True when a file is there.
@@ -76,6 +85,7 @@ impl Observed {
         self.domains.extend(other.domains);
         self.files.extend(other.files);
         self.bridge_ports.extend(other.bridge_ports);
+        self.links.extend(other.links);
         self.strangers.extend(other.strangers);
         self.missing_bases.extend(other.missing_bases);
         self.outside.merge(other.outside);
@@ -122,6 +132,9 @@ pub struct ObservedDomain {
     pub scripts: BTreeSet<String>,
     /// `interfaceid`s of its NICs.
     pub ports: Vec<Uuid>,
+    /// Those of them whose link was taken down: the guest sees no carrier.
+    #[serde(default)]
+    pub down: BTreeSet<Uuid>,
 }
 
 /// A port of the integration bridge (a row of Open vSwitch's `Interface` table).

@@ -120,6 +120,12 @@ fn choose_addresses(wrote: &[wrote::Machine], leases: &Leases, segments: &mut Se
     for (_, _, switch, subnet) in &open {
         pools.entry(switch.clone()).or_insert_with(|| pool(switch, *subnet, segments));
     }
+    // Whoever is named as a gateway is somebody else, though the file does not say who.
+    for nic in wrote.iter().flat_map(|machine| &machine.network) {
+        if let (Some(Spanned { value: IpAddr::V4(gateway), .. }), Some(pool)) = (&nic.gateway, pools.get_mut(&nic.switch.value)) {
+            pool.take(*gateway);
+        }
+    }
     let mut chosen = Chosen::new();
     // What a guest has, it keeps, as long as the file leaves it free.
     for (machine_index, nic_index, switch, _) in &open {

@@ -20,6 +20,7 @@ use kvm_compose::{
     plan::{
         self,
         blueprint::{Blueprint, Row, RowKey, Sum},
+        link::ObservedLink,
         observed::{MissingBase, Observed, ObservedDomain, ObservedRow, OnHost},
         outside::{InternalPort, Mapping, SeenInternal, SeenOutside, SeenUplink},
         site::{Accelerator, DiskFile, Hosts, MicroImage, ProjectFiles, Site},
@@ -60,6 +61,8 @@ pub struct World {
     pub rows: BTreeMap<RowKey, Row>,
     pub domains: BTreeMap<GuestName, ObservedDomain>,
     pub files: BTreeSet<OnHost<PathBuf>>,
+    /// Shaped links, by their ports.
+    pub links: BTreeMap<Uuid, OnHost<ObservedLink>>,
     /// Base files that came from the master; they stay.
     pub bases: BTreeSet<OnHost<PathBuf>>,
     /// Hosts' networks that lead somewhere; they stay.
@@ -178,7 +181,13 @@ impl FakeHost {
                 {
                     return refuse(format!("domain {} is there with another digest", domain.name));
                 }
+                // OVN would take either of two devices with one `iface-id`.
+                let runs = world.domains.get(&domain.guest).is_some_and(|domain| domain.active);
+                if let Some(port) = domain.ports.iter().find(|port| world.links.contains_key(port) && !runs) {
+                    return refuse(format!("domain {} finds its port {port} taken by a link", domain.name));
+                }
                 world.files.insert(on(&domain.console_log));
+                let down = world.domains.get(&domain.guest).map(|there| there.down.clone()).unwrap_or_default();
                 let observed = ObservedDomain {
                     name: domain.name.clone(),
                     uuid: domain.uuid,
@@ -190,6 +199,7 @@ impl FakeHost {
                     agent: false,
                     scripts: BTreeSet::new(),
                     ports: domain.ports.clone(),
+                    down,
                 };
                 world.domains.insert(domain.guest.clone(), observed);
                 *world.starts.entry(domain.guest.clone()).or_default() += 1;
@@ -212,6 +222,19 @@ impl FakeHost {
                 world.internals.insert(port.interface.clone(), port.clone());
             }
             Work::UnplugInternal { interface, .. } => drop(world.internals.remove(interface)),
+            Work::ShapeLink { guest, link, .. } => match world.domains.get(guest) {
+                Some(domain) if domain.active => {
+                    let what = ObservedLink { port: link.port, device: String::new(), shape: link.shape, fault: None };
+                    world.links.insert(link.port, OnHost { host: host.clone(), what });
+                }
+                _ => return refuse(format!("guest {guest} has no device to shape")),
+            },
+            Work::UnshapeLink { port, .. } => drop(world.links.remove(port)),
+            Work::SetCarrier { guest, port, up, .. } => match world.domains.get_mut(guest) {
+                Some(domain) if *up => drop(domain.down.remove(port)),
+                Some(domain) => drop(domain.down.insert(*port)),
+                None => return refuse(format!("guest {guest} is not there")),
+            },
             Work::AwaitReady { guest, .. } => match world.domains.get_mut(guest) {
                 Some(domain) if domain.active => domain.agent = true,
                 _ => return refuse(format!("guest {guest} does not run")),
@@ -225,6 +248,16 @@ impl FakeHost {
         }
         Ok(())
     }
+}
+
+/// Links as they are seen: one whose guest has lost its device does not pass frames.
+fn links(world: &World) -> Vec<OnHost<ObservedLink>> {
+    let alive = |port: &Uuid| world.domains.values().any(|domain| domain.active && domain.ports.contains(port));
+    let seen = |(port, link): (&Uuid, &OnHost<ObservedLink>)| {
+        let fault = (!alive(port)).then(|| "its device is gone".to_string());
+        OnHost { host: link.host.clone(), what: ObservedLink { fault, ..link.what.clone() } }
+    };
+    world.links.iter().map(seen).collect()
 }
 
 impl Host for FakeHost {
@@ -242,6 +275,7 @@ impl Host for FakeHost {
             rows: rows.collect(),
             domains: world.domains.values().cloned().collect(),
             files: world.files.clone(),
+            links: links(&world),
             bridge_ports: Vec::new(),
             strangers: if wanted.is_some() { self.strangers.lock().clone() } else { Vec::new() },
             missing_bases: self.missing.lock().iter().cloned().chain(travelling(&world, wanted)).collect(),

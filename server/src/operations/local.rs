@@ -7,7 +7,10 @@ use std::{collections::BTreeSet, sync::Arc};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use kvm_compose::{
-    api::{CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, UpOptions},
+    api::{
+        CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, UpOptions,
+        link::{LinkReport, SetLink},
+    },
     backend::accelerator::LIMIT,
     backend::hypervisor::console::LibvirtConsole,
     backend::local::{ExecCall, ExecResult, LocalConfig, LocalHost, Prepared, Purpose},
@@ -75,6 +78,11 @@ impl LocalDriver {
         self.host.test_kvm();
     }
 
+    fn prepare_to_look(&self, project: &Project, fleet: &Fleet<'_>) -> Result<Prepared, Problem> {
+        let Project { deployment, sources, folder } = project;
+        self.host.prepare(deployment, sources, folder, Purpose::Looking, || fleet.hosts_at_a_glance(deployment))
+    }
+
     fn prepare_aloud(&self, project: &Project, operation: &Operation<'_>) -> Result<Prepared, Problem> {
         if self.host.must_test_kvm() {
             let text = format!("testing whether KVM works on this machine, {} s at most; done once after each boot", LIMIT.as_secs());
@@ -82,8 +90,8 @@ impl LocalDriver {
         }
         let fleet = self.fleet(Patience::UntilLost, operation.cancel);
         let hosts = || fleet.hosts(&project.deployment);
-        let Project { deployment, file, text, folder } = project;
-        let prepared = self.host.prepare(deployment, file, text, folder, Purpose::Doing(operation.cancel), hosts)?;
+        let Project { deployment, sources, folder } = project;
+        let prepared = self.host.prepare(deployment, sources, folder, Purpose::Doing(operation.cancel), hosts)?;
         for fault in &prepared.loaded.warnings {
             operation.sink.emit(EventKind::Warning { text: format!("{}: {}", fault.at, fault.message) })?;
         }
@@ -171,9 +179,27 @@ impl Driver for LocalDriver {
         self.host.exec(deployment, &call, cancel, say)
     }
 
+    fn set_link(&self, project: &Project, request: &SetLink, operation: &Operation<'_>) -> Result<(), Problem> {
+        let fleet = self.fleet(Patience::UntilLost, operation.cancel);
+        let prepared = self.prepare_to_look(project, &fleet)?;
+        orchestrate::link::set_link(&fleet, &prepared.blueprint, request, operation)
+    }
+
+    fn links(&self, project: &Project, only: &dyn Fn(&GuestName, &str) -> bool, probe: bool) -> Result<Vec<LinkReport>, Problem> {
+        let never = Cancel::new();
+        let fleet = self.fleet(LOOK, &never);
+        let prepared = self.prepare_to_look(project, &fleet)?;
+        let observed = fleet.observe(&project.deployment, Some(&prepared.blueprint))?;
+        let mut links = plan::link_report::reports(&prepared.blueprint, &observed);
+        links.retain(|link| only(&link.guest, &link.interface));
+        let shaped: BTreeSet<_> = observed.links.iter().filter(|link| link.what.fault.is_none()).map(|link| link.what.port).collect();
+        fleet.measure(&project.deployment, links.iter_mut().filter(|link| shaped.contains(&link.port)).collect(), probe)?;
+        Ok(links)
+    }
+
     fn topology(&self, project: &Project) -> Result<Topology, Problem> {
         let leases = self.host.leases(&project.deployment)?;
-        Ok(topology::load(&project.file, &project.text, &project.deployment, &leases)?.topology)
+        Ok(topology::load_all(&project.sources, &project.deployment, &leases)?.topology)
     }
 
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {
@@ -190,7 +216,7 @@ impl Driver for LocalDriver {
         let never = Cancel::new();
         let fleet = self.fleet(LOOK, &never);
         let hosts = || fleet.hosts_at_a_glance(deployment);
-        let prepared = project.and_then(|p| self.host.prepare(&p.deployment, &p.file, &p.text, &p.folder, Purpose::Looking, hosts));
+        let prepared = project.and_then(|p| self.host.prepare(&p.deployment, &p.sources, &p.folder, Purpose::Looking, hosts));
         let observed = fleet.observe(deployment, prepared.as_ref().ok().map(|prepared| &prepared.blueprint));
         view(deployment, self.installation, prepared, observed)
     }

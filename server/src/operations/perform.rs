@@ -11,6 +11,7 @@ use kvm_compose::{
     error::{Code, Problem},
     names::{VARIABLE_RULE, is_variable, printable},
     orchestrate::{Operation, Sink as _, event::EventKind},
+    plan::link_report,
 };
 
 use super::{
@@ -59,6 +60,7 @@ pub fn check(request: &ActionRequest) -> Result<(), Problem> {
     let exec = match request {
         ActionRequest::Exec(exec) => exec,
         ActionRequest::Plan(options) => return options.draft.as_ref().map_or(Ok(()), projects::check_draft),
+        ActionRequest::SetLink(request) => return link_report::check(request),
         ActionRequest::Check(options) => return options.draft.as_ref().map_or(Ok(()), projects::check_draft),
         ActionRequest::Up(_) | ActionRequest::Down {} => return Ok(()),
     };
@@ -126,6 +128,10 @@ impl Operations {
                 let result = serde_json::to_value(document).map_err(|error| Problem::internal("a plan is not JSON").cause(error))?;
                 Ok(Outcome { result: Some(result), ..Outcome::succeeded() })
             }
+            Job::Action(ActionRequest::SetLink(request)) => {
+                driver.set_link(&self.project(name)?, request, &operation)?;
+                Ok(Outcome::succeeded())
+            }
             Job::Action(ActionRequest::Exec(exec)) => {
                 let heard = Heard::new(sink, exec);
                 let answer = driver.exec(name, exec, &stdin(exec)?, &running.cancel, &|stream, bytes| heard.take(stream, bytes));
@@ -137,7 +143,7 @@ impl Operations {
                     None => self.project(name)?,
                 };
                 let topology = driver.topology(&project)?;
-                let report = check::run(&**driver, name, &check::chosen(&topology, options, &project.file)?, &operation)?;
+                let report = check::run(&**driver, name, &check::chosen(&topology, options, &project.sources.file)?, &operation)?;
                 let problem = check::problem(&report);
                 let result = serde_json::to_value(report).map_err(|error| Problem::internal("a report is not JSON").cause(error))?;
                 Ok(Outcome { problem, exit_status: None, result: Some(result) })

@@ -11,7 +11,10 @@ use std::{
 };
 
 use kvm_compose::{
-    api::{CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, UpOptions},
+    api::{
+        CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, UpOptions,
+        link::{LinkDirection, LinkReport, SetLink},
+    },
     backend::local::ExecResult,
     error::{Code, Problem},
     guest::output::Say,
@@ -86,8 +89,8 @@ impl Driver for Fake {
     fn up(&self, project: &Project, _options: &UpOptions, operation: &Operation<'_>) -> Result<(), Problem> {
         let folder = self.folder(&project.deployment);
         fs::create_dir_all(&folder).expect("a world");
-        let slow = Duration::from_millis(number(&project.text, "slow"));
-        for (word, value) in words(&project.text) {
+        let slow = Duration::from_millis(number(&project.sources.text, "slow"));
+        for (word, value) in words(&project.sources.text) {
             operation.cancel.check()?;
             match word {
                 "steps" => {
@@ -116,6 +119,26 @@ impl Driver for Fake {
         Ok(())
     }
 
+    fn set_link(&self, _project: &Project, request: &SetLink, operation: &Operation<'_>) -> Result<(), Problem> {
+        operation.sink.emit(EventKind::Line { guest: Some(request.guest.clone()), text: format!("{:?}", request.carrier) })
+    }
+
+    fn links(&self, _project: &Project, only: &dyn Fn(&GuestName, &str) -> bool, _probe: bool) -> Result<Vec<LinkReport>, Problem> {
+        let link = |guest: &str, interface: &str| LinkReport {
+            guest: GuestName::new(guest).expect("valid"),
+            interface: interface.to_string(),
+            host: "here".to_string(),
+            port: uuid::Uuid::nil(),
+            carrier: None,
+            deviates: false,
+            fault: None,
+            to_guest: LinkDirection::default(),
+            from_guest: LinkDirection::default(),
+        };
+        let links = [link("web", "eth0"), link("web", "eth1"), link("db", "eth0")];
+        Ok(links.into_iter().filter(|link| only(&link.guest, &link.interface)).collect())
+    }
+
     fn down(&self, deployment: &DeploymentName, operation: &Operation<'_>) -> Result<(), Problem> {
         let folder = self.folder(deployment);
         let Ok(things) = fs::read_dir(&folder) else { return Ok(()) };
@@ -130,7 +153,7 @@ impl Driver for Fake {
     }
 
     fn plan(&self, project: &Project, _options: &UpOptions, operation: &Operation<'_>) -> Result<PlanDocument, Problem> {
-        for (word, value) in words(&project.text) {
+        for (word, value) in words(&project.sources.text) {
             match word {
                 "wait" => await_file(value, operation.cancel)?,
                 "fail" => return Err(Problem::new(Code::InvalidFile, "the file has faults")),
@@ -138,7 +161,7 @@ impl Driver for Fake {
             }
         }
         let deployment = project.deployment.clone();
-        let seen = format!("{} in {}: {}", project.file, project.folder.display(), project.text);
+        let seen = format!("{} in {}: {}", project.sources.file, project.folder.display(), project.sources.text);
         Ok(PlanDocument { deployment, offline: false, steps: Vec::new(), placement: Vec::new(), network: vec![seen] })
     }
 
@@ -163,7 +186,7 @@ impl Driver for Fake {
     }
 
     fn topology(&self, project: &Project) -> Result<Topology, Problem> {
-        Ok(topology::load(&project.file, &project.text, &project.deployment, &topology::Leases::new())?.topology)
+        Ok(topology::load_all(&project.sources, &project.deployment, &topology::Leases::new())?.topology)
     }
 
     fn console(&self, _: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {
@@ -175,7 +198,7 @@ impl Driver for Fake {
     }
 
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View {
-        let wanted = project.as_ref().map_or(0, |project| number(&project.text, "steps")) as usize;
+        let wanted = project.as_ref().map_or(0, |project| number(&project.sources.text, "steps")) as usize;
         let there = fs::read_dir(self.folder(deployment)).map_or(0, Iterator::count);
         let phase = match there {
             0 => Phase::Down,

@@ -80,8 +80,8 @@ fn program(roots: &[&Path], places: &[&str]) -> Result<PathBuf, Problem> {
 }
 
 /// The guest's file tree, of programs below the first of `roots` that has them. Libraries are searched from the last root
-/// on, this machine's own.
-pub fn tree(kernel: &Kernel, roots: &[&Path], cancel: &Cancel) -> Result<Tree, Problem> {
+/// on, this machine's own. `extra` names more programs.
+pub fn tree(kernel: &Kernel, roots: &[&Path], extra: &[PathBuf], cancel: &Cancel) -> Result<Tree, Problem> {
     let mut tree = Tree::new();
     for (path, mode) in
         [("root", 0o700), ("tmp", 0o1777), ("proc", 0o555), ("sys", 0o555), ("root/.ssh", 0o700), ("srv", 0o755), ("etc/dropbear", 0o700)]
@@ -99,18 +99,18 @@ pub fn tree(kernel: &Kernel, roots: &[&Path], cancel: &Cancel) -> Result<Tree, P
     for (path, mode, content) in FILES {
         tree.put(path, Node::File(*mode, content.as_bytes().to_vec()));
     }
-    put_programs(&mut tree, roots)?;
+    put_programs(&mut tree, roots, extra)?;
     cancel.check()?;
     put_modules(&mut tree, kernel, &program(roots, BUSYBOX)?)?;
     cancel.check()?;
     Ok(tree)
 }
 
-fn put_programs(tree: &mut Tree, roots: &[&Path]) -> Result<(), Problem> {
+fn put_programs(tree: &mut Tree, roots: &[&Path], extra: &[PathBuf]) -> Result<(), Problem> {
     let mut libraries = Libraries::new(roots.iter().rev().copied());
-    for places in std::iter::once(&BUSYBOX).chain(PROGRAMS) {
-        let path = program(roots, places)?;
-        let content = std::fs::read(&path).map_err(|error| Problem::io(format!("reading {}", path.display()), &error))?;
+    let own: Result<Vec<PathBuf>, Problem> = std::iter::once(&BUSYBOX).chain(PROGRAMS).map(|places| program(roots, places)).collect();
+    for path in own?.iter().chain(extra) {
+        let content = std::fs::read(path).map_err(|error| Problem::io(format!("reading {}", path.display()), &error))?;
         libraries.add_needs_of(&path.display().to_string(), &content)?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         tree.put(&format!("bin/{name}"), Node::File(0o755, content));
