@@ -91,7 +91,10 @@ fn check_config(settings: &Settings) -> Result<(), Problem> {
     logging::check_level(&settings.log_level)?;
     println!("data folder:  {}", settings.data.root().display());
     println!("mode:         {}", if mode == Mode::Master { "master" } else { "client" });
-    println!("host:         {}", host.as_ref().map_or("not written yet; made at the first start".to_string(), |host| host.hostname.to_string()));
+    println!(
+        "host:         {}",
+        host.as_ref().map_or("not written yet; made at the first start".to_string(), |host| host.hostname.to_string())
+    );
     for mapping in host.iter().flat_map(|host| &host.ovn.bridge_mappings) {
         println!("network:      {mapping}");
     }

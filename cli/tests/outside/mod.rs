@@ -30,7 +30,8 @@ fn run(what: &mut Command) -> String {
 impl Outside {
     /// A neighbour whose cable ends in the network of the process `host`; plugging it into a bridge is the caller's.
     pub fn beside(host: i32, address: &str) -> Outside {
-        let first = Command::new("unshare").args(["--net", "--kill-child", "sleep", "infinity"]).stdin(Stdio::null()).spawn().expect("unshare");
+        let first =
+            Command::new("unshare").args(["--net", "--kill-child", "sleep", "infinity"]).stdin(Stdio::null()).spawn().expect("unshare");
         let folder = tempfile::tempdir().expect("a folder");
         let mut outside = Outside { cable: format!("out{}", first.id()), first, pages: None, folder };
         let own = |outside: &Outside| std::fs::read_link(format!("/proc/{}/ns/net", outside.first.id())).ok();
@@ -41,7 +42,20 @@ impl Outside {
             std::thread::sleep(Duration::from_millis(10));
         }
         let (pid, host) = (outside.first.id().to_string(), host.to_string());
-        run(Command::new("ip").args(["link", "add", &outside.cable, "netns", &host, "type", "veth", "peer", "name", "eth0", "netns", &pid]));
+        run(Command::new("ip").args([
+            "link",
+            "add",
+            &outside.cable,
+            "netns",
+            &host,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            "eth0",
+            "netns",
+            &pid,
+        ]));
         run(Command::new("nsenter").args(["-t", &host, "-n", "ip", "link", "set", &outside.cable, "up"]));
         outside.ok(&["ip", "addr", "add", address, "dev", "eth0"]);
         outside.ok(&["ip", "link", "set", "eth0", "up"]);

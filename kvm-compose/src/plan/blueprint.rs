@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{link::Link, outside::Outside};
+use super::link::Link;
+use super::outside::Outside;
 use crate::names::{DeploymentName, GuestName, HostName, InstallationId};
 pub use crate::spec::model::{DiskFormat, ReadyCondition};
 pub use crate::topology::Readiness;
@@ -166,6 +167,9 @@ pub struct GuestBlueprint {
     pub links: Vec<Link>,
     /// When it counts as ready.
     pub ready: Readiness,
+    /// Guests that must have settled before it starts; they come before it in the blueprint.
+    #[serde(default)]
+    pub depends_on: Vec<GuestName>,
     /// What runs in it once it is ready, in order.
     pub scripts: Vec<Script>,
 }

@@ -65,13 +65,8 @@ pub struct MissingBase {
 impl Observed {
     /// True when nothing is there, as far as every host that matters has answered.
     pub fn is_nothing(&self) -> bool {
-        self.rows.is_empty()
-            && self.domains.is_empty()
-            && self.files.is_empty()
-            && self.bridge_ports.is_empty()
-            && self.links.is_empty()
-            && self.outside.internals.is_empty()
-            && self.away.is_empty()
+        let network = self.rows.is_empty() && self.bridge_ports.is_empty() && self.outside.internals.is_empty();
+        network && self.domains.is_empty() && self.files.is_empty() && self.links.is_empty() && self.away.is_empty()
     }
 
     /// True when a file is there.

@@ -262,7 +262,6 @@ impl Work {
             Work::CreateVolume { volume } => Some(Work::RemoveFile { path: volume.path.clone() }),
             Work::WriteSeed { seed } => Some(Work::RemoveFile { path: seed.path.clone() }),
             Work::StartDomain { domain } => Some(Work::RemoveDomain { name: domain.name.clone(), uuid: domain.uuid }),
-            Work::PlugInternal { port } => Some(Work::UnplugInternal { name: port.name.clone(), interface: port.interface.clone() }),
             Work::ShapeLink { guest, link, before: Some(before) } => {
                 let link = Link { shape: *before, ..link.clone() };
                 Some(Work::ShapeLink { guest: guest.clone(), link, before: None })
@@ -278,6 +277,7 @@ impl Work {
                 port: *port,
                 up: !up,
             }),
+            Work::PlugInternal { port } => Some(Work::UnplugInternal { name: port.name.clone(), interface: port.interface.clone() }),
             // Base files and hosts' bridges stay: the next deployment needs them.
             Work::FetchBase { .. }
             | Work::SetUpUplink { .. }

@@ -211,17 +211,6 @@ impl FakeHost {
             }
             Work::RemoveDomain { uuid, .. } => world.domains.retain(|_, domain| &domain.uuid != uuid),
             Work::RemoveBridgePort { .. } => {}
-            Work::SetUpUplink { uplink } => {
-                world.uplinks.insert(on(&PathBuf::from(uplink.mapping.network.as_str())));
-            }
-            Work::PlugInternal { port } => {
-                // OVN makes no port of an interface whose row is not there.
-                if !world.rows.contains_key(&RowKey(format!("internal/{}", port.name))) {
-                    return refuse(format!("interface {} has no port", port.name));
-                }
-                world.internals.insert(port.interface.clone(), port.clone());
-            }
-            Work::UnplugInternal { interface, .. } => drop(world.internals.remove(interface)),
             Work::ShapeLink { guest, link, .. } => match world.domains.get(guest) {
                 Some(domain) if domain.active => {
                     let what = ObservedLink { port: link.port, device: String::new(), shape: link.shape, fault: None };
@@ -235,6 +224,17 @@ impl FakeHost {
                 Some(domain) => drop(domain.down.insert(*port)),
                 None => return refuse(format!("guest {guest} is not there")),
             },
+            Work::SetUpUplink { uplink } => {
+                world.uplinks.insert(on(&PathBuf::from(uplink.mapping.network.as_str())));
+            }
+            Work::PlugInternal { port } => {
+                // OVN makes no port of an interface whose row is not there.
+                if !world.rows.contains_key(&RowKey(format!("internal/{}", port.name))) {
+                    return refuse(format!("interface {} has no port", port.name));
+                }
+                world.internals.insert(port.interface.clone(), port.clone());
+            }
+            Work::UnplugInternal { interface, .. } => drop(world.internals.remove(interface)),
             Work::AwaitReady { guest, .. } => match world.domains.get_mut(guest) {
                 Some(domain) if domain.active => domain.agent = true,
                 _ => return refuse(format!("guest {guest} does not run")),
@@ -398,6 +398,7 @@ pub fn site() -> Site {
         }),
         bridge: "br-int".to_string(),
         chassis: None,
+        resolver: None,
         mappings: vec![Mapping {
             network: "public".parse().expect("valid"),
             bridge: "br-ex".to_string(),
@@ -425,7 +426,7 @@ pub fn blueprint(text: &str, world: &World) -> Blueprint {
         topology::load("kvm-compose.yaml", text, &deployment(), &leases(world)).unwrap_or_else(|problem| panic!("{problem:?}\n{text}"));
     let mut files = ProjectFiles::default();
     for guest in &loaded.topology.guests {
-        for script in [&guest.setup_script, &guest.run_script].into_iter().flatten() {
+        for script in guest.setup_scripts.iter().chain(&guest.run_scripts) {
             files.scripts.insert(script.path.clone(), format!("#!/bin/sh\necho {}\n", script.path));
         }
         if let topology::GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {

@@ -33,8 +33,8 @@ pub struct Link {
 /// All interfaces, by name.
 pub fn links(cancel: &Cancel) -> Result<BTreeMap<String, Link>, Problem> {
     let said = run(&["-j", "addr", "show"], "cannot look at this machine's interfaces", cancel)?;
-    let links: Value = serde_json::from_slice(&said)
-        .map_err(|error| Problem::new(Code::Ovn, "what `ip -j addr` says makes no sense").cause(error))?;
+    let links: Value =
+        serde_json::from_slice(&said).map_err(|error| Problem::new(Code::Ovn, "what `ip -j addr` says makes no sense").cause(error))?;
     Ok(links.as_array().into_iter().flatten().filter_map(|link| Some((link["ifname"].as_str()?.to_string(), link_of(link)))).collect())
 }
 
@@ -103,10 +103,10 @@ mod tests {
     #[test]
     fn an_interface_is_read_without_what_the_kernel_gives_it() {
         let said = serde_json::json!({"ifname": "br-ex", "flags": ["BROADCAST", "UP"], "mtu": 1500, "address": "02:00:00:00:00:01",
-            "addr_info": [
-                {"family": "inet6", "local": "fe80::1", "prefixlen": 64, "scope": "link"},
-                {"family": "inet", "local": "172.16.1.1", "prefixlen": 24, "scope": "global"},
-            ]});
+        "addr_info": [
+            {"family": "inet6", "local": "fe80::1", "prefixlen": 64, "scope": "link"},
+            {"family": "inet", "local": "172.16.1.1", "prefixlen": 24, "scope": "global"},
+        ]});
         let link = link_of(&said);
         assert_eq!(link.addresses, ["172.16.1.1/24".parse().expect("valid")]);
         assert!(link.up && link.mtu == Some(1500) && link.mac.is_some());

@@ -167,10 +167,8 @@ pub fn unplug(socket: &Path, owner: &Owner, interface: &str, cancel: &Cancel) ->
     ])?;
     let Some(port) = rows_of(&results[0]).first().and_then(|row| value::read_uuid(&row["_uuid"])) else { return Ok(()) };
     let reference = json!(["uuid", port.to_string()]);
-    let operations = vec![
-        json!({"op": "mutate", "table": "Bridge", "where": [["ports", "includes", reference]],
-        "mutations": [["ports", "delete", ["set", [reference]]]]}),
-    ];
+    let operations = vec![json!({"op": "mutate", "table": "Bridge", "where": [["ports", "includes", reference]],
+        "mutations": [["ports", "delete", ["set", [reference]]]]})];
     let refused = |refusal| Problem::new(Code::Ovn, format!("Open vSwitch refused to remove the interface `{interface}`")).cause(refusal);
     commit(&mut session, operations, cancel)?.map_err(refused)
 }

@@ -137,8 +137,9 @@ pub fn set_up(socket: &Path, installation: InstallationId, uplink: &Uplink, canc
     for _ in 0..TRIES {
         let seen = look(&mut session)?;
         if let Some(stranger) = seen.stranger(installation, &uplink.mapping) {
-            return Err(Problem::new(Code::Conflict, format!("the network `{network}` leads elsewhere: `{}`", stranger.name))
-                .hint(stranger.hint));
+            return Err(
+                Problem::new(Code::Conflict, format!("the network `{network}` leads elsewhere: `{}`", stranger.name)).hint(stranger.hint)
+            );
         }
         let operations = operations(installation, uplink, &seen, masquerade::forwards()?);
         refused = match operations.is_empty() {
