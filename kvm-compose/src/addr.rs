@@ -90,6 +90,15 @@ pub fn usable_in(subnet: &IpNet, address: IpAddr) -> bool {
     }
 }
 
+/// The address in `subnet` of the interface `mac`: its modified EUI-64 (RFC 4291 appendix A) as far as the subnet has room,
+/// and for later attempts the ones after it.
+pub fn interface_address(subnet: &ipnet::Ipv6Net, mac: Mac, attempt: u32) -> std::net::Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.0;
+    let identifier = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]).wrapping_add(u64::from(attempt));
+    let host = u128::from(identifier) & u128::from(subnet.hostmask());
+    std::net::Ipv6Addr::from(u128::from(subnet.network()) | host)
+}
+
 /// Addresses of one IPv4 subnet that are still free. Ranges cost nothing, however large.
 #[derive(Debug, Clone)]
 pub struct Pool {

@@ -62,7 +62,9 @@ fn an_added_guest_is_all_that_is_added_wherever_it_stands_in_the_file() {
         panic!("no network step")
     };
     assert_eq!(change.insert.iter().map(|row| row.key.0.as_str()).collect::<Vec<_>>(), ["port/g4/0"]);
-    assert!(change.update.is_empty() && change.delete.is_empty());
+    // Its name is told to all.
+    assert_eq!(change.update.iter().map(|update| update.key.0.as_str()).collect::<Vec<_>>(), ["dns"]);
+    assert!(change.delete.is_empty());
 }
 
 #[test]

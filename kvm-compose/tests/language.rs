@@ -199,12 +199,12 @@ network:
     routers: {r: {ports: [{name: p, gateway_ip: 10.0.0.1/24, switch: lan}], dhcp: [{switch: lan, exclude_ips: {from: 10.0.0.4, to: 10.0.0.9}}]}}
 ";
     let loaded = load(text).expect("valid");
-    let addresses: Vec<String> = loaded.topology.guests.iter().map(|guest| guest.nics[0].address.addr().to_string()).collect();
+    let addresses: Vec<String> = loaded.topology.guests.iter().map(|guest| guest.nics[0].addresses[0].net.addr().to_string()).collect();
     assert_eq!(addresses, ["10.0.0.3", "10.0.0.2", "10.0.0.10"]);
     let leases = Leases::from([(("c".parse().expect("valid"), 0), "10.0.0.77".parse().expect("valid"))]);
     let again = topology::load("f", text, &DeploymentName::new("lab").expect("valid"), &leases).expect("valid");
     let nic = &again.topology.guests[2].nics[0];
-    assert_eq!((nic.address.to_string(), nic.assignment), ("10.0.0.77/24".to_string(), Assignment::Dhcp));
+    assert_eq!((nic.addresses[0].net.to_string(), nic.addresses[0].assignment), ("10.0.0.77/24".to_string(), Assignment::Dhcp));
 }
 
 #[test]

@@ -89,6 +89,7 @@ fn anywhere(topology: &Topology) -> Result<Hosts, Problem> {
             initramfs: PathBuf::from("/images/micro/initramfs"),
         }),
         bridge: "br-int".to_string(),
+        chassis: None,
         mtu: 1442,
         bases: PathBuf::from("/images/bases"),
         free_memory_mb: 1 << 40,

@@ -161,7 +161,7 @@ pub struct NicState {
     pub switch: String,
     /// The address the testbed gives it.
     pub address: Option<IpAddr>,
-    /// `static`, `dhcp`, or `assigned` (by the testbed, for `dynamic` without a DHCP rule).
+    /// `static`, `dhcp`, `slaac`, `assigned` (by the testbed, for `dynamic` without a DHCP rule), or `none`.
     pub assignment: String,
     /// Its MAC address.
     pub mac: String,

@@ -54,10 +54,10 @@ fn write(out: &mut String, topology: &Topology, scene: &Scene<'_>, layout: &Layo
     }
     for (switch, place) in topology.switches.iter().zip(&layout.switches) {
         let Box { x, y, width, height } = *place;
-        writeln!(out, "<g class=\"switch\"><title>switch {}, {}</title>", escape(switch.name.as_str()), switch.subnet)?;
+        writeln!(out, "<g class=\"switch\"><title>switch {}, {}</title>", escape(switch.name.as_str()), switch.subnets())?;
         writeln!(out, "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"{}\"/>", height / 2)?;
         label(out, "name", (x + 16, y + 21), &shortened(switch.name.as_str()))?;
-        label(out, "subnet", (x + width - 16, y + 21), &switch.subnet.to_string())?;
+        label(out, "subnet", (x + width - 16, y + 21), &switch.subnet.map(|subnet| subnet.to_string()).unwrap_or_default())?;
         writeln!(out, "</g>")?;
     }
     for (router, place) in topology.routers.iter().zip(&layout.routers) {
@@ -111,7 +111,14 @@ fn tile(out: &mut String, guest: &Guest, place: &Box, scene: &Scene<'_>) -> std:
     if let Some(link) = &link {
         writeln!(out, "<a href=\"{}\">", escape(link.as_str()))?;
     }
-    let addresses: Vec<String> = guest.nics.iter().map(|nic| format!("{} on {}", nic.address.addr(), nic.switch)).collect();
+    let addresses: Vec<String> = guest
+        .nics
+        .iter()
+        .map(|nic| match nic.address() {
+            Some(address) => format!("{address} on {}", nic.switch),
+            None => format!("{} on {}", nic.name, nic.switch),
+        })
+        .collect();
     let all = [&[format!("{}: {}", guest.name, standing.word())], addresses.as_slice()].concat().join(", ");
     writeln!(out, "<g class=\"guest {}\"><title>{}</title>", standing.class(), escape(all.as_str()))?;
     writeln!(out, "<rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"{height}\" rx=\"6\"/>")?;
@@ -121,7 +128,7 @@ fn tile(out: &mut String, guest: &Guest, place: &Box, scene: &Scene<'_>) -> std:
     let shown = if hidden > 0 { ADDRESSES - 1 } else { ADDRESSES };
     let mut at = (x + 30, y + 38);
     for nic in guest.nics.iter().take(shown) {
-        label(out, "address", at, &nic.address.addr().to_string())?;
+        label(out, "address", at, &nic.address().map(|address| address.to_string()).unwrap_or_default())?;
         at.1 += LINE;
     }
     if hidden > 0 {

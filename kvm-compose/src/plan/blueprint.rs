@@ -74,6 +74,21 @@ pub enum Table {
     /// What OVN's DHCP server answers on a subnet.
     #[serde(rename = "DHCP_Options")]
     DhcpOptions,
+    /// Names and their addresses.
+    #[serde(rename = "DNS")]
+    Dns,
+    /// Ports of an address outside that lead to guests.
+    #[serde(rename = "Load_Balancer")]
+    LoadBalancer,
+    /// A rule for the traffic of a switch.
+    #[serde(rename = "ACL")]
+    Acl,
+    /// How an address changes at a router.
+    #[serde(rename = "NAT")]
+    Nat,
+    /// A host through which a router port's traffic leaves.
+    #[serde(rename = "Gateway_Chassis")]
+    GatewayChassis,
 }
 
 impl Table {
@@ -82,9 +97,14 @@ impl Table {
         Table::LogicalSwitch,
         Table::LogicalRouter,
         Table::DhcpOptions,
+        Table::Dns,
+        Table::LoadBalancer,
         Table::LogicalSwitchPort,
         Table::LogicalRouterPort,
         Table::StaticRoute,
+        Table::Acl,
+        Table::Nat,
+        Table::GatewayChassis,
     ];
 
     /// The table's name in the schema.
@@ -96,6 +116,11 @@ impl Table {
             Table::LogicalRouterPort => "Logical_Router_Port",
             Table::StaticRoute => "Logical_Router_Static_Route",
             Table::DhcpOptions => "DHCP_Options",
+            Table::Dns => "DNS",
+            Table::LoadBalancer => "Load_Balancer",
+            Table::Acl => "ACL",
+            Table::Nat => "NAT",
+            Table::GatewayChassis => "Gateway_Chassis",
         }
     }
 }
@@ -104,7 +129,7 @@ impl Table {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Column {
-    /// One string.
+    /// One string, or one whole number in digits.
     Text(String),
     /// One boolean.
     Flag(bool),

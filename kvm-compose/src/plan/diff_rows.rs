@@ -14,6 +14,9 @@ use super::{
 fn parent_column(table: Table) -> &'static str {
     match table {
         Table::StaticRoute => "static_routes",
+        Table::Acl => "acls",
+        Table::Nat => "nat",
+        Table::GatewayChassis => "gateway_chassis",
         _ => "ports",
     }
 }

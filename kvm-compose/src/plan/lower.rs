@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     blueprint::{Base, Blueprint, GuestBlueprint, Script, ScriptKind, Seed, Sum, Volume},
-    place::{Place, Places},
+    place::{self, Place, Places},
     render::{digest, domain, rows, seed},
     site::{Hosts, MicroImage, ProjectFiles, Site},
 };
@@ -32,15 +32,35 @@ pub type Sums = BTreeMap<PathBuf, Sum>;
 pub fn lower(topology: &Topology, hosts: &Hosts, places: &Places, files: &ProjectFiles, sums: &Sums) -> Result<Blueprint, Problem> {
     let master = &hosts.master;
     let lowering = Lowering { topology, hosts, files, sums };
+    let chassis = chassis(topology, hosts)?;
+    let place = rows::Place { installation: master.installation, mtu: master.mtu, chassis: &chassis };
     let guests: Result<Vec<_>, Problem> = topology.guests.iter().map(|guest| lowering.guest(guest, places)).collect();
     Ok(Blueprint {
         installation: master.installation,
         deployment: topology.deployment.clone(),
         master: master.host.clone(),
-        rows: rows::rows(topology, master.installation, master.mtu),
+        rows: rows::rows(topology, &place),
         guests: guests?,
         folder: master.deployments.join(topology.deployment.as_str()),
     })
+}
+
+/// The names in OVN of the hosts through which routers' traffic leaves.
+fn chassis(topology: &Topology, hosts: &Hosts) -> Result<BTreeMap<HostName, String>, Problem> {
+    let mut chassis = BTreeMap::new();
+    for asked in topology.routers.iter().flat_map(|router| &router.ports).filter_map(|port| port.gateway_chassis.as_ref()) {
+        let site = place::named(asked, hosts).ok_or_else(|| {
+            let names: Vec<&str> = hosts.members.iter().map(|site| site.host.as_str()).chain(["main"]).collect();
+            let mut problem = match hosts.away.get(&asked.name) {
+                Some(why) => Problem::new(Code::HostAway, format!("host `{}` is a gateway and does not answer", asked.name)).cause(why),
+                None => Problem::new(Code::NotFound, format!("`set_gateway_chassis` names no host: `{}`", asked.name)),
+            };
+            problem.at = Some(asked.at.clone());
+            problem.hint(format!("hosts: {}", names.join(", ")))
+        })?;
+        chassis.insert(asked.name.clone(), site.chassis.clone().unwrap_or_else(|| site.host.to_string()));
+    }
+    Ok(chassis)
 }
 
 /// Base files on the master that guests on other hosts need, whose content must be known before [`lower`].
@@ -116,7 +136,7 @@ impl Lowering<'_> {
         let seed = match &guest.kind {
             // Nothing on a CD-ROM would read it.
             GuestKind::ExistingDisk { device: DiskDevice::Cdrom, .. } => None,
-            _ => Some(seed_of(guest, uuid, site.mtu, &folder)),
+            _ => Some(seed_of(guest, topology, uuid, site.mtu, &folder)),
         };
         let ports: Vec<_> = (0..guest.nics.len()).map(|nic| site.installation.port_uuid(&topology.deployment, &guest.name, nic)).collect();
         let console_log = folder.join("console").join(format!("{}.log", guest.name));
@@ -158,8 +178,8 @@ fn unread(file: &FileRef) -> Problem {
     problem
 }
 
-fn seed_of(guest: &Guest, uuid: uuid::Uuid, mtu: u16, folder: &Path) -> Seed {
-    let files = seed::files(guest, uuid, mtu);
+fn seed_of(guest: &Guest, topology: &Topology, uuid: uuid::Uuid, mtu: u16, folder: &Path) -> Seed {
+    let files = seed::files(guest, topology, uuid, mtu);
     let parts: Vec<&str> = files.iter().flat_map(|(name, content)| [name.as_str(), content.as_str()]).collect();
     let digest = digest(&parts);
     Seed { path: folder.join("seeds").join(format!("{}-seed-{}.iso", guest.name, &digest[..12])), files }

@@ -74,13 +74,20 @@ fn stands(hosts: &Hosts) -> String {
     if hosts.members.is_empty() { "the only host" } else { "it stands there" }.to_string()
 }
 
+/// The host that the file names; `main` and `master` both name the master. None when it is not there.
+pub fn named<'a>(asked: &HostRef, hosts: &'a Hosts) -> Option<&'a Site> {
+    let master = || matches!(asked.name.as_str(), "main" | "master").then_some(&hosts.master);
+    hosts.find(&asked.name).or_else(master)
+}
+
 fn asked_for(guest: &Guest, asked: &HostRef, hosts: &Hosts) -> Result<Place, Problem> {
-    if let Some(site) = hosts.find(&asked.name) {
-        return Ok(Place { host: site.host.clone(), why: "the file asks for it".to_string() });
-    }
-    if matches!(asked.name.as_str(), "main" | "master") {
-        let why = format!("the file asks for `{}`, which is the master", asked.name);
-        return Ok(Place { host: hosts.master.host.clone(), why });
+    if let Some(site) = named(asked, hosts) {
+        let why = if site.host == asked.name {
+            "the file asks for it".to_string()
+        } else {
+            format!("the file asks for `{}`, which is the master", asked.name)
+        };
+        return Ok(Place { host: site.host.clone(), why });
     }
     let mut problem = match hosts.away.get(&asked.name) {
         Some(why) => away(guest, &asked.name, why),
@@ -179,6 +186,7 @@ mod tests {
             emulator: PathBuf::from("/q"),
             micro: None,
             bridge: "br-int".to_string(),
+            chassis: None,
             mtu: 1442,
             free_memory_mb,
             cpus,

@@ -28,6 +28,9 @@ pub struct Site {
     pub micro: Option<MicroImage>,
     /// The integration bridge of OVN, `br-int`.
     pub bridge: String,
+    /// Its name as a chassis of OVN (`system-id`), when it is one.
+    #[serde(default)]
+    pub chassis: Option<String>,
     /// MTU of guests' interfaces: 1500 less Geneve's 58 bytes (RFC 8926 over IPv4).
     pub mtu: u16,
     /// Memory free for guests, in MiB.

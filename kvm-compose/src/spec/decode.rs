@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use super::{
-    decode_checks, decode_network,
+    decode_checks, decode_link, decode_network,
     model::{
         DiskDevice, DiskFormat, ExistingDisk, Interface, IpChoice, Libvirt, LibvirtType, Machine, Micro, Placement, Ready, ReadyCondition,
         Spec,
@@ -97,9 +97,9 @@ fn interface(node: &Node, reader: &mut Reader) -> Option<Interface> {
     let ip = fields.get("ip").and_then(|node| reader.parsed(node, "`ip`", "E030", ip_choice));
     let gateway = fields.get("gateway").and_then(|node| reader.parsed(node, "`gateway`", "E030", address));
     let mac = fields.get("mac").and_then(|node| reader.parsed(node, "`mac`", "E034", mac));
-    fields.refuse(reader, &["impairment"]);
+    let impairment = fields.get("impairment").and_then(|node| decode_link::impairment(node, reader));
     fields.finish(reader);
-    Some(Interface { switch: switch?, ip, gateway, mac, at })
+    Some(Interface { switch: switch?, ip, gateway, mac, impairment, at })
 }
 
 fn ip_choice(text: &str) -> Result<IpChoice, String> {

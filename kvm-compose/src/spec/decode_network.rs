@@ -1,18 +1,19 @@
-//! From nodes to what the user wrote: the network section.
+//! From nodes to what the user wrote: the network section, its switches and their ports.
 //!
-//! Pure. Reports every fault and goes on.
+//! Pure. Reports every fault and goes on. Routers are in `decode_router`, rules in `decode_acl`, wires in `decode_link`.
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 
 use super::{
     decode::{address, mac},
-    model::{AddressRange, DhcpRule, Network, Ovn, Router, RouterPort, StaticRoute, Switch},
+    decode_acl, decode_link, decode_router,
+    model::{Internal, Ipv6, Ipv6Mode, Labels, Localnet, Network, Ovn, Switch, SwitchPort},
     node::Node,
     reader::{Fields, Reader, Spanned},
 };
-use crate::names::NetworkName;
+use crate::names::{NetworkName, printable};
 
 /// Decodes `network`.
 pub fn network(node: &Node, reader: &mut Reader) -> Network {
@@ -23,12 +24,13 @@ pub fn network(node: &Node, reader: &mut Reader) -> Network {
         None => Ovn::default(),
     };
     let older = ["bridges", "bridge_connections", "external_bridge"];
-    if ovn_at.is_none() && !older.iter().any(|key| fields.key_at(key).is_some()) {
+    if ovn_at.is_none() && fields.key_at("links").is_none() && !older.iter().any(|key| fields.key_at(key).is_some()) {
         reader.error(fields.at, "E004", "`network` needs `ovn`".to_string(), Some("add `ovn:` with `switches:` below it".to_string()));
     }
-    fields.refuse(reader, &["bridges", "bridge_connections", "external_bridge", "links"]);
+    let links = items(&mut fields, "links", reader).iter().filter_map(|node| decode_link::link(node, reader)).collect();
+    fields.refuse(reader, &["bridges", "bridge_connections", "external_bridge"]);
     fields.finish(reader);
-    Network { ovn }
+    Network { ovn, links }
 }
 
 fn ovn(node: &Node, reader: &mut Reader) -> Ovn {
@@ -41,29 +43,109 @@ fn ovn(node: &Node, reader: &mut Reader) -> Ovn {
     }
     if let Some(node) = fields.get("routers") {
         for (name, node) in named(node, "`routers`", reader) {
-            ovn.routers.extend(router(name, node, reader));
+            ovn.routers.extend(decode_router::router(name, node, reader));
         }
     }
-    fields.refuse(reader, &["acl", "dns"]);
+    ovn.acl = fields.get("acl").and_then(|node| decode_acl::section(node, reader));
+    ovn.dns = fields.get("dns").and_then(|node| reader.boolean(node, "`dns`"));
     fields.finish(reader);
     ovn
 }
 
 /// The entries of a map whose keys are names of the network.
-fn named<'a>(node: &'a Node, what: &str, reader: &mut Reader) -> Vec<(Spanned<NetworkName>, &'a Node)> {
+pub(super) fn named<'a>(node: &'a Node, what: &str, reader: &mut Reader) -> Vec<(Spanned<NetworkName>, &'a Node)> {
     let Some(fields) = reader.fields(node, what) else { return Vec::new() };
     fields.entries().iter().filter_map(|(key, value)| reader.name(key, what).map(|name| (name, value))).collect()
+}
+
+/// The items of a list; a key that is absent is an empty one.
+pub(super) fn items<'a>(fields: &mut Fields<'a>, key: &'static str, reader: &mut Reader) -> &'a [Node] {
+    fields.get(key).and_then(|node| reader.list(node, &format!("`{key}`"))).unwrap_or_default()
+}
+
+/// The longest key and the longest value of a label.
+const LONGEST_LABEL: usize = 255;
+
+/// Decodes `labels`: free keys and values.
+pub(super) fn labels(fields: &mut Fields<'_>, reader: &mut Reader) -> Labels {
+    let mut labels = fields.get("labels").map(|node| reader.text_map(node, "`labels`")).unwrap_or_default();
+    labels.retain(|key, value| {
+        let fits = !key.is_empty() && key.len() <= LONGEST_LABEL && value.value.len() <= LONGEST_LABEL;
+        if !fits {
+            let hint = Some(format!("use 1 to {LONGEST_LABEL} bytes for the key and at most as many for the value"));
+            reader.error(value.at, "E010", format!("the label `{}` is empty or too long", printable(key)), hint);
+        }
+        fits
+    });
+    labels
 }
 
 fn switch(name: Spanned<NetworkName>, node: &Node, reader: &mut Reader) -> Option<Switch> {
     let mut fields = reader.fields(node, &format!("switch `{}`", name.value))?;
     let subnet = fields.require(reader, "subnet").and_then(|node| subnet(node, "`subnet`", reader));
-    fields.refuse(reader, &["ports", "ipv6", "impairment", "labels"]);
+    let ports = items(&mut fields, "ports", reader).iter().filter_map(|node| port(node, reader)).collect();
+    let ipv6 = fields.get("ipv6").and_then(|node| ipv6(node, reader));
+    let impairment = fields.get("impairment").and_then(|node| decode_link::impairment(node, reader));
+    let labels = labels(&mut fields, reader);
     fields.finish(reader);
-    Some(Switch { name: Some(name), subnet })
+    Some(Switch { name: Some(name), subnet, ports, ipv6, impairment, labels })
 }
 
-fn subnet(node: &Node, what: &str, reader: &mut Reader) -> Option<Spanned<IpNet>> {
+fn port(node: &Node, reader: &mut Reader) -> Option<SwitchPort> {
+    let mut fields = reader.fields(node, "a port of a switch")?;
+    let at = fields.at;
+    let name = fields.require(reader, "name").and_then(|node| reader.name(node, "`name`"));
+    let given = ["localnet", "internal"].iter().filter(|kind| fields.key_at(kind).is_some()).count();
+    if given != 1 {
+        let hint = Some("guests' ports are made by themselves: name the switch at the machine".to_string());
+        reader.error(at, "E007", "a port of a switch needs exactly one of `localnet` and `internal`".to_string(), hint);
+    }
+    let localnet = fields.get("localnet").and_then(|node| localnet(node, reader));
+    let internal = fields.get("internal").and_then(|node| internal(node, reader));
+    fields.finish(reader);
+    Some(SwitchPort { name, localnet, internal })
+}
+
+fn localnet(node: &Node, reader: &mut Reader) -> Option<Localnet> {
+    let mut fields = reader.fields(node, "`localnet`")?;
+    let network_name = fields.require(reader, "network_name").and_then(|node| reader.name(node, "`network_name`"));
+    fields.finish(reader);
+    Some(Localnet { network_name })
+}
+
+fn internal(node: &Node, reader: &mut Reader) -> Option<Internal> {
+    let mut fields = reader.fields(node, "`internal`")?;
+    let ip = fields.require(reader, "ip").and_then(|node| reader.parsed(node, "`ip`", "E030", address));
+    let mac = fields.get("mac").and_then(|node| reader.parsed(node, "`mac`", "E034", mac));
+    fields.finish(reader);
+    Some(Internal { ip, mac })
+}
+
+/// `ipv6: fd00:1::/64`, or a map with `subnet` and `mode`.
+fn ipv6(node: &Node, reader: &mut Reader) -> Option<Ipv6> {
+    if node.text().is_some() {
+        return Some(Ipv6 { subnet: subnet6(node, "`ipv6`", reader), mode: None });
+    }
+    let mut fields = reader.fields(node, "`ipv6`")?;
+    let subnet = fields.require(reader, "subnet").and_then(|node| subnet6(node, "`subnet` of `ipv6`", reader));
+    let mode = fields.get("mode").and_then(|node| reader.word(node, "`mode`", &Ipv6Mode::WORDS));
+    fields.finish(reader);
+    Some(Ipv6 { subnet, mode })
+}
+
+fn subnet6(node: &Node, what: &str, reader: &mut Reader) -> Option<Spanned<Ipv6Net>> {
+    let net = subnet(node, what, reader)?;
+    match net.value {
+        IpNet::V6(value) => Some(Spanned { value: value.trunc(), at: net.at }),
+        IpNet::V4(value) => {
+            let hint = Some("use an IPv6 prefix, such as fd00:1::/64; IPv4 is what `subnet` is for".to_string());
+            reader.error(node.at, "E030", format!("{what} {value} is not IPv6"), hint);
+            None
+        }
+    }
+}
+
+pub(super) fn subnet(node: &Node, what: &str, reader: &mut Reader) -> Option<Spanned<IpNet>> {
     let net = cidr(node, what, reader)?;
     if net.value.prefix_len() > 30 && matches!(net.value, IpNet::V4(_)) {
         let hint = Some("use a prefix of at most 30".to_string());
@@ -73,7 +155,7 @@ fn subnet(node: &Node, what: &str, reader: &mut Reader) -> Option<Spanned<IpNet>
     let first = net.value.network();
     let special = match first {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_multicast() || v4.is_unspecified() || v4.is_link_local() || v4.octets()[0] >= 240,
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_multicast() || v6.is_unspecified(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_multicast() || v6.is_unspecified() || v6.is_unicast_link_local(),
     };
     if net.value.prefix_len() == 0 || special {
         let hint = Some("use private addresses, such as 10.0.0.0/24 (RFC 1918) or fd00:1::/64 (RFC 4193)".to_string());
@@ -87,67 +169,12 @@ fn subnet(node: &Node, what: &str, reader: &mut Reader) -> Option<Spanned<IpNet>
     Some(net)
 }
 
-fn cidr(node: &Node, what: &str, reader: &mut Reader) -> Option<Spanned<IpNet>> {
+pub(super) fn cidr(node: &Node, what: &str, reader: &mut Reader) -> Option<Spanned<IpNet>> {
     reader.parsed(node, what, "E030", |text| {
         text.parse::<IpNet>().map_err(|_| match text.parse::<IpAddr>() {
-            Ok(_) => format!("add the prefix length: `{text}/24`"),
+            Ok(IpAddr::V4(_)) => format!("add the prefix length: `{text}/24`"),
+            Ok(IpAddr::V6(_)) => format!("add the prefix length: `{text}/64`"),
             Err(_) => "write `address/prefix`, such as 10.0.0.0/24".to_string(),
         })
     })
-}
-
-fn router(name: Spanned<NetworkName>, node: &Node, reader: &mut Reader) -> Option<Router> {
-    let what = format!("router `{}`", name.value);
-    let mut fields = reader.fields(node, &what)?;
-    let ports = items(&mut fields, "ports", reader).iter().filter_map(|node| port(node, reader)).collect();
-    let static_routes = items(&mut fields, "static_routes", reader).iter().filter_map(|node| route(node, reader)).collect();
-    let dhcp = items(&mut fields, "dhcp", reader).iter().filter_map(|node| dhcp(node, reader)).collect();
-    fields.refuse(reader, &["nat", "labels"]);
-    fields.finish(reader);
-    Some(Router { name: Some(name), ports, static_routes, dhcp })
-}
-
-fn items<'a>(fields: &mut Fields<'a>, key: &'static str, reader: &mut Reader) -> &'a [Node] {
-    fields.get(key).and_then(|node| reader.list(node, &format!("`{key}`"))).unwrap_or_default()
-}
-
-fn port(node: &Node, reader: &mut Reader) -> Option<RouterPort> {
-    let mut fields = reader.fields(node, "a router port")?;
-    let port = RouterPort {
-        name: fields.require(reader, "name").and_then(|node| reader.name(node, "`name`")),
-        mac: fields.get("mac").and_then(|node| reader.parsed(node, "`mac`", "E034", mac)),
-        gateway_ip: fields.require(reader, "gateway_ip").and_then(|node| cidr(node, "`gateway_ip`", reader)),
-        switch: fields.require(reader, "switch").and_then(|node| reader.name(node, "`switch`")),
-    };
-    fields.refuse(reader, &["set_gateway_chassis"]);
-    fields.finish(reader);
-    Some(port)
-}
-
-fn route(node: &Node, reader: &mut Reader) -> Option<StaticRoute> {
-    let mut fields = reader.fields(node, "a static route")?;
-    let route = StaticRoute {
-        prefix: fields.require(reader, "prefix").and_then(|node| cidr(node, "`prefix`", reader)),
-        nexthop: fields.require(reader, "nexthop").and_then(|node| reader.parsed(node, "`nexthop`", "E030", address)),
-    };
-    fields.finish(reader);
-    Some(route)
-}
-
-fn dhcp(node: &Node, reader: &mut Reader) -> Option<DhcpRule> {
-    let mut fields = reader.fields(node, "a DHCP rule")?;
-    let switch = fields.require(reader, "switch").and_then(|node| reader.name(node, "`switch`"));
-    let exclude_ips = fields.get("exclude_ips").and_then(|node| range(node, reader));
-    fields.finish(reader);
-    Some(DhcpRule { switch, exclude_ips })
-}
-
-fn range(node: &Node, reader: &mut Reader) -> Option<AddressRange> {
-    let mut fields = reader.fields(node, "`exclude_ips`")?;
-    let range = AddressRange {
-        from: fields.require(reader, "from").and_then(|node| reader.parsed(node, "`from`", "E030", address)),
-        to: fields.require(reader, "to").and_then(|node| reader.parsed(node, "`to`", "E030", address)),
-    };
-    fields.finish(reader);
-    Some(range)
 }

@@ -4,9 +4,14 @@
 
 pub mod checks;
 mod decode;
+mod decode_acl;
 pub mod decode_checks;
+mod decode_link;
 mod decode_network;
+mod decode_router;
 pub mod model;
+mod model_link;
+mod model_network;
 pub mod node;
 pub mod reader;
 

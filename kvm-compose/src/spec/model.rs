@@ -4,10 +4,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use super::model_network::*;
 use super::{node::Mark, reader::Spanned};
 use crate::{
     addr::Mac,
@@ -81,6 +81,9 @@ pub struct Interface {
     /// Its MAC address; generated, and the same in every run, when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mac: Option<Spanned<Mac>>,
+    /// Conditions of its link; the switch's when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub impairment: Option<Impairment>,
     /// Where it stands in the file.
     #[serde(skip)]
     #[schemars(skip)]
@@ -219,112 +222,6 @@ pub struct Ready {
 pub struct Placement {
     /// The host; `main` and `master` both name the master.
     pub host: Option<Spanned<HostName>>,
-}
-
-/// The network.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Network {
-    /// A software-defined network on OVN.
-    pub ovn: Ovn,
-}
-
-/// A software-defined network on OVN.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Ovn {
-    /// Layer-2 segments, by name.
-    #[schemars(with = "BTreeMap<String, Switch>")]
-    pub switches: Vec<Switch>,
-    /// Routers, by name.
-    #[serde(default)]
-    #[schemars(with = "BTreeMap<String, Router>")]
-    pub routers: Vec<Router>,
-}
-
-/// A layer-2 segment.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Switch {
-    /// Its name, the key in the file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
-    pub name: Option<Spanned<NetworkName>>,
-    /// Its subnet, `address/prefix`.
-    #[schemars(with = "String", required)]
-    pub subnet: Option<Spanned<IpNet>>,
-}
-
-/// A router.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct Router {
-    /// Its name, the key in the file.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
-    pub name: Option<Spanned<NetworkName>>,
-    /// Its ports.
-    pub ports: Vec<RouterPort>,
-    /// Its static routes.
-    #[serde(default)]
-    pub static_routes: Vec<StaticRoute>,
-    /// Switches on which OVN answers DHCP in this router's name.
-    #[serde(default)]
-    pub dhcp: Vec<DhcpRule>,
-}
-
-/// A port of a router.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct RouterPort {
-    /// Its name, unique in the file.
-    #[schemars(required)]
-    pub name: Option<Spanned<NetworkName>>,
-    /// Its MAC address; generated when absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mac: Option<Spanned<Mac>>,
-    /// Its address, `address/prefix`: the gateway of the switch's guests.
-    #[schemars(with = "String", required)]
-    pub gateway_ip: Option<Spanned<IpNet>>,
-    /// The switch it is plugged into.
-    #[schemars(required)]
-    pub switch: Option<Spanned<NetworkName>>,
-}
-
-/// A static route.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct StaticRoute {
-    /// Where to, `address/prefix`.
-    #[schemars(with = "String", required)]
-    pub prefix: Option<Spanned<IpNet>>,
-    /// Through whom.
-    #[schemars(with = "String", required)]
-    pub nexthop: Option<Spanned<IpAddr>>,
-}
-
-/// A switch on which OVN answers DHCP.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct DhcpRule {
-    /// The switch.
-    #[schemars(required)]
-    pub switch: Option<Spanned<NetworkName>>,
-    /// Addresses that are not handed out.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub exclude_ips: Option<AddressRange>,
-}
-
-/// Addresses from one to another, both included.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-#[schemars(deny_unknown_fields)]
-pub struct AddressRange {
-    /// The first.
-    #[schemars(with = "String", required)]
-    pub from: Option<Spanned<IpAddr>>,
-    /// The last.
-    #[schemars(with = "String", required)]
-    pub to: Option<Spanned<IpAddr>>,
 }
 
 /// A disk image's format (qemu-img(1)).

@@ -181,6 +181,23 @@ impl Reader {
         }
     }
 
+    /// A number within bounds, or a fault.
+    pub fn number(&mut self, node: &Node, what: &str, from: f64, to: f64) -> Option<Spanned<f64>> {
+        let plain = matches!(&node.value, Value::Scalar { plain: true, .. });
+        match node.text().filter(|_| plain).and_then(|text| text.parse::<f64>().ok()).filter(|number| number.is_finite()) {
+            Some(number) if (from..=to).contains(&number) => Some(Spanned { value: number, at: node.at }),
+            Some(number) => {
+                let hint = Some(format!("use a number from {from} to {to}"));
+                self.error(node.at, "E006", format!("{what} is {number}, which is out of range"), hint);
+                None
+            }
+            None => {
+                self.wrong_type(node, &format!("{what} must be a number"));
+                None
+            }
+        }
+    }
+
     /// `true` or `false`, or a fault.
     pub fn boolean(&mut self, node: &Node, what: &str) -> Option<Spanned<bool>> {
         match &node.value {
@@ -259,6 +276,7 @@ impl Reader {
         };
         let hint = match message {
             _ if message.ends_with("a whole number") => "write digits, without quotes and without a unit, such as 2",
+            _ if message.ends_with("a number") => "write digits, without quotes and without a unit, such as 2.5",
             _ if message.ends_with("`false`") => "write `true` or `false`, without quotes",
             _ if message.ends_with("a list") => "begin each item with `- ` on a line of its own",
             _ if message.ends_with("keys and values") => "write `key: value` lines below it, indented further",

@@ -4,68 +4,24 @@
 
 use serde_json::{Map, Value, json};
 
-use super::model::{Assignment, DiskDevice, Guest, GuestKind, ReadyCondition, Topology};
+use super::{
+    config_network,
+    model::{DiskDevice, Guest, GuestKind, ReadyCondition, Topology},
+};
 
 /// The topology as a document of the language, with every default filled in.
 pub fn document(topology: &Topology) -> Value {
-    let machines: Vec<Value> = topology.guests.iter().map(machine).collect();
-    let switches: Map<String, Value> =
-        topology.switches.iter().map(|s| (s.name.to_string(), json!({"subnet": s.subnet.to_string()}))).collect();
-    let mut routers = Map::new();
-    for router in &topology.routers {
-        let ports: Vec<Value> = router
-            .ports
-            .iter()
-            .map(|p| json!({"name": p.name.as_str(), "mac": p.mac.to_string(), "gateway_ip": p.address.to_string(), "switch": p.switch.as_str()}))
-            .collect();
-        let routes: Vec<Value> =
-            router.routes.iter().map(|r| json!({"prefix": r.prefix.to_string(), "nexthop": r.nexthop.to_string()})).collect();
-        let rules: Vec<Value> = topology
-            .switches
-            .iter()
-            .filter(|switch| switch.dhcp.as_ref().is_some_and(|dhcp| dhcp.router == router.name))
-            .map(|switch| match switch.dhcp.as_ref().and_then(|dhcp| dhcp.excluded) {
-                None => json!({"switch": switch.name.as_str()}),
-                Some((from, to)) => {
-                    json!({"switch": switch.name.as_str(), "exclude_ips": {"from": from.to_string(), "to": to.to_string()}})
-                }
-            })
-            .collect();
-        let mut value = Map::from_iter([("ports".to_string(), Value::Array(ports))]);
-        for (key, list) in [("static_routes", routes), ("dhcp", rules)] {
-            if !list.is_empty() {
-                value.insert(key.to_string(), Value::Array(list));
-            }
-        }
-        routers.insert(router.name.to_string(), Value::Object(value));
-    }
-    let mut ovn = Map::from_iter([("switches".to_string(), Value::Object(switches))]);
-    if !routers.is_empty() {
-        ovn.insert("routers".to_string(), Value::Object(routers));
-    }
-    let mut document = json!({"version": 1, "machines": machines, "network": {"ovn": ovn}});
+    let machines: Vec<Value> = topology.guests.iter().map(|guest| machine(guest, topology)).collect();
+    let mut document = json!({"version": 1, "machines": machines, "network": config_network::network(topology)});
     if !topology.checks.is_empty() {
         document["checks"] = topology.checks.iter().map(super::checks::document).collect();
     }
     document
 }
 
-fn machine(guest: &Guest) -> Value {
-    let nics: Vec<Value> = guest
-        .nics
-        .iter()
-        .map(|nic| {
-            let mut value =
-                Map::from_iter([("switch".to_string(), json!(nic.switch.as_str())), ("mac".to_string(), json!(nic.mac.to_string()))]);
-            // An address of DHCP stays dynamic, so that reading the document again means the same.
-            let ip = if nic.assignment == Assignment::Dhcp { "dynamic".to_string() } else { nic.address.addr().to_string() };
-            value.insert("ip".to_string(), json!(ip));
-            if let (Some(gateway), true) = (nic.gateway, nic.assignment != Assignment::Dhcp) {
-                value.insert("gateway".to_string(), json!(gateway.to_string()));
-            }
-            Value::Object(value)
-        })
-        .collect();
+fn machine(guest: &Guest, topology: &Topology) -> Value {
+    let on_switch = guest.nics.iter().filter(|nic| topology.switch(&nic.switch).is_some_and(|switch| !switch.wire));
+    let nics: Vec<Value> = on_switch.map(config_network::interface).collect();
     let mut machine = Map::from_iter([("name".to_string(), json!(guest.name.as_str())), ("network".to_string(), Value::Array(nics))]);
     let mut kind = Map::new();
     let scripts = [("setup_script", &guest.setup_script), ("run_script", &guest.run_script)];

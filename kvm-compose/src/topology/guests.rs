@@ -8,11 +8,10 @@ use std::{
     net::IpAddr,
 };
 
-use ipnet::IpNet;
-
 use super::{
-    model::{Assignment, DiskDevice, DiskFormat, FileRef, Guest, GuestKind, HostRef, Leases, Nic, Readiness, ReadyCondition, Switch},
-    resolve::{Segments, check_unique_hostnames, same_version},
+    interface::{Chosen, interface, who},
+    model::{DiskDevice, DiskFormat, FileRef, Guest, GuestKind, HostRef, Leases, Readiness, ReadyCondition, Switch},
+    resolve::{Segments, check_unique_hostnames},
 };
 use crate::{
     addr::Pool,
@@ -46,10 +45,6 @@ pub fn guests(
     wrote.iter().enumerate().filter_map(|(index, machine)| guest(index, machine, deployment, &chosen, segments, reader)).collect()
 }
 
-fn who(machine: &wrote::Machine) -> String {
-    format!("machine `{}`", machine.name.value)
-}
-
 /// Claims every address and MAC that the file names, before anything is chosen.
 fn claim_written(wrote: &[wrote::Machine], segments: &mut Segments, reader: &mut Reader) {
     let written: BTreeSet<(&NetworkName, IpAddr)> = wrote
@@ -67,16 +62,7 @@ fn claim_written(wrote: &[wrote::Machine], segments: &mut Segments, reader: &mut
         for nic in &machine.network {
             let Some(switch) = segments.find(&nic.switch, reader).cloned() else { continue };
             if let Some(Spanned { value: wrote::IpChoice::Address(address), at }) = &nic.ip {
-                if same_version(&switch.subnet, *address) {
-                    segments.claim_address(&switch, *address, &who(machine), *at, reader);
-                } else {
-                    reader.error(
-                        *at,
-                        "E031",
-                        format!("{address} is not in the subnet of switch `{}`", switch.name),
-                        Some(format!("use an address of {}", switch.subnet)),
-                    );
-                }
+                segments.claim_address(&switch, *address, &who(machine), *at, reader);
             }
             if let Some(mac) = &nic.mac {
                 segments.claim_mac(&switch.name, mac.value, &who(machine), mac.at, reader);
@@ -99,8 +85,8 @@ fn claim_written(wrote: &[wrote::Machine], segments: &mut Segments, reader: &mut
 }
 
 fn check_gateway(gateway: &Spanned<IpAddr>, switch: &Switch, segments: &Segments, reader: &mut Reader) {
-    if !switch.subnet.contains(&gateway.value) {
-        let hint = Some(format!("use an address of {}", switch.subnet));
+    if switch.subnet_of(gateway.value).is_none() {
+        let hint = Some(format!("use an address of {}", switch.subnets()));
         reader.error(gateway.at, "E036", format!("gateway {} is not in the subnet of switch `{}`", gateway.value, switch.name), hint);
         return;
     }
@@ -120,23 +106,13 @@ fn check_gateway(gateway: &Spanned<IpAddr>, switch: &Switch, segments: &Segments
     }
 }
 
-/// The addresses that the testbed chooses, by (machine's index, interface's index).
-type Chosen = BTreeMap<(usize, usize), IpAddr>;
-
 fn choose_addresses(wrote: &[wrote::Machine], leases: &Leases, segments: &mut Segments, reader: &mut Reader) -> Chosen {
     let mut open: Vec<(usize, usize, NetworkName, ipnet::Ipv4Net)> = Vec::new();
     for (machine_index, machine) in wrote.iter().enumerate() {
         for (nic_index, nic) in machine.network.iter().enumerate() {
-            let dynamic = nic.ip.as_ref().is_none_or(|ip| ip.value == wrote::IpChoice::Dynamic);
-            let Some(switch) = segments.switches.get(&nic.switch.value).filter(|_| dynamic) else { continue };
-            match switch.subnet {
-                IpNet::V4(subnet) => open.push((machine_index, nic_index, switch.name.clone(), subnet)),
-                IpNet::V6(_) => {
-                    let at = nic.ip.as_ref().map_or(nic.at, |ip| ip.at);
-                    let hint = Some("give the interface a static address".to_string());
-                    reader.error(at, "E090", "dynamic addresses on an IPv6 switch are not supported by this version yet".to_string(), hint);
-                }
-            }
+            let written = nic.ip.as_ref().is_some_and(|ip| matches!(ip.value, wrote::IpChoice::Address(IpAddr::V4(_))));
+            let Some(switch) = segments.switches.get(&nic.switch.value).filter(|_| !written) else { continue };
+            open.extend(switch.ipv4().map(|subnet| (machine_index, nic_index, switch.name.clone(), subnet)));
         }
     }
     let mut pools: BTreeMap<NetworkName, Pool> = BTreeMap::new();
@@ -278,57 +254,4 @@ fn guest(
         setup_script: disk.setup_script.as_ref().map(|path| file(path, reader)),
         run_script: disk.run_script.as_ref().map(|path| file(path, reader)),
     })
-}
-
-fn interface(
-    machine_index: usize,
-    nic_index: usize,
-    machine: &wrote::Machine,
-    deployment: &DeploymentName,
-    chosen: &Chosen,
-    segments: &mut Segments,
-    reader: &mut Reader,
-) -> Option<Nic> {
-    let nic = &machine.network[nic_index];
-    let switch = segments.switches.get(&nic.switch.value)?.clone();
-    let mac = match &nic.mac {
-        Some(mac) => mac.value,
-        None => {
-            let mac = segments.free_mac(deployment, &switch.name, machine.name.value.as_str(), nic_index);
-            segments.claim_mac(&switch.name, mac, &who(machine), nic.at, reader);
-            mac
-        }
-    };
-    let gateways = segments.gateways.get(&switch.name).map(Vec::as_slice).unwrap_or_default();
-    let (address, assignment, gateway) = match (&nic.ip, &switch.dhcp) {
-        (Some(Spanned { value: wrote::IpChoice::Address(address), .. }), _) => {
-            (*address, Assignment::Static, nic.gateway.as_ref().map(|gateway| gateway.value))
-        }
-        (_, Some(dhcp)) => {
-            if let Some(gateway) = nic.gateway.as_ref().filter(|gateway| gateway.value != dhcp.gateway) {
-                let hint =
-                    Some(format!("the rule of router `{}` hands out {}; use a static `ip` for another gateway", dhcp.router, dhcp.gateway));
-                reader.error(gateway.at, "E036", "an interface with a DHCP address gets its gateway from the rule".to_string(), hint);
-            }
-            (*chosen.get(&(machine_index, nic_index))?, Assignment::Dhcp, Some(dhcp.gateway))
-        }
-        (_, None) => {
-            let address = *chosen.get(&(machine_index, nic_index))?;
-            let at = nic.ip.as_ref().map_or(nic.at, |ip| ip.at);
-            let hint = Some(format!("add a `dhcp` rule for `{}` to a router to have OVN hand it out", switch.name));
-            reader.warning(
-                at,
-                "W002",
-                format!("no DHCP rule covers switch `{}`: the testbed gives machine `{}` {address}", switch.name, machine.name.value),
-                hint,
-            );
-            let only = match gateways {
-                [only] => Some(*only),
-                _ => None,
-            };
-            (address, Assignment::Assigned, nic.gateway.as_ref().map(|gateway| gateway.value).or(only))
-        }
-    };
-    let address = IpNet::new(address, switch.subnet.prefix_len()).ok()?;
-    Some(Nic { name: format!("eth{nic_index}"), switch: switch.name, mac, address, assignment, gateway })
 }

@@ -4,9 +4,15 @@
 
 pub mod checks;
 mod config;
+mod config_network;
 mod guests;
+mod interface;
+mod links;
 pub mod model;
 mod resolve;
+mod routers;
+mod shape;
+mod switches;
 
 pub use model::*;
 
@@ -40,9 +46,22 @@ pub fn understood(file: &str, text: &str, deployment: &DeploymentName) -> Option
 
 /// Resolves what was read; faults go to the reader, so that those of structure and those of meaning come out together.
 fn resolve_spec(spec: &Spec, deployment: &DeploymentName, leases: &Leases, reader: &mut Reader) -> Topology {
-    let mut segments = resolve::Segments::new(&spec.network.ovn.switches);
-    let routers = resolve::routers(&spec.network.ovn.routers, deployment, &mut segments, reader);
-    let guests = guests::guests(&spec.machines, deployment, leases, &mut segments, reader);
+    let ovn = &spec.network.ovn;
+    let mut segments = resolve::Segments::new(&ovn.switches, reader);
+    let mut routers = routers::routers(&ovn.routers, deployment, &mut segments, reader);
+    switches::ports(&ovn.switches, deployment, &mut segments, reader);
+    switches::acls(ovn.acl.as_ref(), &mut segments, reader);
+    let mut guests = guests::guests(&spec.machines, deployment, leases, &mut segments, reader);
+    let wires = links::links(&spec.network.links, &spec.machines, deployment, &mut guests, &mut segments, reader);
+    routers::nat(&ovn.routers, &mut routers, &mut segments, reader);
     let checks = checks::checks(&spec.checks, &guests, reader);
-    Topology { deployment: deployment.clone(), switches: segments.switches.into_values().collect(), routers, guests, checks }
+    Topology {
+        deployment: deployment.clone(),
+        switches: segments.switches.into_values().collect(),
+        routers,
+        guests,
+        wires,
+        checks,
+        dns: ovn.dns.as_ref().is_none_or(|dns| dns.value),
+    }
 }

@@ -1,4 +1,4 @@
-//! From what the user wrote to what it means: switches and routers. Guests are in `guests`.
+//! The network while it is being resolved: segments, and who has which name and address on them.
 //!
 //! Pure. Every unresolved reference and every impossible address is a fault at its place.
 
@@ -9,7 +9,10 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::model::{Dhcp, Router, RouterPort, StaticRoute, Switch};
+use super::{
+    model::{Ipv6, Ipv6Mode, Shape, Switch},
+    shape,
+};
 use crate::{
     addr::{Mac, usable_in},
     names::{DeploymentName, NetworkName, generated_mac},
@@ -19,9 +22,6 @@ use crate::{
         reader::{Reader, Spanned, suggestion},
     },
 };
-
-/// The lease time that OVN's DHCP server hands out, in seconds.
-const LEASE_S: u32 = 3600;
 
 /// The network while it is being resolved: what is known of each segment.
 pub struct Segments {
@@ -35,23 +35,32 @@ pub struct Segments {
     pub macs: BTreeMap<(NetworkName, Mac), String>,
     /// Router ports' addresses by segment.
     pub gateways: BTreeMap<NetworkName, Vec<IpAddr>>,
+    /// What a switch says of the links of its interfaces.
+    pub impairments: BTreeMap<NetworkName, Shape>,
     names: Vec<NetworkName>,
 }
 
 impl Segments {
     /// The switches of the file.
-    pub fn new(switches: &[wrote::Switch]) -> Self {
+    pub fn new(switches: &[wrote::Switch], reader: &mut Reader) -> Self {
         let names = switches.iter().filter_map(|s| s.name.as_ref()).map(|name| name.value.clone()).collect();
-        let known = switches.iter().filter_map(|switch| {
-            let (name, subnet) = (switch.name.as_ref()?.value.clone(), switch.subnet.as_ref()?.value.trunc());
-            Some((name.clone(), Switch { name, subnet, dhcp: None }))
-        });
+        let mut known = BTreeMap::new();
+        let mut impairments = BTreeMap::new();
+        for switch in switches {
+            let (Some(name), Some(subnet)) = (&switch.name, &switch.subnet) else { continue };
+            let (name, subnet) = (name.value.clone(), subnet.value.trunc());
+            let labels = switch.labels.iter().map(|(key, value)| (key.clone(), value.value.clone())).collect();
+            let ipv6 = second_subnet(switch, subnet, reader);
+            impairments.extend(switch.impairment.as_ref().map(|impairment| (name.clone(), shape::of(impairment, reader))));
+            known.insert(name.clone(), Switch { subnet: Some(subnet), ipv6, labels, ..Switch::named(name) });
+        }
         Segments {
-            switches: known.collect(),
+            switches: known,
             excluded: BTreeMap::new(),
             addresses: BTreeMap::new(),
             macs: BTreeMap::new(),
             gateways: BTreeMap::new(),
+            impairments,
             names,
         }
     }
@@ -71,12 +80,11 @@ impl Segments {
 
     /// Notes who has an address; a fault when somebody else has it (E033) or it is not usable (E031, E032).
     pub fn claim_address(&mut self, switch: &Switch, address: IpAddr, who: &str, at: Mark, reader: &mut Reader) -> bool {
-        let subnet = switch.subnet;
-        if !subnet.contains(&address) {
-            let hint = Some(format!("use an address of {subnet}"));
+        let Some(subnet) = switch.subnet_of(address) else {
+            let hint = Some(format!("use an address of {}", switch.subnets()));
             reader.error(at, "E031", format!("{address} is not in the subnet of switch `{}`", switch.name), hint);
             return false;
-        }
+        };
         if !usable_in(&subnet, address) {
             let hint = Some(format!("use another address of {subnet}"));
             reader.error(at, "E032", format!("{address} is the network or broadcast address of switch `{}`", switch.name), hint);
@@ -117,152 +125,28 @@ impl Segments {
     }
 }
 
-/// Routers with their ports, routes and DHCP rules; their addresses and MACs are claimed on the segments.
-pub fn routers(wrote: &[wrote::Router], deployment: &DeploymentName, segments: &mut Segments, reader: &mut Reader) -> Vec<Router> {
-    let mut port_names: BTreeMap<NetworkName, NetworkName> = BTreeMap::new();
-    let mut routers: Vec<Router> = Vec::new();
-    for router in wrote {
-        let Some(name) = &router.name else { continue };
-        let mut ports: Vec<RouterPort> = Vec::new();
-        for (index, port) in router.ports.iter().enumerate() {
-            ports.extend(router_port(&name.value, index, port, &ports, deployment, segments, &mut port_names, reader));
+/// The IPv6 subnet of a switch: the one beside its own, or its own.
+fn second_subnet(switch: &wrote::Switch, subnet: IpNet, reader: &mut Reader) -> Option<Ipv6> {
+    match (subnet, &switch.ipv6) {
+        (IpNet::V6(subnet), None) => Some(Ipv6 { subnet, mode: Ipv6Mode::Slaac }),
+        (IpNet::V6(_), Some(wrote)) => {
+            if let Some(second) = &wrote.subnet {
+                let hint = Some("remove `ipv6`, or make `subnet` an IPv4 one".to_string());
+                reader.error(second.at, "E007", "the switch's subnet is IPv6 already".to_string(), hint);
+            }
+            None
         }
-        // A router with a faulty port has its fault already; what rests on the port is not judged.
-        let whole = ports.len() == router.ports.len();
-        let routes =
-            router.static_routes.iter().filter(|_| whole).filter_map(|route| static_route(&name.value, route, &ports, reader)).collect();
-        routers.push(Router { name: name.value.clone(), ports, routes });
-    }
-    // After all ports: a rule may stand anywhere in the file.
-    for (router, resolved) in wrote.iter().filter(|router| router.name.is_some()).zip(&routers) {
-        for rule in router.dhcp.iter().filter(|_| resolved.ports.len() == router.ports.len()) {
-            dhcp_rule(resolved, rule, segments, reader);
-        }
-    }
-    routers
-}
-
-#[expect(clippy::too_many_arguments, reason = "each is a different part of the state being resolved, and there is one caller")]
-fn router_port(
-    router: &NetworkName,
-    index: usize,
-    port: &wrote::RouterPort,
-    before: &[RouterPort],
-    deployment: &DeploymentName,
-    segments: &mut Segments,
-    names: &mut BTreeMap<NetworkName, NetworkName>,
-    reader: &mut Reader,
-) -> Option<RouterPort> {
-    if let Some(name) = &port.name
-        && let Some(other) = names.insert(name.value.clone(), router.clone())
-    {
-        let hint = Some("names of router ports are unique in the whole file".to_string());
-        reader.error(name.at, "E011", format!("router `{other}` has a port `{}` already", name.value), hint);
-    }
-    let switch = port.switch.as_ref().and_then(|name| segments.find(name, reader).cloned());
-    let (name, address, switch) = (port.name.as_ref()?, port.gateway_ip.as_ref()?, switch?);
-    let who = format!("port `{}` of router `{router}`", name.value);
-    if address.value.prefix_len() != switch.subnet.prefix_len() {
-        let hint = Some(format!("the switch's subnet is {}", switch.subnet));
-        reader.error(address.at, "E031", format!("`gateway_ip` and switch `{}` have different prefixes", switch.name), hint);
-        return None;
-    }
-    if !segments.claim_address(&switch, address.value.addr(), &who, address.at, reader) {
-        return None;
-    }
-    if let Some(other) = before
-        .iter()
-        .find(|other| other.address.trunc().contains(&address.value.addr()) || address.value.trunc().contains(&other.address.addr()))
-    {
-        let hint = Some("a router cannot tell two ports with overlapping subnets apart".to_string());
-        reader.error(
-            address.at,
-            "E038",
-            format!("ports `{}` and `{}` of router `{router}` have overlapping subnets", other.name, name.value),
-            hint,
-        );
-    }
-    let (mac, at) = match &port.mac {
-        Some(mac) => (mac.value, mac.at),
-        None => (segments.free_mac(deployment, &switch.name, &format!("router/{router}/{}", name.value), index), name.at),
-    };
-    segments.claim_mac(&switch.name, mac, &who, at, reader);
-    segments.gateways.entry(switch.name.clone()).or_default().push(address.value.addr());
-    Some(RouterPort { name: name.value.clone(), mac, address: address.value, switch: switch.name })
-}
-
-fn static_route(router: &NetworkName, route: &wrote::StaticRoute, ports: &[RouterPort], reader: &mut Reader) -> Option<StaticRoute> {
-    let (prefix, nexthop) = (route.prefix.as_ref()?, route.nexthop.as_ref()?);
-    if prefix.value.addr().is_ipv4() != nexthop.value.is_ipv4() {
-        reader.error(nexthop.at, "E030", "`prefix` and `nexthop` are of different IP versions".to_string(), None);
-        return None;
-    }
-    if ports.iter().any(|port| port.address.addr() == nexthop.value) {
-        let hint = Some("name the next router, not this one".to_string());
-        reader.error(nexthop.at, "E037", format!("{} is router `{router}` itself", nexthop.value), hint);
-        return None;
-    }
-    if !ports.iter().any(|port| port.address.trunc().contains(&nexthop.value)) {
-        let subnets: Vec<String> = ports.iter().map(|port| port.address.trunc().to_string()).collect();
-        let hint = Some(format!("use an address in the subnet of one of its ports: {}", subnets.join(", ")));
-        reader.error(nexthop.at, "E037", format!("router `{router}` cannot reach {}", nexthop.value), hint);
-        return None;
-    }
-    Some(StaticRoute { prefix: prefix.value.trunc(), nexthop: nexthop.value })
-}
-
-fn dhcp_rule(router: &Router, rule: &wrote::DhcpRule, segments: &mut Segments, reader: &mut Reader) {
-    let Some(name) = &rule.switch else { return };
-    let Some(switch) = segments.find(name, reader).cloned() else { return };
-    let Some(port) = router.ports.iter().find(|port| port.switch == switch.name) else {
-        let hint = Some(format!("give the router a port on `{}`, or move the rule to a router that has one", switch.name));
-        reader.error(name.at, "E021", format!("router `{}` has no port on switch `{}`", router.name, switch.name), hint);
-        return;
-    };
-    if switch.subnet.addr().is_ipv6() {
-        reader.error(
-            name.at,
-            "E090",
-            "DHCP on an IPv6 switch is not supported by this version yet".to_string(),
-            Some("use static addresses there".to_string()),
-        );
-        return;
-    }
-    if let Some(existing) = &switch.dhcp {
-        reader.error(name.at, "E011", format!("switch `{}` has a DHCP rule already, of router `{}`", switch.name, existing.router), None);
-        return;
-    }
-    let excluded = rule.exclude_ips.as_ref().and_then(|range| exclude(&switch, range, segments, reader));
-    let dhcp = Dhcp { router: router.name.clone(), gateway: port.address.addr(), server_mac: port.mac, lease_s: LEASE_S, excluded };
-    segments.switches.insert(switch.name.clone(), Switch { dhcp: Some(dhcp), ..switch });
-}
-
-fn exclude(switch: &Switch, range: &wrote::AddressRange, segments: &mut Segments, reader: &mut Reader) -> Option<(IpAddr, IpAddr)> {
-    let (from, to) = (range.from.as_ref()?, range.to.as_ref()?);
-    let mut outside = false;
-    for end in [from, to] {
-        if !switch.subnet.contains(&end.value) {
-            outside = true;
-            let hint = Some(format!("use addresses of {}", switch.subnet));
-            reader.error(end.at, "E031", format!("{} is not in the subnet of switch `{}`", end.value, switch.name), hint);
+        (IpNet::V4(_), None) => None,
+        (IpNet::V4(_), Some(wrote)) => {
+            let (subnet, mode) = (wrote.subnet.as_ref()?, wrote.mode.as_ref().map_or(Ipv6Mode::Slaac, |mode| mode.value));
+            if mode == Ipv6Mode::Slaac && subnet.value.prefix_len() != 64 {
+                let hint = Some("use a prefix of 64 (RFC 4862), or `mode: dhcpv6`".to_string());
+                reader.error(subnet.at, "E006", format!("guests cannot make an address of {} themselves", subnet.value), hint);
+                return None;
+            }
+            Some(Ipv6 { subnet: subnet.value, mode })
         }
     }
-    if outside {
-        return None;
-    }
-    if let (IpAddr::V4(first), IpAddr::V4(last)) = (from.value, to.value) {
-        if first > last {
-            reader.error(
-                from.at,
-                "E039",
-                format!("the range begins with {first} and ends before it, with {last}"),
-                Some("swap `from` and `to`".to_string()),
-            );
-            return None;
-        }
-        segments.excluded.entry(switch.name.clone()).or_default().push((first, last));
-    }
-    Some((from.value, to.value))
 }
 
 /// Names that differ only in case or `_` would give two guests one hostname.
@@ -277,9 +161,4 @@ pub fn check_unique_hostnames(names: &[(String, Spanned<crate::names::GuestName>
             reader.error(name.at, "E011", message, Some("give one of them another name".to_string()));
         }
     }
-}
-
-/// True when both are of one IP version.
-pub fn same_version(net: &IpNet, address: IpAddr) -> bool {
-    net.addr().is_ipv4() == address.is_ipv4()
 }

@@ -326,6 +326,7 @@ pub fn site() -> Site {
             initramfs: PathBuf::from("/images/initramfs"),
         }),
         bridge: "br-int".to_string(),
+        chassis: None,
         mtu: 1442,
         bases: PathBuf::from(BASES),
         free_memory_mb: 65536,

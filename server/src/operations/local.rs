@@ -263,6 +263,16 @@ fn view(
     }
 }
 
+/// How the API calls where an address comes from.
+fn word(assignment: Assignment) -> &'static str {
+    match assignment {
+        Assignment::Static => "static",
+        Assignment::Dhcp => "dhcp",
+        Assignment::Assigned => "assigned",
+        Assignment::Slaac => "slaac",
+    }
+}
+
 fn with_causes(doing: &str, problem: &Problem) -> String {
     problem.causes.iter().fold(format!("{doing}{problem}"), |text, cause| format!("{text}: {cause}"))
 }
@@ -281,13 +291,8 @@ fn wanted_guests(
         let nics = guest.nics.iter().enumerate().map(|(index, nic)| NicState {
             name: nic.name.clone(),
             switch: nic.switch.to_string(),
-            address: Some(nic.address.addr()),
-            assignment: match nic.assignment {
-                Assignment::Static => "static",
-                Assignment::Dhcp => "dhcp",
-                Assignment::Assigned => "assigned",
-            }
-            .to_string(),
+            address: nic.address(),
+            assignment: nic.addresses.first().map_or("none", |address| word(address.assignment)).to_string(),
             mac: nic.mac.to_string(),
             port: installation.port_uuid(deployment, &guest.name, index),
         });

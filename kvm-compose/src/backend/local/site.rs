@@ -99,6 +99,7 @@ impl LocalHost {
             emulator: accelerator::emulator(),
             micro,
             bridge: self.config.bridge.clone(),
+            chassis: self.chassis()?,
             mtu: MTU,
             free_memory_mb: free_memory_mb()?,
             cpus: std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),

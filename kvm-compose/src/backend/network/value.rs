@@ -2,7 +2,7 @@
 //!
 //! The convention, which `plan::lower` follows so that what is written equals what is read back:
 //!
-//! - a column of exactly one string is `Text`;
+//! - a column of exactly one string is `Text`, and so is one of a whole number, in digits;
 //! - an optional string or boolean is `Text` or `Flag` when it is there and absent from the map when it is not;
 //! - a set of strings is `Set`, sorted, also when empty;
 //! - a map is `Map`, also when empty;
@@ -26,6 +26,8 @@ use crate::{
 pub enum Kind {
     /// Exactly one string.
     Text,
+    /// Exactly one whole number; its digits are the `Text`.
+    Integer,
     /// None or one string.
     OptionalText,
     /// None or one boolean.
@@ -41,7 +43,7 @@ pub enum Kind {
 /// The columns that a blueprint may manage, `external_ids` apart, which every table has.
 pub const fn managed(table: Table) -> &'static [(&'static str, Kind)] {
     match table {
-        Table::LogicalSwitch => &[("name", Kind::Text), ("other_config", Kind::Map)],
+        Table::LogicalSwitch => &[("name", Kind::Text), ("other_config", Kind::Map), ("dns_records", Kind::Refs)],
         Table::LogicalSwitchPort => &[
             ("name", Kind::Text),
             ("type", Kind::Text),
@@ -50,13 +52,17 @@ pub const fn managed(table: Table) -> &'static [(&'static str, Kind)] {
             ("options", Kind::Map),
             ("enabled", Kind::OptionalFlag),
             ("dhcpv4_options", Kind::Refs),
+            ("dhcpv6_options", Kind::Refs),
         ],
-        Table::LogicalRouter => &[("name", Kind::Text), ("options", Kind::Map), ("enabled", Kind::OptionalFlag)],
+        Table::LogicalRouter => {
+            &[("name", Kind::Text), ("options", Kind::Map), ("enabled", Kind::OptionalFlag), ("load_balancer", Kind::Refs)]
+        }
         Table::LogicalRouterPort => &[
             ("name", Kind::Text),
             ("mac", Kind::Text),
             ("networks", Kind::Set),
             ("options", Kind::Map),
+            ("ipv6_ra_configs", Kind::Map),
             ("enabled", Kind::OptionalFlag),
             ("peer", Kind::OptionalText),
         ],
@@ -64,14 +70,20 @@ pub const fn managed(table: Table) -> &'static [(&'static str, Kind)] {
             &[("ip_prefix", Kind::Text), ("nexthop", Kind::Text), ("policy", Kind::OptionalText), ("output_port", Kind::OptionalText)]
         }
         Table::DhcpOptions => &[("cidr", Kind::Text), ("options", Kind::Map)],
+        Table::Dns => &[("records", Kind::Map)],
+        Table::LoadBalancer => &[("name", Kind::Text), ("vips", Kind::Map), ("protocol", Kind::OptionalText)],
+        Table::Acl => &[("direction", Kind::Text), ("priority", Kind::Integer), ("match", Kind::Text), ("action", Kind::Text)],
+        Table::Nat => &[("type", Kind::Text), ("external_ip", Kind::Text), ("logical_ip", Kind::Text), ("options", Kind::Map)],
+        Table::GatewayChassis => &[("name", Kind::Text), ("chassis_name", Kind::Text), ("priority", Kind::Integer)],
     }
 }
 
 /// The columns of a table that list rows of other tables as their parts.
 pub const fn lists(table: Table) -> &'static [&'static str] {
     match table {
-        Table::LogicalSwitch => &["ports"],
-        Table::LogicalRouter => &["ports", "static_routes"],
+        Table::LogicalSwitch => &["ports", "acls"],
+        Table::LogicalRouter => &["ports", "static_routes", "nat"],
+        Table::LogicalRouterPort => &["gateway_chassis"],
         _ => &[],
     }
 }
@@ -83,6 +95,7 @@ pub const EXTERNAL_IDS: &str = "external_ids";
 pub fn read(kind: Kind, value: &Value, key_of: &dyn Fn(Uuid) -> RowKey) -> Option<Column> {
     match kind {
         Kind::Text => value.as_str().map(|text| Column::Text(text.to_string())),
+        Kind::Integer => value.as_i64().map(|number| Column::Text(number.to_string())),
         Kind::OptionalText => elements(value).first()?.as_str().map(|text| Column::Text(text.to_string())),
         Kind::OptionalFlag => elements(value).first()?.as_bool().map(Column::Flag),
         Kind::Set => {
@@ -133,6 +146,10 @@ pub fn elements(value: &Value) -> &[Value] {
 pub fn write(kind: Kind, column: &Column, reference: &dyn Fn(&RowKey) -> Result<Value, Problem>) -> Result<Value, Problem> {
     Ok(match (kind, column) {
         (Kind::Text | Kind::OptionalText, Column::Text(text)) => json!(text),
+        (Kind::Integer, Column::Text(digits)) => {
+            let number: i64 = digits.parse().map_err(|_| Problem::internal(format!("`{digits}` is not a whole number")))?;
+            json!(number)
+        }
         (Kind::OptionalFlag, Column::Flag(flag)) => json!(flag),
         (Kind::OptionalText | Kind::OptionalFlag, Column::Set(none)) if none.is_empty() => json!(["set", []]),
         (Kind::Set, Column::Set(texts)) => json!(["set", texts]),
@@ -184,6 +201,7 @@ mod tests {
         let map = BTreeMap::from([("a".to_string(), "1".to_string())]);
         for (kind, column) in [
             (Kind::Text, Column::Text(String::new())),
+            (Kind::Integer, Column::Text("1000".into())),
             (Kind::OptionalText, Column::Text("x".into())),
             (Kind::OptionalFlag, Column::Flag(true)),
             (Kind::Set, Column::Set(vec![])),

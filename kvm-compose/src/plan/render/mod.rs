@@ -3,8 +3,10 @@
 //! Pure. XML and YAML are written by writers that escape, never by templates.
 
 pub mod domain;
+pub mod policy;
 pub mod rows;
 pub mod seed;
+pub mod services;
 
 use sha2::{Digest, Sha256};
 

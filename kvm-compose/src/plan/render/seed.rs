@@ -2,17 +2,17 @@
 //!
 //! Pure. The network configuration is version 2 in one fixed layout, which the micro image's reader relies on.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use uuid::Uuid;
 
-use crate::topology::{Assignment, Guest, GuestKind};
+use crate::topology::{Assignment, Guest, GuestKind, Nic, NicAddress, Topology};
 
 /// File name → content.
-pub fn files(guest: &Guest, instance: Uuid, mtu: u16) -> BTreeMap<String, String> {
+pub fn files(guest: &Guest, topology: &Topology, instance: Uuid, mtu: u16) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     files.insert("meta-data".to_string(), format!("instance-id: {instance}\nlocal-hostname: {}\n", guest.hostname));
-    files.insert("network-config".to_string(), network_config(guest, mtu));
+    files.insert("network-config".to_string(), network_config(guest, topology, mtu));
     // Keys and passwords of an image that exists already stay as they are.
     files.insert("user-data".to_string(), "#cloud-config\nssh_deletekeys: false\npreserve_hostname: false\n".to_string());
     if !guest.environment.is_empty() {
@@ -27,23 +27,56 @@ pub fn files(guest: &Guest, instance: Uuid, mtu: u16) -> BTreeMap<String, String
 }
 
 /// Names and addresses hold no character that YAML would take for something else; they are quoted all the same.
-fn network_config(guest: &Guest, mtu: u16) -> String {
+fn network_config(guest: &Guest, topology: &Topology, mtu: u16) -> String {
     let mut text = "version: 2\nethernets:\n".to_string();
     if guest.nics.is_empty() {
         return "version: 2\nethernets: {}\n".to_string();
     }
     for nic in &guest.nics {
         text += &format!("  {0}:\n    match:\n      macaddress: \"{1}\"\n    set-name: {0}\n    mtu: {mtu}\n", nic.name, nic.mac);
-        if nic.assignment == Assignment::Dhcp {
+        let has = |assignment, ipv4| nic.addresses.iter().any(|a| a.assignment == assignment && a.net.addr().is_ipv4() == ipv4);
+        if has(Assignment::Dhcp, true) {
             text.push_str("    dhcp4: true\n");
-            continue;
         }
-        text += &format!("    addresses:\n      - \"{}\"\n", nic.address);
-        if let Some(gateway) = nic.gateway {
-            text += &format!("    routes:\n      - to: \"default\"\n        via: \"{gateway}\"\n");
+        if has(Assignment::Dhcp, false) {
+            text.push_str("    dhcp6: true\n");
+        }
+        if has(Assignment::Slaac, false) {
+            // The address that OVN expects is the one made of the MAC address (RFC 4291 appendix A).
+            text.push_str("    accept-ra: true\n    ipv6-address-generation: eui64\n");
+        }
+        let fixed: Vec<&NicAddress> =
+            nic.addresses.iter().filter(|a| matches!(a.assignment, Assignment::Static | Assignment::Assigned)).collect();
+        if !fixed.is_empty() {
+            text.push_str("    addresses:\n");
+            text.extend(fixed.iter().map(|address| format!("      - \"{}\"\n", address.net)));
+        }
+        let gateways: Vec<IpAddr> = fixed.iter().filter_map(|address| address.gateway).collect();
+        if !gateways.is_empty() {
+            text.push_str("    routes:\n");
+        }
+        for gateway in gateways {
+            // With both IP versions the word `default` would be ambiguous.
+            let to = if gateway.is_ipv4() { "default" } else { "::/0" };
+            text += &format!("      - to: \"{to}\"\n        via: \"{gateway}\"\n");
+        }
+        if let Some(server) = name_server(nic, &fixed, topology) {
+            text += &format!("    nameservers:\n      addresses:\n        - \"{server}\"\n");
         }
     }
     text
+}
+
+/// Who is asked for names on an interface that no DHCP server tells: the router of its segment, in whose place OVN answers.
+fn name_server(nic: &Nic, fixed: &[&NicAddress], topology: &Topology) -> Option<IpAddr> {
+    let told = nic.addresses.iter().any(|address| address.assignment == Assignment::Dhcp);
+    if !topology.dns || told {
+        return None;
+    }
+    let ports = topology.routers.iter().flat_map(|router| &router.ports).filter(|port| port.switch == nic.switch);
+    let mut routers = ports.flat_map(|port| port.addresses()).map(|address| address.addr());
+    let same = |router: &IpAddr| nic.addresses.iter().any(|own| own.net.addr().is_ipv4() == router.is_ipv4());
+    fixed.iter().find_map(|address| address.gateway).or_else(|| routers.find(same))
 }
 
 /// Lines a shell can read: single quotes keep everything, a quote itself is `'\''` (POSIX.1-2017 XCU 2.2.2).

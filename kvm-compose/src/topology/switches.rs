@@ -1,0 +1,110 @@
+//! From what the user wrote to what it means: ports of switches that are not guests', and who may talk to whom.
+//!
+//! Pure. Every unresolved reference and every impossible address is a fault at its place.
+
+use std::collections::BTreeSet;
+
+use ipnet::IpNet;
+
+use super::{
+    model::{Acl, Internal, Localnet, Switch},
+    resolve::Segments,
+};
+use crate::{
+    names::{DeploymentName, NetworkName},
+    spec::{model as wrote, reader::Reader},
+};
+
+/// Ways to the hosts' networks and the master's own interfaces; their addresses and MACs are claimed on the segments.
+pub fn ports(wrote: &[wrote::Switch], deployment: &DeploymentName, segments: &mut Segments, reader: &mut Reader) {
+    let mut names: BTreeSet<&NetworkName> = BTreeSet::new();
+    for switch in wrote {
+        let Some(name) = &switch.name else { continue };
+        for (index, port) in switch.ports.iter().enumerate() {
+            if let Some(port) = port.name.as_ref().filter(|port| !names.insert(&port.value)) {
+                let hint = Some("names of switches' ports are unique in the whole file".to_string());
+                reader.error(port.at, "E011", format!("a switch has a port `{}` already", port.value), hint);
+            }
+            let Some(mut known) = segments.switches.get(&name.value).cloned() else { continue };
+            localnet(port, &mut known, reader);
+            internal(port, index, deployment, &mut known, segments, reader);
+            segments.switches.insert(name.value.clone(), known);
+        }
+    }
+}
+
+fn localnet(port: &wrote::SwitchPort, switch: &mut Switch, reader: &mut Reader) {
+    let (Some(name), Some(localnet)) = (&port.name, &port.localnet) else { return };
+    let Some(network) = &localnet.network_name else { return };
+    if switch.localnets.iter().any(|other| other.network == network.value) {
+        let hint = Some("one way to a network is enough".to_string());
+        reader.error(network.at, "E011", format!("switch `{}` leads to `{}` already", switch.name, network.value), hint);
+        return;
+    }
+    switch.localnets.push(Localnet { name: name.value.clone(), network: network.value.clone(), at: reader.place(network.at) });
+}
+
+fn internal(
+    port: &wrote::SwitchPort,
+    index: usize,
+    deployment: &DeploymentName,
+    switch: &mut Switch,
+    segments: &mut Segments,
+    reader: &mut Reader,
+) {
+    let (Some(name), Some(internal)) = (&port.name, &port.internal) else { return };
+    let Some(ip) = &internal.ip else { return };
+    let who = format!("the port `{}` of the switch itself", name.value);
+    if !segments.claim_address(switch, ip.value, &who, ip.at, reader) {
+        return;
+    }
+    let (mac, at) = match &internal.mac {
+        Some(mac) => (mac.value, mac.at),
+        None => (segments.free_mac(deployment, &switch.name, &format!("internal/{}", name.value), index), name.at),
+    };
+    segments.claim_mac(&switch.name, mac, &who, at, reader);
+    let prefix = switch.subnet_of(ip.value).map_or(0, |net| net.prefix_len());
+    if let Ok(address) = IpNet::new(ip.value, prefix) {
+        switch.internals.push(Internal { name: name.value.clone(), address, mac, at: reader.place(name.at) });
+    }
+}
+
+/// Who may talk to whom, put onto the switches.
+pub fn acls(wrote: Option<&wrote::AclSection>, segments: &mut Segments, reader: &mut Reader) {
+    let Some(wrote) = wrote else { return };
+    let deny_all = wrote.apply_deny_all.as_ref().is_some_and(|deny| deny.value);
+    for switch in segments.switches.values_mut() {
+        switch.deny_all = deny_all;
+    }
+    for section in &wrote.switches {
+        let Some(mut switch) = segments.find(&section.switch, reader).cloned() else { continue };
+        for rule in &section.rules {
+            switch.acls.extend(acl(rule, &switch.acls, reader));
+        }
+        segments.switches.insert(switch.name.clone(), switch);
+    }
+}
+
+fn acl(rule: &wrote::AclRule, before: &[Acl], reader: &mut Reader) -> Option<Acl> {
+    let (direction, priority) = (rule.direction.as_ref()?.value, rule.priority.as_ref()?);
+    let (matches, action) = (rule.matches.as_ref()?, rule.action.as_ref()?.value);
+    let priority_value = priority.value as u16;
+    let same = |other: &&Acl| other.direction == direction && other.priority == priority_value && other.matches == matches.value;
+    if let Some(other) = before.iter().find(same) {
+        if other.action == action {
+            reader.warning(rule.at, "W006", "this rule stands here already".to_string(), Some("remove one of them".to_string()));
+            return None;
+        }
+        let hint = Some("OVN would take either; give one of them another priority".to_string());
+        reader.error(priority.at, "E011", format!("line {} has the same match and priority with another action", other.at.line), hint);
+        return None;
+    }
+    Some(Acl {
+        direction,
+        priority: priority_value,
+        matches: matches.value.clone(),
+        action,
+        at: reader.place(matches.at),
+        source: reader.source(matches.at),
+    })
+}
