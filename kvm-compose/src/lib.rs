@@ -20,6 +20,7 @@ pub mod plan;
 pub mod project;
 pub mod spec;
 pub mod topology;
+pub mod why;
 
 #[cfg(feature = "libvirt")]
 pub mod backend;

@@ -8,7 +8,7 @@ const LAYERS: &[&[&str]] = &[
     &["api"],
     &["spec"],
     &["topology"],
-    &["picture", "check"],
+    &["picture", "check", "why"],
     &["plan"],
     &["orchestrate"],
     &["project"],
@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Modules whose output depends on nothing but their input.
-const PURE: &[&str] = &["error", "diagnostic", "names", "addr", "api", "spec", "topology", "picture", "check", "plan"];
+const PURE: &[&str] = &["error", "diagnostic", "names", "addr", "api", "spec", "topology", "picture", "check", "why", "plan"];
 
 /// What a pure module must not mention.
 const EFFECTS: &[&str] = &[

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::check::CheckOptions;
+use super::{check::CheckOptions, why::WhyRequest};
 use crate::{
     error::Problem,
     names::{DeploymentName, GuestName},
@@ -27,6 +27,8 @@ pub enum ActionRequest {
     Exec(ExecRequest),
     /// Puts the expectations of the testbed file to the test. Its result is the entry's `result`: a `CheckReport`.
     Check(CheckOptions),
+    /// Says whether one guest can reach another, and what stands in the way. Its result is the entry's `result`: a `WhyAnswer`.
+    Why(WhyRequest),
 }
 
 impl ActionRequest {
@@ -38,6 +40,7 @@ impl ActionRequest {
             ActionRequest::Plan(_) => Command::Plan,
             ActionRequest::Exec(_) => Command::Exec,
             ActionRequest::Check(_) => Command::Check,
+            ActionRequest::Why(_) => Command::Why,
         }
     }
 }
@@ -56,6 +59,8 @@ pub enum Command {
     Exec,
     /// See [`ActionRequest::Check`].
     Check,
+    /// See [`ActionRequest::Why`].
+    Why,
     /// Making a base image; belongs to no deployment.
     BuildImage,
 }
@@ -63,7 +68,7 @@ pub enum Command {
 impl Command {
     /// True for what only asks guests: it runs beside other actions, and says nothing about what became of the deployment.
     pub fn is_beside(self) -> bool {
-        matches!(self, Command::Exec | Command::Check)
+        matches!(self, Command::Exec | Command::Check | Command::Why)
     }
 }
 
@@ -75,6 +80,7 @@ impl std::fmt::Display for Command {
             Command::Plan => "plan",
             Command::Exec => "exec",
             Command::Check => "check",
+            Command::Why => "why",
             Command::BuildImage => "build_image",
         })
     }
@@ -228,7 +234,7 @@ pub struct LogEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_status: Option<i32>,
     /// What the command answers beyond its log: a `PlanDocument` for `plan`, `ExecOutput` for `exec`, a
-    /// `CheckReport` for `check`.
+    /// `CheckReport` for `check`, a `WhyAnswer` for `why`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<serde_json::Value>,
 }

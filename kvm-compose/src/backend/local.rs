@@ -7,6 +7,7 @@ mod console;
 mod observe;
 mod prepare;
 mod site;
+mod way;
 
 pub use observe::port_names;
 pub use prepare::{Prepared, Purpose};

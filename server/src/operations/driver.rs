@@ -5,7 +5,7 @@
 use std::{path::PathBuf, sync::Arc};
 
 use kvm_compose::{
-    api::{CheckResult, ExecRequest, GuestState, ImageInfo, Phase, PlanDocument, UpOptions},
+    api::{CheckResult, ExecRequest, GuestState, ImageInfo, Phase, PlanDocument, UpOptions, WhyAnswer, WhyRequest},
     backend::local::ExecResult,
     error::Problem,
     guest::output::Say,
@@ -77,6 +77,9 @@ pub trait Driver: Send + Sync + 'static {
 
     /// What a testbed file means, with the addresses that its guests have.
     fn topology(&self, project: &Project) -> Result<Topology, Problem>;
+
+    /// Whether one guest can reach another, and what stands in the way.
+    fn why(&self, project: &Project, request: &WhyRequest, operation: &Operation<'_>) -> Result<WhyAnswer, Problem>;
 
     /// Opens a guest's serial console, taking it from whoever has it; beside it the end of what it said before.
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem>;

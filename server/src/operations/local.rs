@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use kvm_compose::{
-    api::{CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, UpOptions},
+    api::{CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, UpOptions, WhyAnswer, WhyRequest},
     backend::accelerator::LIMIT,
     backend::hypervisor::console::LibvirtConsole,
     backend::local::{ExecCall, ExecResult, LocalConfig, LocalHost, Prepared, Purpose},
@@ -31,6 +31,7 @@ use super::{
     driver::{Console, Driver, Project, View},
     far_console::FarConsole,
     fleet::{Fleet, LOOK},
+    why,
 };
 use crate::cluster::{
     Cluster,
@@ -66,7 +67,7 @@ impl LocalDriver {
         LocalDriver { cluster: Some(cluster), ..self }
     }
 
-    fn fleet<'a>(&'a self, patience: Patience, cancel: &'a Cancel) -> Fleet<'a> {
+    pub(super) fn fleet<'a>(&'a self, patience: Patience, cancel: &'a Cancel) -> Fleet<'a> {
         Fleet { local: &self.host, cluster: self.cluster.as_deref(), patience, cancel }
     }
 
@@ -174,6 +175,10 @@ impl Driver for LocalDriver {
     fn topology(&self, project: &Project) -> Result<Topology, Problem> {
         let leases = self.host.leases(&project.deployment)?;
         Ok(topology::load(&project.file, &project.text, &project.deployment, &leases)?.topology)
+    }
+
+    fn why(&self, project: &Project, request: &WhyRequest, operation: &Operation<'_>) -> Result<WhyAnswer, Problem> {
+        why::answer(self, project, request, operation)
     }
 
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {

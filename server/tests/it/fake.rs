@@ -11,7 +11,7 @@ use std::{
 };
 
 use kvm_compose::{
-    api::{CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, UpOptions},
+    api::{CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, UpOptions, WhyAnswer, WhyRequest},
     backend::local::ExecResult,
     error::{Code, Problem},
     guest::output::Say,
@@ -164,6 +164,10 @@ impl Driver for Fake {
 
     fn topology(&self, project: &Project) -> Result<Topology, Problem> {
         Ok(topology::load(&project.file, &project.text, &project.deployment, &topology::Leases::new())?.topology)
+    }
+
+    fn why(&self, project: &Project, _: &WhyRequest, _: &Operation<'_>) -> Result<WhyAnswer, Problem> {
+        Err(Problem::new(Code::Unsupported, format!("`{}` has no network", project.deployment)))
     }
 
     fn console(&self, _: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {

@@ -8,6 +8,7 @@ mod framing;
 pub mod ovn;
 pub mod ovs;
 pub mod ovsdb;
+pub mod path;
 pub mod seen;
 pub mod settle;
 pub mod southbound;
