@@ -40,6 +40,9 @@ pub struct Global {
     /// The testbed file [default: kvm-compose.yaml or .yml, here or in a parent folder]
     #[arg(short, long, global = true, value_name = "FILE", help_heading = "Global options")]
     pub file: Option<PathBuf>,
+    /// Lay a value over the testbed file, such as `machines.web.micro.memory_mb=256`; may be given again
+    #[arg(long, global = true, value_name = "KEY=VALUE", help_heading = "Global options")]
+    pub set: Vec<String>,
     /// The deployment's name [default: the name of the testbed file's folder]
     #[arg(short, long, global = true, env = "TESTBED_PROJECT", value_name = "NAME", help_heading = "Global options")]
     pub project_name: Option<String>,
@@ -96,6 +99,12 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
     Config,
     /// Print the JSON Schema of the testbed file, for editors (needs no server)
     Schema,
+    /// Draw the network that the testbed file describes, as SVG, Mermaid, Graphviz or D2 (needs no server)
+    #[command(after_help = "Examples:
+  testbed graph lab.svg           a picture for browsers and documents
+  testbed graph --format mermaid  text for Markdown pages that draw Mermaid, on standard output
+  testbed graph --format dot | dot -Tpdf > lab.pdf")]
+    Graph(Graph),
     /// List the deployment's guests
     Ps {
         /// The guests of all deployments
@@ -251,6 +260,29 @@ pub struct Plan {
     /// As if nothing were there yet, without a server; for the whole file
     #[arg(long, conflicts_with_all = ["guests", "provision", "rerun_scripts", "reapply_acl"])]
     pub offline: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Graph {
+    /// The language [default: what the picture's name ends in (.svg, .mmd, .dot, .gv, .d2), else svg]
+    #[arg(long, value_name = "LANGUAGE")]
+    pub format: Option<Drawing>,
+    /// Write it into this file [default: standard output]
+    #[arg(value_name = "PICTURE")]
+    pub to: Option<PathBuf>,
+}
+
+/// The languages of pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Drawing {
+    /// Scalable Vector Graphics, laid out
+    Svg,
+    /// A Mermaid flowchart
+    Mermaid,
+    /// Graphviz
+    Dot,
+    /// D2
+    D2,
 }
 
 #[derive(Debug, clap::Args)]

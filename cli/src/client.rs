@@ -6,7 +6,7 @@ use std::{io, time::Duration};
 
 use kvm_compose::{
     api::{
-        ActionAccepted, ActionRequest, BuildImage, CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, ErrorBody,
+        ActionAccepted, ActionRequest, BuildImage, CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, Draft, ErrorBody,
         ImageInfo, LogIndex, LoginLink, Orphan, Ready, Version,
         action::LogRecord,
         cluster::{JoinToken, Members},
@@ -144,11 +144,17 @@ impl Client {
         self.send(self.request(Method::POST, &path(&["deployments", name.as_str(), "reset"]))).await
     }
 
-    /// Hands the testbed file over, byte for byte, with the name that messages call it by.
-    pub async fn put_yaml(&self, name: &DeploymentName, file: &str, yaml: String) -> Result<(), Problem> {
-        let query = format!("?file={}", encoded(file));
-        let request = self.request(Method::PUT, &(path(&["deployments", name.as_str(), "yaml"]) + &query));
-        success(self.exchange(request.header(CONTENT_TYPE, "application/yaml").body(yaml)).await?).await.map(drop)
+    /// Hands the testbed over: its file byte for byte, the name that messages call it by, and what else it consists of.
+    pub async fn put_draft(&self, name: &DeploymentName, draft: &Draft) -> Result<(), Problem> {
+        let path = path(&["deployments", name.as_str(), "yaml"]);
+        let request = if draft.composition.is_empty() {
+            let query = draft.file.as_ref().map(|file| format!("?file={}", encoded(file))).unwrap_or_default();
+            let request = self.request(Method::PUT, &(path + &query));
+            request.header(CONTENT_TYPE, "application/yaml").body(draft.text.clone())
+        } else {
+            self.request(Method::PUT, &path).json(draft)
+        };
+        success(self.exchange(request).await?).await.map(drop)
     }
 
     pub async fn act(&self, name: &DeploymentName, action: &ActionRequest) -> Result<ActionAccepted, Problem> {

@@ -8,7 +8,9 @@ use std::{
 use kvm_compose::{
     diagnostic::problem_of,
     error::{Code, Problem},
+    gather::{From, gather},
     names::DeploymentName,
+    spec::Sources,
     topology::{self, Leases, Loaded},
 };
 
@@ -24,26 +26,28 @@ pub struct Project {
     pub file: PathBuf,
     /// The folder it lies in: absolute, without symbolic links.
     pub folder: PathBuf,
+    /// What `--set` lays over it.
+    set: Vec<String>,
 }
 
 impl Project {
     /// The file that is named, or else the one in the current folder or the nearest parent that has one.
-    pub fn find(named: Option<&Path>) -> Result<Option<Project>, Problem> {
+    pub fn find(named: Option<&Path>, set: &[String]) -> Result<Option<Project>, Problem> {
         if let Some(file) = named {
-            return Project::at(file.to_path_buf()).map(Some);
+            return Project::at(file.to_path_buf(), set).map(Some);
         }
         let here = std::env::current_dir().map_err(|error| Problem::io("the current folder cannot be found", &error))?;
         let found =
             here.ancestors().flat_map(|folder| FILES.iter().map(move |file| (folder, folder.join(file)))).find(|(_, f)| f.is_file());
         match found {
             // A file right here is named as people name it.
-            Some((folder, file)) if folder == here => Project::at(file.file_name().map_or(file.clone(), PathBuf::from)).map(Some),
-            Some((_, file)) => Project::at(file).map(Some),
+            Some((folder, file)) if folder == here => Project::at(file.file_name().map_or(file.clone(), PathBuf::from), set).map(Some),
+            Some((_, file)) => Project::at(file, set).map(Some),
             None => Ok(None),
         }
     }
 
-    fn at(file: PathBuf) -> Result<Project, Problem> {
+    fn at(file: PathBuf, set: &[String]) -> Result<Project, Problem> {
         let unusable = |code, error: &dyn std::fmt::Display| {
             Problem::new(code, format!("the testbed file `{}` cannot be used", file.display())).cause(error)
         };
@@ -57,7 +61,7 @@ impl Project {
         // The folder is the one the path names, also when the file itself is a link to elsewhere.
         let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let folder = fs::canonicalize(parent).map_err(missing)?;
-        Ok(Project { file, folder })
+        Ok(Project { file, folder, set: set.to_vec() })
     }
 
     /// The default name of its deployment.
@@ -89,19 +93,24 @@ impl Project {
         String::from_utf8(bytes).map_err(|error| unusable(&format!("it is not UTF-8 at byte {}", error.utf8_error().valid_up_to())))
     }
 
-    /// Reads and resolves the file as the deployment `name`.
-    pub fn load(&self, name: &DeploymentName) -> Result<(String, Loaded), Problem> {
-        let text = self.read()?;
-        let loaded = topology::load(&self.shown(), &text, name, &Leases::new());
-        Ok((text.clone(), loaded.map_err(|problem| self.with_named_files(problem, &text, name))?))
+    /// Reads and resolves the testbed as the deployment `name`; beside it everything that it was read from.
+    pub fn load(&self, name: &DeploymentName) -> Result<(Sources, Loaded), Problem> {
+        let mut sources = Sources::alone(&self.shown(), &self.read()?);
+        sources.composition.set.clone_from(&self.set);
+        let environment = |name: &str| std::env::var(name).ok();
+        let sources = gather(sources, &From { folder: &self.folder, environment: &environment });
+        let loaded = topology::load_all(&sources, name, &Leases::new());
+        let loaded = loaded.map_err(|problem| self.with_named_files(problem, &sources, name))?;
+        Ok((sources, loaded))
     }
 
     /// Faults of the files that a faulty testbed file names, as far as it could be understood: all at once.
-    fn with_named_files(&self, problem: Problem, text: &str, name: &DeploymentName) -> Problem {
-        let understood = topology::understood(&self.shown(), text, name);
+    fn with_named_files(&self, problem: Problem, sources: &Sources, name: &DeploymentName) -> Problem {
+        let understood = topology::understood(sources, name);
         let mut all = problem.diagnostics.clone();
         all.extend(understood.iter().flat_map(|topology| kvm_compose::project::check(topology, &self.folder)));
-        all.sort_by_key(|fault| (fault.at.line, fault.at.column));
-        problem_of(&self.shown(), all).unwrap_or(problem)
+        let main = self.shown();
+        all.sort_by_key(|fault| (fault.at.file != main, fault.at.file.clone(), fault.at.line, fault.at.column));
+        problem_of(&main, all).unwrap_or(problem)
     }
 }

@@ -44,7 +44,7 @@ impl Session {
 
     /// The project, when there is a testbed file.
     pub fn project(&self) -> Result<Option<Project>, Problem> {
-        Project::find(self.global.file.as_deref())
+        Project::find(self.global.file.as_deref(), &self.global.set)
     }
 
     /// The deployment that is meant: `--project-name`, or else the testbed file's folder.
@@ -52,6 +52,15 @@ impl Session {
         match &self.global.project_name {
             Some(name) => DeploymentName::new(name),
             None => self.project()?.ok_or_else(no_file)?.name(),
+        }
+    }
+
+    /// The deployment that is meant, as the server has it: there is no testbed file to lay a value over.
+    pub fn deployment_without_file(&self) -> Result<DeploymentName, Problem> {
+        match self.global.set.first() {
+            Some(option) => Err(Problem::new(Code::BadRequest, format!("`--set {option}` needs a testbed file to be laid over"))
+                .hint("name the file with `--file`, or go to its folder")),
+            None => self.deployment(),
         }
     }
 

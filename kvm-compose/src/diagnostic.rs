@@ -70,7 +70,7 @@ pub fn problem_of(file: &str, diagnostics: Vec<Diagnostic>) -> Option<Problem> {
     let message = if diagnostics.iter().any(|d| d.code == "E009") {
         format!("`{file}` has more than {} faults", errors - 1)
     } else if errors == 1 {
-        format!("`{file}`: {}", first.message)
+        format!("`{}`: {}", first.at.file, first.message)
     } else {
         format!("`{file}` has {errors} faults")
     };

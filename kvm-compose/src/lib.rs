@@ -13,6 +13,7 @@ pub mod api;
 pub mod check;
 pub mod diagnostic;
 pub mod error;
+pub mod gather;
 pub mod names;
 pub mod orchestrate;
 pub mod picture;

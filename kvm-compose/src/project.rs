@@ -64,6 +64,24 @@ pub fn read(topology: &Topology, places: &Places<'_>) -> Result<ProjectFiles, Ve
     if faults.is_empty() { Ok(files) } else { Err(faults) }
 }
 
+/// The text of a file of the project's folder, `largest` bytes at most; the error says what is wrong, what to do, and whether
+/// the file lies elsewhere.
+pub fn read_text(project: &Path, path: &str, largest: u64) -> Result<String, (String, Option<String>, bool)> {
+    let shown = printable(path);
+    let opened = Places { project, allowed: Vec::new() }.open(path);
+    let (file, _) = opened.map_err(|Fault(code, message, hint)| match code {
+        "E072" => (message, Some("move it into the project's folder".to_string()), true),
+        _ => (message, hint, false),
+    })?;
+    let mut bytes = Vec::new();
+    let read = (&file).take(largest + 1).read_to_end(&mut bytes);
+    read.map_err(|error| (format!("`{shown}` cannot be read: {error}"), None, false))?;
+    if bytes.len() as u64 > largest {
+        return Err((format!("`{shown}` is larger than {} MiB", largest >> 20), None, false));
+    }
+    String::from_utf8(bytes).map_err(|_| (format!("`{shown}` is not UTF-8 text"), None, false))
+}
+
 /// The faults that can be told without a server, which may be allowed more: it reads as another user and may allow other
 /// folders. What only it can say is a warning.
 pub fn check(topology: &Topology, project: &Path) -> Vec<Diagnostic> {

@@ -70,7 +70,7 @@ network:
 #[test]
 fn what_is_not_yaml_is_said_with_its_place() {
     for (text, line) in [
-        ("machines: [\n", 2),
+        ("machines: [\n", 1),
         ("a: b: c\n", 1),
         ("machines:\n\t- x\n", 2),
         ("a\0b", 1),
@@ -232,7 +232,9 @@ fn the_schema_knows_the_keys() {
     for key in ["machines", "network", "version"] {
         assert!(schema["properties"].get(key).is_some(), "{key}");
     }
-    assert_eq!(schema["required"], serde_json::json!(["machines", "network"]));
+    assert_eq!(schema["anyOf"][0]["required"], serde_json::json!(["machines", "network"]));
+    assert!(schema["anyOf"].to_string().contains("include"), "what is needed may stand in another file");
+    assert_eq!(schema["properties"]["version"]["anyOf"][1]["$ref"], "#/$defs/Variable");
 }
 
 proptest! {

@@ -178,7 +178,9 @@ fn a_change_of_the_network_reads_back_as_written_and_can_be_undone() {
     }
     let leases = lab
         .host
-        .prepare(&lab.deployment, "f", PAIR, lab.data.path(), Purpose::Looking, || lab.host.alone(&lab.deployment))
+        .prepare(&lab.deployment, &kvm_compose::spec::Sources::alone("f", PAIR), lab.data.path(), Purpose::Looking, || {
+            lab.host.alone(&lab.deployment)
+        })
         .map(|prepared| prepared.blueprint);
     assert_eq!(leases.as_ref(), Ok(&blueprint), "addresses stay where they are");
 

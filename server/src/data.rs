@@ -96,6 +96,11 @@ impl DataDir {
         self.deployment(name).join("project")
     }
 
+    /// What a deployment's testbed consists of beside its file; its variables may hold secrets. A new project has it not.
+    pub fn composition(&self, name: &DeploymentName) -> PathBuf {
+        self.project(name).join(".composition.json")
+    }
+
     /// Keys and the token.
     pub fn keys(&self) -> PathBuf {
         self.root.join("keys")

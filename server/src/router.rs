@@ -71,6 +71,8 @@ pub fn endpoints() -> Vec<Endpoint> {
         get(&below("yaml"), "The testbed file, byte for byte", deployments::yaml).answers_bytes(200, "application/yaml"),
         put(&below("yaml"), "Replaces the testbed file, byte for byte", deployments::put_yaml)
             .query("file", "what messages call it; `kvm-compose.yaml` when absent")
+            .query("keep_composition", "keep the included files, variables and `--set` that came with the file before")
+            .takes::<wire::Draft>()
             .takes_bytes("application/yaml")
             .answers_nothing(204),
         get(&below("state"), "Desired and observed, asked just now", deployments::state).answers::<wire::DeploymentState>(200),
@@ -111,6 +113,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .query("format", "`text` (the log) or `events` (the journal)")
             .answers_nothing(101),
         post("/api/validate", "Every fault of a testbed file, with its place", validate::validate)
+            .query("deployment", "read it as this deployment's file, with the included files and variables that are kept with it")
             .takes_bytes("application/yaml")
             .answers::<wire::Validation>(200),
         post("/api/auth/link", "A link that logs a browser in, once, within a minute", login::link).answers::<wire::LoginLink>(200),

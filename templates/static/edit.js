@@ -26,7 +26,7 @@ function note() {
 
 async function save() {
   const text = editor.text;
-  await call('PUT', deployment(name, '/yaml'), text, 'application/yaml');
+  await call('PUT', deployment(name, '/yaml?keep_composition'), text, 'application/yaml');
   kept = text;
   note();
   const found = await editor.check();

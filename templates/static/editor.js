@@ -11,6 +11,10 @@ export class Editor {
     this.list = root.querySelector('.faults');
     this.summary = root.querySelector('[role="status"]');
     this.faults = [];
+    this.file = null;
+    // A deployment's file is read with what is kept beside it.
+    const { name } = this.area.form?.dataset ?? {};
+    this.path = name ? `/api/validate?deployment=${encodeURIComponent(name)}` : '/api/validate';
     this.asked = 0;
     this.timer = null;
     this.area.addEventListener('input', () => this.changed());
@@ -51,7 +55,7 @@ export class Editor {
 
   number() {
     const worst = new Map();
-    for (const fault of this.faults) {
+    for (const fault of this.faults.filter((each) => this.here(each))) {
       if (worst.get(fault.at.line) !== 'error') worst.set(fault.at.line, fault.severity);
     }
     const count = this.area.value.split('\n').length;
@@ -73,13 +77,14 @@ export class Editor {
     const mine = this.asked;
     let answer;
     try {
-      answer = await call('POST', '/api/validate', this.text, 'application/yaml');
+      answer = await call('POST', this.path, this.text, 'application/yaml');
     } catch (error) {
       if (mine === this.asked) this.say(`not checked: ${error.message}`, 'bad');
       return null;
     }
     if (mine !== this.asked) return null;
     this.faults = answer.diagnostics;
+    this.file = answer.file;
     this.show(answer);
     return answer;
   }
@@ -110,7 +115,7 @@ export class Editor {
     button.type = 'button';
     const where = document.createElement('span');
     where.className = 'where';
-    where.textContent = `${fault.at.line}:${fault.at.column}`;
+    where.textContent = `${this.here(fault) ? '' : `${fault.at.file}:`}${fault.at.line}:${fault.at.column}`;
     button.append(where, `${fault.message} (${fault.code})`);
     if (fault.hint) {
       const hint = document.createElement('span');
@@ -118,9 +123,14 @@ export class Editor {
       hint.textContent = fault.hint;
       button.append(hint);
     }
-    button.addEventListener('click', () => this.go(fault.at));
+    if (this.here(fault)) button.addEventListener('click', () => this.go(fault.at));
     item.append(button);
     return item;
+  }
+
+  // A fault may stand in a file that this one includes, or in a `--set`.
+  here(fault) {
+    return fault.at.file === this.file;
   }
 
   // Puts the cursor where the fault is.

@@ -9,6 +9,7 @@ mod doctor;
 mod down;
 mod events;
 mod exec;
+mod graph;
 mod gui;
 mod image;
 mod info;
@@ -62,6 +63,7 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
         Command::Plan(args) => plan::run(session, args).await,
         Command::Validate => validate::run(session),
         Command::Config => config::run(session),
+        Command::Graph(args) => graph::run(session, &args),
         Command::Schema => schema::run(&session.out),
         Command::Ps { all: false } => ps::run(session).await,
         Command::Ps { all: true } => ps::run_all(session).await,

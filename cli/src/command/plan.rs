@@ -54,11 +54,11 @@ pub async fn ask(session: &Session, client: &Client, options: UpOptions) -> Outc
 
 /// The deployment that is meant, and the testbed file here, if there is one: checked, and its warnings printed.
 pub fn draft(session: &Session) -> Result<(DeploymentName, Option<Draft>), Problem> {
-    let Some(project) = session.project()? else { return Ok((session.deployment()?, None)) };
+    let Some(project) = session.project()? else { return Ok((session.deployment_without_file()?, None)) };
     let name = session.name_of(&project)?;
-    let (text, loaded) = project.load(&name)?;
+    let (sources, loaded) = project.load(&name)?;
     print_warnings(&session.out, &loaded.warnings);
-    Ok((name, Some(Draft { text, file: Some(project.shown()), project_location: Some(project.location()?) })))
+    Ok((name, Some(Draft { project_location: Some(project.location()?), ..sources.into_draft() })))
 }
 
 fn offline(session: &Session) -> Outcome {

@@ -74,12 +74,12 @@ pub fn options(converge: &Converge, keep_on_failure: bool) -> Result<UpOptions, 
 /// Checks the testbed file and hands it to the server, which then knows the deployment. Without a file, the deployment is
 /// what the server has of it.
 async fn prepare(session: &Session, client: &Client) -> Result<DeploymentName, Problem> {
-    let Some(project) = session.project()? else { return session.deployment() };
+    let Some(project) = session.project()? else { return session.deployment_without_file() };
     let name = session.name_of(&project)?;
-    let (text, loaded) = project.load(&name)?;
+    let (sources, loaded) = project.load(&name)?;
     print_warnings(&session.out, &loaded.warnings);
     ensure(session, client, &name, project.location()?).await?;
-    client.put_yaml(&name, &project.shown(), text).await?;
+    client.put_draft(&name, &sources.into_draft()).await?;
     Ok(name)
 }
 

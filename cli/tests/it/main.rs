@@ -2,4 +2,6 @@
 
 mod actions;
 mod commands;
+mod composition;
 mod fake;
+mod graph;

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{check::CheckOptions, why::WhyRequest};
+use super::{check::CheckOptions, composition::Composition, why::WhyRequest};
 use crate::{
     error::Problem,
     names::{DeploymentName, GuestName},
@@ -153,6 +153,9 @@ pub struct Draft {
     /// The folder that relative paths in it lead to, absolute; the deployment's own when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub project_location: Option<String>,
+    /// What else it consists of.
+    #[serde(default, skip_serializing_if = "Composition::is_empty")]
+    pub composition: Composition,
 }
 
 /// A command for a guest.

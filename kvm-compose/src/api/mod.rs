@@ -5,6 +5,7 @@
 pub mod action;
 pub mod check;
 pub mod cluster;
+pub mod composition;
 pub mod deployment;
 pub mod event;
 pub mod image;
@@ -14,6 +15,7 @@ pub mod why;
 
 pub use action::{ActionAccepted, ActionRequest, ActionState, Command, Draft, ExecRequest, LogEntry, LogIndex, PlanOptions, UpOptions};
 pub use check::{CheckOptions, CheckOutcome, CheckReport, Checked};
+pub use composition::Composition;
 pub use deployment::{
     CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, GuestState, NicState, OperationSummary, Phase, PlanDocument,
     RunState,

@@ -12,6 +12,9 @@ pub struct Validation {
     pub valid: bool,
     /// Why not, in one sentence; empty when it is valid.
     pub message: String,
+    /// What the diagnostics call the file itself; others stand in files that it names.
+    #[serde(default)]
+    pub file: String,
     /// Every fault and warning, by place.
     pub diagnostics: Vec<Diagnostic>,
 }

@@ -1,335 +1,257 @@
-//! Where everything stands. Whole numbers only, so that the same topology gives the same bytes everywhere.
+//! Where everything stands.
 //!
 //! ```text
-//!        ⬡ r1                    routers, each above the middle of its switches
-//!    ┌────┴───────────┐          a lane per router
-//! ══ clients ══   ══ servers ══  a bar per switch, as wide as its guests
-//!   │a  │b  │c       │web        few guests hang in a row, many in columns beside a line each
+//!        ⬡ r1     ☁ lab          above each shelf: its routers and outside networks
+//!    ┌────┴───────────┐          lanes: one net a lane, so that lines cross but never run into each other
+//! ══ clients ══   ══ servers ══  a shelf: a bar for each switch
+//!   │    └─ ─ ─ ─ ─ ─ ─┘         lanes: guests' further interfaces, wires
+//!  |a|  |b|  |c|     |web|       few guests hang in a row, many beside a line for each column
 //! ```
+//!
+//! What leads to another shelf runs down at the left or the right edge.
 
-use std::collections::BTreeMap;
-
-use crate::{
-    names::NetworkName,
-    topology::{Guest, Topology},
+use super::{
+    graph::Graph,
+    lanes::free,
+    measure::{Font, shortened, width},
+    route::{self, Shelf, TOPS},
+    shapes::{Anchor, Box, Kind, Layout, Node, Text},
+    shelves::{self, BAR, Group, HEAD, INDENT, LINE, flow, groups, widen},
 };
 
-/// A guest's width.
-pub const GUEST_WIDTH: i32 = 152;
-/// A switch's bar.
-pub const BAR_HEIGHT: i32 = 32;
-/// A router.
-pub const ROUTER: (i32, i32) = (128, 36);
-/// One line of text in a guest.
-pub const LINE: i32 = 15;
+/// Between routers and outside networks.
+const NODES_APART: i32 = 26;
+/// Characters of their names.
+const FITS: usize = 22;
 
-const GUEST_HEAD: i32 = 30;
-const GAP: (i32, i32) = (26, 12);
-const MARGIN: i32 = 14;
-const BETWEEN: i32 = 36;
-const HANG: i32 = 20;
-const WIDEST: i32 = 1240;
-const NARROWEST_BAR: i32 = 240;
-/// More guests than this on a switch stand in columns.
-const ROW: usize = 6;
-/// Columns of a switch with many guests.
-const COLUMNS: usize = 6;
-/// Lines of addresses in a guest; more are counted.
-pub const ADDRESSES: usize = 3;
+/// Where things stand before heights are known.
+pub struct Standing {
+    pub groups: Vec<Group>,
+    /// Guest → its group and its place there.
+    pub place_of: Vec<(usize, usize)>,
+    /// Switch → its group.
+    pub group_of: Vec<usize>,
+    pub tops: Vec<Top>,
+    /// Switch → what comes to its bar from above, from left to right.
+    pub pins: Vec<Vec<Pin>>,
+    pub shelves: usize,
+    pub width: i32,
+}
 
-/// A rectangle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Box {
+/// What stands above the bars: a router or an outside network.
+pub struct Top {
+    pub kind: Kind,
+    pub switches: Vec<usize>,
+    pub shelf: usize,
     pub x: i32,
-    pub y: i32,
     pub width: i32,
-    pub height: i32,
+    /// Where its line begins.
+    pub pin: i32,
 }
 
-impl Box {
-    pub fn middle(&self) -> i32 {
-        self.x + self.width / 2
+/// Where a line from above meets a bar.
+pub struct Pin {
+    /// The index of the top it comes from.
+    pub top: usize,
+    pub x: i32,
+    pub labels: Vec<String>,
+}
+
+impl Pin {
+    /// The room from the line to the end of its labels.
+    fn room(&self) -> i32 {
+        14 + self.labels.iter().map(|label| width(label, Font::SmallMono)).max().unwrap_or(0)
     }
+}
 
-    pub fn bottom(&self) -> i32 {
-        self.y + self.height
+/// Decides where everything stands, in about the width that is wished.
+pub fn lay_out(graph: &Graph, wished: Option<i32>) -> Layout {
+    let mut groups = groups(graph);
+    let (mut place_of, mut group_of) = (vec![(0, 0); graph.guests.len()], vec![0; graph.switches.len()]);
+    for (index, group) in groups.iter().enumerate() {
+        group.guests.iter().enumerate().for_each(|(place, guest)| place_of[*guest] = (index, place));
+        group.switch.into_iter().for_each(|switch| group_of[switch] = index);
     }
-}
-
-/// A line that turns at right angles.
-pub type Path = Vec<(i32, i32)>;
-
-/// Everything with its place.
-#[derive(Debug, Default)]
-pub struct Layout {
-    pub width: i32,
-    pub height: i32,
-    /// In the topology's order.
-    pub routers: Vec<Box>,
-    /// In the topology's order.
-    pub switches: Vec<Box>,
-    /// In the topology's order.
-    pub guests: Vec<Option<Box>>,
-    /// From switches to their guests.
-    pub wires: Vec<Path>,
-    /// From guests to further switches: two ends.
-    pub further: Vec<((i32, i32), (i32, i32))>,
-    /// From routers to switches: the line, and (router, port) for its label.
-    pub trunks: Vec<(Path, (usize, usize))>,
-}
-
-/// A switch with the guests that hang from it; none is the place of guests without a network.
-struct Group {
-    switch: Option<usize>,
-    guests: Vec<usize>,
-    columns: usize,
-    place: (usize, i32),
-    width: i32,
-}
-
-/// Decides where everything stands.
-pub fn lay_out(topology: &Topology) -> Layout {
-    let lines = topology.guests.iter().map(|guest| guest.nics.len().clamp(1, ADDRESSES)).max().unwrap_or(1);
-    let tall = GUEST_HEAD + LINE * i32::try_from(lines).unwrap_or(1);
-    let mut groups = groups(topology);
-    let rows = flow(&mut groups);
-    let mut layout = Layout {
-        routers: Vec::new(),
-        switches: vec![Box { x: 0, y: 0, width: 0, height: 0 }; topology.switches.len()],
-        guests: vec![None; topology.guests.len()],
-        ..Layout::default()
-    };
-    let lanes = i32::try_from(topology.routers.len()).unwrap_or(0);
-    let gutter = if rows > 1 { 10 * lanes } else { 0 };
-    let head = if topology.routers.is_empty() { MARGIN } else { MARGIN + ROUTER.1 };
-    let channel = if lanes == 0 { 8 } else { 26 + 9 * lanes };
-    let mut top = head;
-    let mut tops = Vec::new();
-    for row in 0..rows {
-        tops.push(top);
-        let mut lowest = top + channel + BAR_HEIGHT;
-        for group in groups.iter().filter(|group| group.place.0 == row) {
-            lowest = lowest.max(hang(&mut layout, group, (MARGIN + gutter + group.place.1, top + channel), tall));
-            layout.width = layout.width.max(MARGIN + gutter + group.place.1 + group.width + MARGIN);
-        }
-        top = lowest + BETWEEN / 2;
+    let unders = route::unders(graph);
+    route::add_risers(&unders, &mut groups, &place_of);
+    let mut tops = tops(graph);
+    let mut pins = pins(graph, &tops);
+    for group in &mut groups {
+        let bar = group.switch.map_or(0, |switch| bar_needs(graph, switch, &pins[switch]));
+        widen(group, bar);
     }
-    layout.height = top - BETWEEN / 2 + MARGIN;
-    connect_further(topology, &mut layout, &groups);
-    place_routers(topology, &mut layout);
-    connect_routers(topology, &mut layout, &tops, &groups, channel);
+    let (shelves, mut width) = flow(&mut groups, wished);
+    let shelves = shelves.max(usize::from(!tops.is_empty()));
+    for shelf in 0..shelves {
+        width = width.max(place_tops(&mut tops, shelf, width, &groups, &group_of));
+    }
+    for (switch, pins) in pins.iter_mut().enumerate() {
+        place_pins(pins, &tops, &groups[group_of[switch]]);
+    }
+    place_tops_pins(&mut tops, &pins, &groups, &group_of);
+    let standing = Standing { groups, place_of, group_of, tops, pins, shelves, width };
+    let (nets, rooms) = route::route(graph, &unders, &standing);
+    let mut layout = Layout { width: rooms.width, height: rooms.height, nets, ..Layout::default() };
+    draw_up(graph, &standing, &rooms.shelves, rooms.left, &mut layout);
     layout
 }
 
-/// Switches with their guests, those of a router beside each other. A guest hangs from the switch of its first interface.
-fn groups(topology: &Topology) -> Vec<Group> {
-    let mut order: Vec<usize> = (0..topology.switches.len()).collect();
-    let router_of = |name: &NetworkName| topology.routers.iter().position(|router| router.ports.iter().any(|port| port.switch == *name));
-    order.sort_by_key(|&index| (router_of(&topology.switches[index].name).unwrap_or(usize::MAX), index));
-    let mut groups: Vec<Group> = order.into_iter().map(|index| group(Some(index), Vec::new())).collect();
-    let mut loose = Vec::new();
-    for (index, guest) in topology.guests.iter().enumerate() {
-        let home = home(topology, guest);
-        match home.and_then(|home| groups.iter_mut().find(|group| group.switch == Some(home))) {
-            Some(group) => group.guests.push(index),
-            None => loose.push(index),
+fn tops(graph: &Graph) -> Vec<Top> {
+    let top = |kind, name: &str, switches| {
+        let name = width(&shortened(name, FITS), Font::Name) + 44;
+        Top { kind, switches, shelf: 0, x: 0, width: name.max(96), pin: 0 }
+    };
+    let routers = graph.routers.iter().enumerate();
+    let routers =
+        routers.map(|(index, router)| top(Kind::Trunk(index), &router.name, router.ports.iter().map(|port| port.switch).collect()));
+    let outsides = graph.outsides.iter().enumerate();
+    let outsides = outsides
+        .map(|(index, outside)| top(Kind::Exit(index), &outside.name, outside.switches.iter().map(|(switch, _)| *switch).collect()));
+    routers.chain(outsides).collect()
+}
+
+fn pins(graph: &Graph, tops: &[Top]) -> Vec<Vec<Pin>> {
+    let mut pins: Vec<Vec<Pin>> = graph.switches.iter().map(|_| Vec::new()).collect();
+    for (index, top) in tops.iter().enumerate() {
+        match top.kind {
+            Kind::Trunk(router) => {
+                for port in &graph.routers[router].ports {
+                    pins[port.switch].push(Pin { top: index, x: 0, labels: port.addresses.clone() });
+                }
+            }
+            _ => top.switches.iter().for_each(|switch| pins[*switch].push(Pin { top: index, x: 0, labels: Vec::new() })),
         }
     }
-    if !loose.is_empty() {
-        groups.push(group(None, loose));
-    }
-    for group in &mut groups {
-        let count = group.guests.len();
-        group.columns = if count <= ROW { count.max(1) } else { COLUMNS };
-        let columns = i32::try_from(group.columns).unwrap_or(1);
-        group.width = (columns * (GUEST_WIDTH + GAP.0)).max(NARROWEST_BAR);
-    }
-    groups
+    pins
 }
 
-fn group(switch: Option<usize>, guests: Vec<usize>) -> Group {
-    Group { switch, guests, columns: 1, place: (0, 0), width: 0 }
+/// The texts of a bar, without their places: name, conditions, subnets.
+fn bar_texts(graph: &Graph, switch: usize) -> [(&'static str, Font, String); 3] {
+    let switch = &graph.switches[switch];
+    [
+        ("name", Font::Name, shortened(&switch.name, FITS)),
+        ("note", Font::SmallMono, shortened(&switch.note, 2 * FITS)),
+        ("subnet", Font::Mono, switch.subnets.join(" ")),
+    ]
 }
 
-fn home(topology: &Topology, guest: &Guest) -> Option<usize> {
-    let first = guest.nics.first()?;
-    topology.switches.iter().position(|switch| switch.name == first.switch)
+fn bar_needs(graph: &Graph, switch: usize, pins: &[Pin]) -> i32 {
+    let texts: i32 = bar_texts(graph, switch).iter().map(|(_, font, words)| width(words, *font) + 14).sum();
+    (texts + 20).max(24 + pins.iter().map(Pin::room).sum::<i32>())
 }
 
-/// Puts groups into rows, as words into lines; returns how many rows there are.
-fn flow(groups: &mut [Group]) -> usize {
-    let (mut row, mut x) = (0, 0);
-    for group in groups.iter_mut() {
-        if x > 0 && x + group.width > WIDEST {
-            (row, x) = (row + 1, 0);
-        }
-        group.place = (row, x);
-        x += group.width + BETWEEN;
-    }
-    if groups.is_empty() { 0 } else { row + 1 }
-}
-
-/// Places a switch and what hangs from it; returns how far down that reaches.
-fn hang(layout: &mut Layout, group: &Group, (x, y): (i32, i32), tall: i32) -> i32 {
-    if let Some(switch) = group.switch {
-        layout.switches[switch] = Box { x, y, width: group.width, height: BAR_HEIGHT };
-    }
-    let bar = y + BAR_HEIGHT;
-    let mut lowest = bar;
-    let in_columns = group.guests.len() > group.columns;
-    let columns = i32::try_from(group.columns).unwrap_or(1);
-    // Centred below its bar.
-    let inset = (group.width - columns * (GUEST_WIDTH + GAP.0)) / 2;
-    let mut deepest: BTreeMap<i32, i32> = BTreeMap::new();
-    for (place, &guest) in group.guests.iter().enumerate() {
-        let column = i32::try_from(place % group.columns).unwrap_or(0);
-        let row = i32::try_from(place / group.columns).unwrap_or(0);
-        let left = x + inset + column * (GUEST_WIDTH + GAP.0) + if in_columns { GAP.0 } else { GAP.0 / 2 };
-        let tile = Box { x: left, y: bar + HANG + row * (tall + GAP.1), width: GUEST_WIDTH, height: tall };
-        layout.guests[guest] = Some(tile);
-        lowest = lowest.max(tile.bottom());
-        if group.switch.is_none() {
+/// Puts what stands above a shelf over the middle of its switches there; returns how far to the right that reaches.
+fn place_tops(tops: &mut [Top], shelf: usize, width: i32, groups: &[Group], group_of: &[usize]) -> i32 {
+    let mut here: Vec<(i32, usize)> = Vec::new();
+    for (index, top) in tops.iter_mut().enumerate() {
+        let shelves: Vec<usize> = top.switches.iter().map(|switch| groups[group_of[*switch]].shelf).collect();
+        // Where most of its switches are; the uppermost when that is nowhere in particular.
+        let count = |shelf: usize| shelves.iter().filter(|other| **other == shelf).count();
+        let home = shelves.iter().copied().max_by_key(|shelf| (count(*shelf), std::cmp::Reverse(*shelf))).unwrap_or(0);
+        if home != shelf {
             continue;
         }
-        if in_columns {
-            let line = left - GAP.0 / 2;
-            let middle = tile.y + tall / 2;
-            layout.wires.push(vec![(line, middle), (left, middle)]);
-            deepest.insert(line, middle);
-        } else {
-            layout.wires.push(vec![(tile.middle(), bar), (tile.middle(), tile.y)]);
-        }
+        top.shelf = shelf;
+        let bars: Vec<&Group> = top.switches.iter().map(|switch| &groups[group_of[*switch]]).filter(|group| group.shelf == shelf).collect();
+        let count = i32::try_from(bars.len()).unwrap_or(1).max(1);
+        here.push((bars.iter().map(|bar| bar.x + bar.width / 2).sum::<i32>() / count, index));
     }
-    layout.wires.extend(deepest.into_iter().map(|(line, depth)| vec![(line, bar), (line, depth)]));
-    lowest
+    here.sort_unstable();
+    let mut free = 0;
+    for &(middle, index) in &here {
+        tops[index].x = (middle - tops[index].width / 2).max(free);
+        free = tops[index].x + tops[index].width + NODES_APART;
+    }
+    let needs: i32 = here.iter().map(|(_, index)| tops[*index].width + NODES_APART).sum::<i32>() - NODES_APART;
+    let mut limit = width.max(needs);
+    for &(_, index) in here.iter().rev() {
+        tops[index].x = tops[index].x.min(limit - tops[index].width);
+        limit = tops[index].x - NODES_APART;
+    }
+    needs
 }
 
-/// Lines from guests with several interfaces to the switches that they do not hang from.
-fn connect_further(topology: &Topology, layout: &mut Layout, groups: &[Group]) {
-    for group in groups {
-        for &index in &group.guests {
-            let Some(tile) = layout.guests[index] else { continue };
-            for nic in topology.guests[index].nics.iter().skip(1) {
-                let Some(switch) = topology.switches.iter().position(|switch| switch.name == nic.switch) else { continue };
-                if Some(switch) == group.switch {
-                    continue;
-                }
-                let bar = layout.switches[switch];
-                let end_x = tile.middle().clamp(bar.x + 10, bar.x + bar.width - 10);
-                let ends = if bar.y > tile.y {
-                    ((tile.middle(), tile.bottom()), (end_x, bar.y))
-                } else {
-                    ((tile.x + tile.width, tile.y + tile.height / 2), (end_x, bar.bottom()))
-                };
-                layout.further.push(ends);
-            }
-        }
+/// Puts the ends of lines on a bar, each near what it comes from and with room for its labels.
+fn place_pins(pins: &mut [Pin], tops: &[Top], group: &Group) {
+    pins.sort_by_key(|pin| (tops[pin.top].shelf != group.shelf, tops[pin.top].x, pin.top));
+    let mut free = group.x + 14;
+    for pin in pins.iter_mut() {
+        let top = &tops[pin.top];
+        pin.x = if top.shelf == group.shelf { (top.x + top.width / 2).max(free) } else { free };
+        free = pin.x + pin.room();
     }
-}
-
-/// Each router above the middle of its switches, none over another.
-fn place_routers(topology: &Topology, layout: &mut Layout) {
-    let wanted = topology.routers.iter().map(|router| {
-        let bars = router.ports.iter().filter_map(|port| bar_of(topology, layout, &port.switch));
-        let (sum, count) = bars.fold((0, 0), |(sum, count), bar| (sum + bar.middle(), count + 1));
-        if count == 0 { ROUTER.0 } else { sum / count }
-    });
-    let mut wanted: Vec<(i32, usize)> = wanted.zip(0..).collect();
-    layout.routers = vec![Box { x: MARGIN, y: MARGIN, width: ROUTER.0, height: ROUTER.1 }; wanted.len()];
-    wanted.sort_unstable();
-    let mut free = MARGIN;
-    for (middle, index) in wanted {
-        let x = (middle - ROUTER.0 / 2).max(free);
-        layout.routers[index].x = x;
-        free = x + ROUTER.0 + 24;
-        layout.width = layout.width.max(x + ROUTER.0 + MARGIN);
+    let mut limit = group.x + group.width - 10;
+    for pin in pins.iter_mut().rev() {
+        pin.x = pin.x.min(limit - pin.room());
+        limit = pin.x;
     }
 }
 
-fn bar_of(topology: &Topology, layout: &Layout, switch: &NetworkName) -> Option<Box> {
-    let index = topology.switches.iter().position(|found| found.name == *switch)?;
-    layout.switches.get(index).copied()
-}
-
-/// Lines from routers to bars, each router in a lane of its own; those to a lower row go down at the left edge.
-fn connect_routers(topology: &Topology, layout: &mut Layout, tops: &[i32], groups: &[Group], channel: i32) {
-    let mut taken: BTreeMap<usize, i32> = BTreeMap::new();
-    let ports_on =
-        |switch: &NetworkName| topology.routers.iter().flat_map(|router| &router.ports).filter(|port| port.switch == *switch).count();
-    for (index, router) in topology.routers.iter().enumerate() {
-        let lane = i32::try_from(index).unwrap_or(0) * 9 + 8;
-        let from = layout.routers[index];
-        for (port_index, port) in router.ports.iter().enumerate() {
-            let Some(switch) = topology.switches.iter().position(|switch| switch.name == port.switch) else { continue };
-            let Some(row) = groups.iter().find(|group| group.switch == Some(switch)).map(|group| group.place.0) else { continue };
-            let bar = layout.switches[switch];
-            let place = taken.entry(switch).or_default();
-            *place += 1;
-            let to = bar.x + bar.width * *place / (i32::try_from(ports_on(&port.switch)).unwrap_or(1) + 1);
-            let mut path = vec![(from.middle(), from.bottom()), (from.middle(), tops[0] + lane)];
-            if row > 0 {
-                let edge = 6 + i32::try_from(index).unwrap_or(0) * 10;
-                path.extend([(edge, tops[0] + lane), (edge, tops[row] + lane)]);
-            }
-            path.extend([(to, tops[row] + lane), (to, tops[row] + channel)]);
-            layout.trunks.push((path, (index, port_index)));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        names::DeploymentName,
-        topology::{Leases, load},
-    };
-
-    fn topology(guests: usize) -> Topology {
-        let mut yaml = String::from(if guests == 0 { "machines: []\n" } else { "machines:\n" });
-        for index in 0..guests {
-            yaml.push_str(&format!(
-                "  - {{name: g{index}, micro: {{}}, network: [{{switch: s{}}}, {{switch: s{}}}]}}\n",
-                index % 4,
-                index % 5
-            ));
-        }
-        yaml.push_str("network:\n  ovn:\n    switches:\n");
-        (0..6).for_each(|index| yaml.push_str(&format!("      s{index}: {{subnet: 10.0.{index}.0/24}}\n")));
-        yaml.push_str("    routers:\n");
-        for router in 0..3 {
-            yaml.push_str(&format!("      r{router}:\n        ports:\n"));
-            for index in router..6 {
-                yaml.push_str(&format!(
-                    "          - {{name: r{router}-{index}, gateway_ip: 10.0.{index}.{}/24, switch: s{index}}}\n",
-                    router + 1
-                ));
-            }
-        }
-        let name = DeploymentName::new("lab").expect("a name");
-        load("f", &yaml, &name, &Leases::new()).unwrap_or_else(|problem| panic!("{problem:?}")).topology
-    }
-
-    #[test]
-    fn nothing_overlaps_and_nothing_is_outside() {
-        for guests in [0, 1, 6, 7, 50, 120] {
-            let topology = topology(guests);
-            let layout = lay_out(&topology);
-            let guests = layout.guests.iter().map(|place| place.expect("every guest has a place"));
-            let all: Vec<Box> = guests.chain(layout.switches.iter().copied()).chain(layout.routers.iter().copied()).collect();
-            for (index, one) in all.iter().enumerate() {
-                assert!(one.x >= 0 && one.y >= 0 && one.x + one.width <= layout.width && one.bottom() <= layout.height, "{one:?}");
-                for other in &all[index + 1..] {
-                    let apart = one.x + one.width <= other.x
-                        || other.x + other.width <= one.x
-                        || one.bottom() <= other.y
-                        || other.bottom() <= one.y;
-                    assert!(apart, "{one:?} {other:?}");
+/// Where the line of a top begins: in its middle, or so near to it that it runs into no other line to a bar.
+fn place_tops_pins(tops: &mut [Top], pins: &[Vec<Pin>], groups: &[Group], group_of: &[usize]) {
+    let mut below: Vec<Vec<(usize, i32)>> = vec![Vec::new(); tops.len()];
+    for (switch, pins) in pins.iter().enumerate() {
+        let shelf = groups[group_of[switch]].shelf;
+        for pin in pins {
+            for (index, top) in tops.iter().enumerate().filter(|(_, top)| top.shelf == shelf) {
+                if (top.x..=top.x + top.width).contains(&pin.x) {
+                    below[index].push((pin.top, pin.x));
                 }
             }
-            for (path, _) in &layout.trunks {
-                assert!(path.iter().all(|(x, y)| (0..=layout.width).contains(x) && (0..=layout.height).contains(y)), "{path:?}");
+        }
+    }
+    for (index, top) in tops.iter_mut().enumerate() {
+        let others: Vec<i32> = below[index].iter().filter(|(other, _)| *other != index).map(|(_, x)| *x).collect();
+        let own =
+            below[index].iter().filter(|(other, _)| *other == index).map(|(_, x)| *x).min_by_key(|x| (x - top.x - top.width / 2).abs());
+        let middle = top.x + top.width / 2;
+        let wished = own.filter(|x| (x - middle).abs() <= 12).unwrap_or(middle);
+        top.pin = free(wished, (top.x + 18, top.x + top.width - 18), &others, 5);
+    }
+}
+
+/// Makes boxes and texts of it, `left` further to the right.
+fn draw_up(graph: &Graph, standing: &Standing, shelves: &[Shelf], left: i32, layout: &mut Layout) {
+    layout.switches = vec![Node::default(); graph.switches.len()];
+    layout.guests = vec![Node::default(); graph.guests.len()];
+    for top in &standing.tops {
+        let y = shelves[top.shelf].tops;
+        let place = Box { x: left + top.x, y, width: top.width, height: TOPS };
+        let words = match top.kind {
+            Kind::Trunk(router) => &graph.routers[router].name,
+            Kind::Exit(outside) => &graph.outsides[outside].name,
+            _ => continue,
+        };
+        let name = Text::new("name", Font::Name, (place.middle(), y + TOPS / 2 + 5), shortened(words, FITS)).anchored(Anchor::Middle);
+        let list = if matches!(top.kind, Kind::Trunk(_)) { &mut layout.routers } else { &mut layout.outsides };
+        list.push(Node { place, texts: vec![name] });
+    }
+    for (group, shelf) in standing.groups.iter().map(|group| (group, &shelves[group.shelf])) {
+        if let Some(switch) = group.switch {
+            let place = Box { x: left + group.x, y: shelf.bars, width: group.width, height: BAR };
+            let [name, note, subnet] =
+                bar_texts(graph, switch).map(|(class, font, words)| Text::new(class, font, (0, place.y + 21), words));
+            let (from, to) = (place.x + 16, place.right() - 16);
+            let note_at = from + name.width() + 14;
+            let mut texts = vec![Text { at: (from, name.at.1), ..name }, Text { at: (note_at, note.at.1), ..note }];
+            texts.push(Text { at: (to, subnet.at.1), ..subnet }.anchored(Anchor::End));
+            texts.retain(|text| !text.words.is_empty());
+            layout.switches[switch] = Node { place, texts };
+            for pin in &standing.pins[switch] {
+                for (label, above) in pin.labels.iter().rev().zip(0..) {
+                    layout.labels.push(Text::new("port", Font::SmallMono, (left + pin.x + 5, place.y - 6 - 14 * above), label));
+                }
             }
+        }
+        for (index, &guest) in group.guests.iter().enumerate() {
+            let Box { x, y, width, height } = route::tile(group, index, shelf);
+            let place = Box { x: left + x, y, width, height };
+            let mut texts = vec![Text::new("name", Font::Name, (place.x + INDENT, y + 21), shelves::name(graph, guest))];
+            for ((is_note, line), down) in shelves::lines(graph, guest).into_iter().zip(0..) {
+                let class = if is_note { "note" } else { "address" };
+                texts.push(Text::new(class, Font::Mono, (place.x + INDENT, y + HEAD + 9 + LINE * down), line));
+            }
+            layout.guests[guest] = Node { place, texts };
         }
     }
 }

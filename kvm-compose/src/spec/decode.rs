@@ -31,7 +31,7 @@ pub fn spec(root: &Node, reader: &mut Reader) -> Option<Spec> {
         }
     }
     let checks = fields.get("checks").map(|node| decode_checks::checks(node, reader)).unwrap_or_default();
-    fields.refuse(reader, &["extends", "include", "scenario", "labels"]);
+    fields.refuse(reader, &["scenario", "labels"]);
     fields.finish(reader);
     Some(Spec { version, machines, network, checks, tooling: None, testbed_options: None })
 }

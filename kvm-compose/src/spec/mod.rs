@@ -3,6 +3,7 @@
 //! Pure. Must not know what a reference means, nor hosts, nor OVN.
 
 pub mod checks;
+pub mod compose;
 mod decode;
 mod decode_acl;
 pub mod decode_checks;
@@ -15,19 +16,18 @@ mod model_network;
 pub mod node;
 pub mod reader;
 
+pub use compose::Sources;
 use model::Spec;
 use reader::Reader;
 
-/// Reads a testbed file. Faults are in the reader; a spec may come back beside them, with what could be read.
-pub fn parse(file: &str, text: &str) -> (Option<Spec>, Reader) {
-    // A byte order mark is allowed (YAML 1.2.2 section 5.2) and says nothing.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut reader = Reader::new(file, text);
-    let spec = node::parse(text, &mut reader).and_then(|root| decode::spec(&root, &mut reader));
+/// Reads a testbed. Faults are in the reader; a spec may come back beside them, with what could be read.
+pub fn parse(sources: &Sources) -> (Option<Spec>, Reader) {
+    let mut reader = Reader::new(&sources.file, &sources.text);
+    let spec = compose::compose(sources, &mut reader).and_then(|root| decode::spec(&root, &mut reader));
     (spec, reader)
 }
 
 /// The JSON Schema (draft 2020-12) of the testbed file, for editors.
 pub fn schema() -> serde_json::Value {
-    schemars::schema_for!(Spec).to_value()
+    compose::schema::composed(schemars::schema_for!(Spec).to_value())
 }

@@ -96,6 +96,17 @@ pub struct Link {
     pub at: Mark,
 }
 
+/// The forms of a wire, for the schema.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(super) enum LinkForm {
+    /// Its two ends alone.
+    Ends(#[schemars(length(equal = 2))] Vec<String>),
+    /// A map.
+    Whole(Link),
+}
+
 /// An end of a wire: an interface of a guest.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinkEnd {

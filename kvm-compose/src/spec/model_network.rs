@@ -23,9 +23,11 @@ pub type Labels = BTreeMap<String, Spanned<String>>;
 #[schemars(deny_unknown_fields)]
 pub struct Network {
     /// A software-defined network on OVN.
+    #[serde(default)]
     pub ovn: Ovn,
     /// Wires between two guests, without a switch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<LinkForm>")]
     pub links: Vec<Link>,
 }
 
@@ -64,6 +66,7 @@ pub struct Switch {
     pub ports: Vec<SwitchPort>,
     /// A second, IPv6 subnet.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Ipv6Form>")]
     pub ipv6: Option<Ipv6>,
     /// Conditions of the links of all its interfaces that name none of their own.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -120,6 +123,17 @@ pub struct Ipv6 {
     /// How guests get their address; `slaac` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<Spanned<Ipv6Mode>>,
+}
+
+/// The forms of `ipv6`, for the schema.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum Ipv6Form {
+    /// The subnet alone.
+    Subnet(String),
+    /// Subnet and mode.
+    Whole(Ipv6),
 }
 
 /// How guests get an IPv6 address.

@@ -12,13 +12,17 @@ use super::reader::Reader;
 /// The largest testbed file, in bytes.
 pub const MAX_BYTES: usize = 2 << 20;
 /// The most nodes a file may have once its aliases are expanded.
-const MAX_NODES: usize = 2_000_000;
+const MAX_NODES: usize = 1_000_000;
+/// A text costs one value more for each of these bytes, so that aliases of long texts are dear too.
+const LONG_TEXT: usize = 64;
 /// How deep lists and maps may nest.
 const MAX_DEPTH: usize = 32;
 
-/// A place in the text: 1-based line and column, and how many characters it covers.
+/// A place in a text: which text, 1-based line and column, and how many characters it covers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark {
+    /// Which of the reader's texts; 0 is the testbed file itself.
+    pub text: u16,
     /// Line, from 1.
     pub line: u32,
     /// Column in characters, from 1.
@@ -53,6 +57,15 @@ pub enum Value {
 }
 
 impl Node {
+    /// How deep lists and maps nest in it; 0 for a single value.
+    pub fn depth(&self) -> usize {
+        match &self.value {
+            Value::Scalar { .. } => 0,
+            Value::List(items) => 1 + items.iter().map(Node::depth).max().unwrap_or(0),
+            Value::Map(entries) => 1 + entries.iter().map(|(key, value)| key.depth().max(value.depth())).max().unwrap_or(0),
+        }
+    }
+
     /// True for `~`, `null` and nothing at all (YAML 1.2 core schema).
     pub fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
@@ -76,9 +89,10 @@ impl Node {
         }
     }
 
-    fn size(&self) -> usize {
+    /// How much of a [`Budget`] it takes: one for each value, and more for long texts.
+    pub fn size(&self) -> usize {
         match &self.value {
-            Value::Scalar { .. } => 1,
+            Value::Scalar { text, .. } => 1 + text.len() / LONG_TEXT,
             Value::List(items) => 1 + items.iter().map(Node::size).sum::<usize>(),
             Value::Map(entries) => 1 + entries.iter().map(|(key, value)| key.size() + value.size()).sum::<usize>(),
         }
@@ -87,40 +101,92 @@ impl Node {
 
 enum Open {
     List(Mark, usize, Vec<Node>),
-    Map(Mark, usize, Vec<(Node, Node)>, Option<Node>),
+    Map(Mark, usize, Vec<(Node, Node)>, Keys, Option<Node>),
 }
 
-/// Parses the one document of a file. Reports what is not YAML (E001), duplicate keys (E002) and exceeded budgets (E001).
-pub fn parse(text: &str, reader: &mut Reader) -> Option<Node> {
+/// The lines of a map's keys; looked up by text once there are many.
+#[derive(Default)]
+struct Keys(BTreeMap<String, u32>);
+
+impl Keys {
+    /// Takes note of a key; the line where it stands already, when it does. Keys that are no texts are the decoder's to refuse.
+    fn note(&mut self, key: &Node) -> Option<u32> {
+        let text = key.text()?;
+        match self.0.get(text) {
+            Some(line) => Some(*line),
+            None => {
+                self.0.insert(text.to_string(), key.at.line);
+                None
+            }
+        }
+    }
+}
+
+/// How many values may still be made, over all texts of a testbed.
+#[derive(Debug)]
+pub struct Budget(usize);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Budget(MAX_NODES)
+    }
+}
+
+impl Budget {
+    /// Spends some, or says what is wrong.
+    pub fn spend(&mut self, nodes: usize) -> Result<(), String> {
+        self.0 = self
+            .0
+            .checked_sub(nodes)
+            .ok_or_else(|| format!("the testbed has more than {MAX_NODES} values once its aliases are expanded"))?;
+        Ok(())
+    }
+}
+
+/// Parses the one document of a text. Reports what is not YAML (E001), duplicate keys (E002) and exceeded budgets (E001).
+pub fn parse(text: &str, number: u16, budget: &mut Budget, reader: &mut Reader) -> Option<Node> {
+    let start = Mark { text: number, line: 1, column: 1, width: 1 };
+    // A byte order mark is allowed (YAML 1.2.2 section 5.2) and says nothing.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.len() > MAX_BYTES {
-        reader.error(Mark { line: 1, column: 1, width: 1 }, "E001", format!("the file is larger than {} MiB", MAX_BYTES >> 20), None);
+        reader.error(start, "E001", format!("the file is larger than {} MiB", MAX_BYTES >> 20), None);
         return None;
     }
     if let Some((line, column)) = first_control(text) {
         let hint = Some("remove the character; YAML files are plain text".to_string());
-        reader.error(Mark { line, column, width: 1 }, "E001", "the file holds a control character".to_string(), hint);
+        reader.error(Mark { line, column, ..start }, "E001", "the file holds a control character".to_string(), hint);
         return None;
     }
-    let mut builder = Builder { stack: Vec::new(), anchors: BTreeMap::new(), root: None, nodes: 0, documents: 0 };
+    let mut builder = Builder { stack: Vec::new(), anchors: BTreeMap::new(), root: None, budget, documents: 0 };
     for event in Parser::new_from_str(text) {
         match event {
             Ok((event, span)) => {
-                if let Err(message) = builder.event(event, mark_of(&span), reader) {
-                    reader.error(mark_of(&span), "E001", message, None);
+                let at = Mark { text: number, ..mark_of(&span) };
+                if let Err(message) = builder.event(event, at, reader) {
+                    reader.error(at, "E001", message, None);
                     return None;
                 }
             }
             Err(error) => {
-                let mark = Mark { line: error.marker().line() as u32, column: error.marker().col() as u32 + 1, width: 1 };
-                let hint = Some("check indentation, quotes and colons up to here".to_string());
-                reader.error(mark, "E001", format!("this is not valid YAML: {}", error.info()), hint);
+                let mut mark = Mark { line: error.marker().line() as u32, column: error.marker().col() as u32 + 1, ..start };
+                // What is missing at the end is missing on the last line.
+                if let Some((number, last)) = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).last()
+                    && mark.line as usize > number + 1
+                {
+                    mark = Mark { line: number as u32 + 1, column: last.chars().count() as u32 + 1, ..start };
+                }
+                let hint = match reader.source(mark).contains("${") {
+                    true => "within `{ }` and `[ ]` a variable stands in quotes: \"${NAME}\"",
+                    false => "check indentation, quotes and colons up to here",
+                };
+                reader.error(mark, "E001", format!("this is not valid YAML: {}", error.info()), Some(hint.to_string()));
                 return None;
             }
         }
     }
     if builder.root.is_none() {
         let hint = Some("a testbed file has at least `machines:` and `network:`".to_string());
-        reader.error(Mark { line: 1, column: 1, width: 1 }, "E008", "the file is empty".to_string(), hint);
+        reader.error(start, "E008", "the file is empty".to_string(), hint);
     }
     builder.root
 }
@@ -138,18 +204,22 @@ fn first_control(text: &str) -> Option<(u32, u32)> {
 fn mark_of(span: &Span) -> Mark {
     let (start, end) = (&span.start, &span.end);
     let width = if start.line() == end.line() { end.col().saturating_sub(start.col()).max(1) } else { 1 };
-    Mark { line: start.line() as u32, column: start.col() as u32 + 1, width: width as u32 }
+    Mark { text: 0, line: start.line() as u32, column: start.col() as u32 + 1, width: width as u32 }
 }
 
-struct Builder {
+fn too_deep() -> String {
+    format!("lists and maps nest deeper than {MAX_DEPTH}")
+}
+
+struct Builder<'a> {
     stack: Vec<Open>,
     anchors: BTreeMap<usize, Node>,
     root: Option<Node>,
-    nodes: usize,
+    budget: &'a mut Budget,
     documents: usize,
 }
 
-impl Builder {
+impl Builder<'_> {
     fn event(&mut self, event: Event<'_>, at: Mark, reader: &mut Reader) -> Result<(), String> {
         match event {
             Event::DocumentStart(_) => {
@@ -163,15 +233,19 @@ impl Builder {
                 self.finished(node, anchor, reader)?;
             }
             Event::SequenceStart(anchor, _) => self.open(Open::List(at, anchor, Vec::new()))?,
-            Event::MappingStart(anchor, _) => self.open(Open::Map(at, anchor, Vec::new(), None))?,
+            Event::MappingStart(anchor, _) => self.open(Open::Map(at, anchor, Vec::new(), Keys::default(), None))?,
             Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
                 Some(Open::List(at, anchor, items)) => self.finished(Node { at, value: Value::List(items) }, anchor, reader)?,
-                Some(Open::Map(at, anchor, entries, _)) => self.finished(Node { at, value: Value::Map(entries) }, anchor, reader)?,
+                Some(Open::Map(at, anchor, entries, ..)) => self.finished(Node { at, value: Value::Map(entries) }, anchor, reader)?,
                 None => {}
             },
             Event::Alias(id) => {
-                let node = self.anchors.get(&id).cloned().ok_or("an alias may not stand inside what it names")?;
-                self.nodes += node.size();
+                let node = self.anchors.get(&id).ok_or("an alias may not stand inside what it names")?;
+                if self.stack.len() + node.depth() > MAX_DEPTH {
+                    return Err(too_deep());
+                }
+                self.budget.spend(node.size())?;
+                let node = node.clone();
                 self.finished(Node { at, ..node }, 0, reader)?;
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
@@ -181,36 +255,31 @@ impl Builder {
 
     fn open(&mut self, open: Open) -> Result<(), String> {
         if self.stack.len() >= MAX_DEPTH {
-            return Err(format!("lists and maps nest deeper than {MAX_DEPTH}"));
+            return Err(too_deep());
         }
         self.stack.push(open);
         Ok(())
     }
 
     fn finished(&mut self, node: Node, anchor: usize, reader: &mut Reader) -> Result<(), String> {
-        self.nodes += 1;
-        if self.nodes > MAX_NODES {
-            return Err(format!("the file has more than {MAX_NODES} values once its aliases are expanded"));
-        }
+        self.budget.spend(1)?;
         if anchor > 0 {
+            self.budget.spend(node.size())?;
             self.anchors.insert(anchor, node.clone());
         }
         match self.stack.last_mut() {
             None => self.root = Some(node),
             Some(Open::List(_, _, items)) => items.push(node),
-            Some(Open::Map(_, _, entries, pending)) => match pending.take() {
+            Some(Open::Map(_, _, entries, keys, pending)) => match pending.take() {
                 None => *pending = Some(node),
-                Some(key) => {
-                    let first = entries.iter().find(|(k, _)| k.text().is_some() && k.text() == key.text()).map(|(k, _)| k.at.line);
-                    match first {
-                        Some(line) => {
-                            let shown = crate::names::printable(key.text().unwrap_or_default());
-                            let hint = Some(format!("it stands on line {line} already; keep one of them"));
-                            reader.error(key.at, "E002", format!("`{shown}` is given twice"), hint);
-                        }
-                        None => entries.push((key, node)),
+                Some(key) => match keys.note(&key) {
+                    Some(line) => {
+                        let shown = crate::names::printable(key.text().unwrap_or_default());
+                        let hint = Some(format!("it stands on line {line} already; keep one of them"));
+                        reader.error(key.at, "E002", format!("`{shown}` is given twice"), hint);
                     }
-                }
+                    None => entries.push((key, node)),
+                },
             },
         }
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! Pure. Knows nodes and faults, not the keys of the language.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::node::{Mark, Node, Value};
 use crate::{
@@ -38,44 +38,86 @@ impl<T: schemars::JsonSchema> schemars::JsonSchema for Spanned<T> {
     }
 }
 
-/// Collects faults of one file.
+/// Collects faults of one testbed, which may consist of several texts.
 #[derive(Debug)]
 pub struct Reader {
-    file: String,
-    lines: Vec<String>,
+    texts: Vec<Text>,
     errors: Listed,
     warnings: Listed,
+    /// Values that hold variables, as they are written: what a variable holds may be secret and stands in no message.
+    written: BTreeMap<Mark, String>,
+    /// Values that were found wrong before they were decoded: one fault each is enough.
+    spoilt: BTreeSet<Mark>,
+}
+
+/// A text that faults may stand in.
+#[derive(Debug)]
+struct Text {
+    name: String,
+    lines: Vec<String>,
 }
 
 /// Faults of one severity: those that are listed, and how many came after.
 #[derive(Debug, Default)]
 struct Listed {
-    diagnostics: Vec<Diagnostic>,
+    diagnostics: Vec<(Mark, Diagnostic)>,
     more: usize,
 }
+
+/// What to do about a wrong value that a variable brought.
+const LOOK_AT_VARIABLE: &str = "look at what the variable holds: `testbed` reads its environment and the project's `.env`";
 
 /// The most errors, and the most warnings, of one file that are reported; more help nobody.
 const MAX_FAULTS: usize = 200;
 
 impl Reader {
-    /// A reader of `text`; `file` is its name for messages.
+    /// A reader of `text`; `file` is its name for messages. Its marks have the number 0.
     pub fn new(file: &str, text: &str) -> Self {
-        Reader {
-            file: file.to_string(),
-            lines: text.lines().map(str::to_string).collect(),
+        let mut reader = Reader {
+            texts: Vec::new(),
             errors: Listed::default(),
             warnings: Listed::default(),
-        }
+            written: BTreeMap::new(),
+            spoilt: BTreeSet::new(),
+        };
+        reader.add(file, text.strip_prefix('\u{feff}').unwrap_or(text).lines().map(str::to_string).collect());
+        reader
     }
 
-    /// The file's name and a mark as a place.
+    /// One more text; returns its number for marks.
+    pub fn add(&mut self, name: &str, lines: Vec<String>) -> u16 {
+        self.texts.push(Text { name: name.to_string(), lines });
+        u16::try_from(self.texts.len() - 1).unwrap_or(u16::MAX)
+    }
+
+    /// The text's name and a mark as a place.
     pub fn place(&self, at: Mark) -> Place {
-        Place { file: self.file.clone(), line: at.line, column: at.column }
+        let file = self.texts.get(usize::from(at.text)).map(|text| text.name.clone()).unwrap_or_default();
+        Place { file, line: at.line, column: at.column }
     }
 
     /// The line a mark stands on.
     pub fn source(&self, at: Mark) -> String {
-        self.lines.get((at.line as usize).saturating_sub(1)).map(|line| line.chars().take(400).collect()).unwrap_or_default()
+        let line = self.texts.get(usize::from(at.text)).and_then(|text| text.lines.get((at.line as usize).saturating_sub(1)));
+        line.map(|line| line.chars().take(400).collect()).unwrap_or_default()
+    }
+
+    /// Takes note that the value here was made from variables, and how it is written.
+    pub fn substituted(&mut self, at: Mark, written: &str) {
+        self.written.insert(at, written.to_string());
+    }
+
+    /// Takes note that the value here is known to be wrong.
+    pub fn spoil(&mut self, at: Mark) {
+        self.spoilt.insert(at);
+    }
+
+    /// A value as messages show it: the variables in it by name only.
+    pub fn shown(&self, node: &Node) -> String {
+        match (self.written.get(&node.at), node.text()) {
+            (Some(written), _) => printable(written),
+            (None, text) => printable(text.unwrap_or_default()),
+        }
     }
 
     /// Reports an error.
@@ -89,16 +131,25 @@ impl Reader {
     }
 
     fn report(&mut self, severity: Severity, at: Mark, code: &str, message: String, hint: Option<String>) {
+        if self.spoilt.contains(&at) {
+            return;
+        }
         let (place, source) = (self.place(at), self.source(at));
         let listed = match severity {
             Severity::Error => &mut self.errors,
             Severity::Warning => &mut self.warnings,
         };
         if listed.diagnostics.len() < MAX_FAULTS {
-            listed.diagnostics.push(Diagnostic { severity, code: code.to_string(), message, at: place, width: at.width, source, hint });
+            let fault = Diagnostic { severity, code: code.to_string(), message, at: place, width: at.width, source, hint };
+            listed.diagnostics.push((at, fault));
         } else {
             listed.more += 1;
         }
+    }
+
+    /// True when no more errors are listed: making one in detail is not worth the time.
+    fn is_full(&self) -> bool {
+        self.errors.diagnostics.len() >= MAX_FAULTS
     }
 
     /// True when an error was reported.
@@ -106,10 +157,11 @@ impl Reader {
         !self.errors.diagnostics.is_empty()
     }
 
-    /// All faults, by place.
+    /// All faults, by place: those of the testbed file first.
     pub fn into_diagnostics(self) -> Vec<Diagnostic> {
-        let mut all: Vec<Diagnostic> = self.errors.diagnostics.into_iter().chain(self.warnings.diagnostics).collect();
-        all.sort_by(|a, b| (a.at.line, a.at.column, &a.code).cmp(&(b.at.line, b.at.column, &b.code)));
+        let mut all: Vec<(Mark, Diagnostic)> = self.errors.diagnostics.into_iter().chain(self.warnings.diagnostics).collect();
+        all.sort_by(|(a, one), (b, other)| (a.text, a.line, a.column, &one.code).cmp(&(b.text, b.line, b.column, &other.code)));
+        let mut all: Vec<Diagnostic> = all.into_iter().map(|(_, fault)| fault).collect();
         let Some(last) = all.last().cloned() else { return all };
         let cut = [
             (Severity::Error, self.errors.more, "E009", "faults", Some("mend these first".to_string())),
@@ -165,11 +217,12 @@ impl Reader {
         let plain = matches!(&node.value, Value::Scalar { plain: true, .. });
         match node.text().filter(|_| plain).and_then(|text| text.replace('_', "").parse::<i128>().ok()) {
             Some(number) if (i128::from(from)..=i128::from(to)).contains(&number) => Some(Spanned { value: number as u64, at: node.at }),
-            Some(number) => {
+            Some(_) => {
+                let shown = self.shown(node);
                 self.error(
                     node.at,
                     "E006",
-                    format!("{what} is {number}, which is out of range"),
+                    format!("{what} is {shown}, which is out of range"),
                     Some(format!("use a number from {from} to {to}")),
                 );
                 None
@@ -222,7 +275,8 @@ impl Reader {
         }
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let hint = suggestion(&text.value, &names).unwrap_or_else(|| format!("use one of: {}", names.join(", ")));
-        self.error(node.at, "E006", format!("{what} cannot be `{}`", printable(&text.value)), Some(hint));
+        let shown = self.shown(node);
+        self.error(node.at, "E006", format!("{what} cannot be `{shown}`"), Some(hint));
         None
     }
 
@@ -232,7 +286,10 @@ impl Reader {
         match parse(&text.value) {
             Ok(value) => Some(Spanned { value, at: node.at }),
             Err(hint) => {
-                self.error(node.at, code, format!("{what} cannot be `{}`", printable(&text.value)), Some(hint));
+                let shown = self.shown(node);
+                // A hint may repeat the value.
+                let hint = if self.written.contains_key(&node.at) { LOOK_AT_VARIABLE.to_string() } else { hint };
+                self.error(node.at, code, format!("{what} cannot be `{shown}`"), Some(hint));
                 None
             }
         }
@@ -244,7 +301,11 @@ impl Reader {
         match text.value.parse::<T>() {
             Ok(value) => Some(Spanned { value, at: node.at }),
             Err(problem) => {
-                self.error(node.at, "E010", problem.message, problem.hint);
+                let message = match self.written.get(&node.at) {
+                    Some(written) => format!("{what} cannot be `{}`", printable(written)),
+                    None => problem.message,
+                };
+                self.error(node.at, "E010", message, problem.hint);
                 None
             }
         }
@@ -271,7 +332,7 @@ impl Reader {
 
     fn wrong_type(&mut self, node: &Node, message: &str) {
         let found = match node.text() {
-            Some(text) if !node.is_null() => format!("`{}`", printable(text)),
+            Some(_) if !node.is_null() => format!("`{}`", self.shown(node)),
             _ => node.kind().to_string(),
         };
         let hint = match message {
@@ -338,6 +399,7 @@ impl<'a> Fields<'a> {
         for (key, _) in self.entries {
             match key.text() {
                 Some(text) if self.known.contains(&text) => {}
+                Some(_) if reader.is_full() => reader.errors.more += 1,
                 Some(text) => {
                     let hint = suggestion(text, &self.known).unwrap_or_else(|| format!("known keys here: {}", self.known.join(", ")));
                     reader.error(key.at, "E003", format!("{} has no key `{}`", self.what, printable(text)), Some(hint));

@@ -20,27 +20,32 @@ use crate::{
     diagnostic::{Severity, problem_of},
     error::Problem,
     names::DeploymentName,
-    spec::{self, model::Spec, reader::Reader},
+    spec::{self, Sources, model::Spec, reader::Reader},
 };
 
-/// Reads and resolves a testbed file. `file` is its name for messages.
+/// Reads and resolves a testbed file that stands alone. `file` is its name for messages.
+pub fn load(file: &str, text: &str, deployment: &DeploymentName, leases: &Leases) -> Result<Loaded, Problem> {
+    load_all(&Sources::alone(file, text), deployment, leases)
+}
+
+/// Reads and resolves a testbed.
 ///
 /// Fails with `invalid_file` (or `unsupported`, when that is all there is) and every fault of the file in `diagnostics`.
-pub fn load(file: &str, text: &str, deployment: &DeploymentName, leases: &Leases) -> Result<Loaded, Problem> {
-    let (spec, mut reader) = spec::parse(file, text);
+pub fn load_all(sources: &Sources, deployment: &DeploymentName, leases: &Leases) -> Result<Loaded, Problem> {
+    let (spec, mut reader) = spec::parse(sources);
     let topology = spec.map(|spec| resolve_spec(&spec, deployment, leases, &mut reader));
     let diagnostics = reader.into_diagnostics();
-    if let Some(problem) = problem_of(file, diagnostics.clone()) {
+    if let Some(problem) = problem_of(&sources.file, diagnostics.clone()) {
         return Err(problem);
     }
     let topology = topology.ok_or_else(|| Problem::internal("a file without faults gave no topology"))?;
     let warnings = diagnostics.into_iter().filter(|d| d.severity == Severity::Warning).collect();
-    Ok(Loaded { resolved: config::document(&topology), topology, warnings })
+    Ok(Loaded { resolved: spec::compose::written(config::document(&topology)), topology, warnings })
 }
 
-/// What could be understood of a file, faults or not: to look at the files that it names.
-pub fn understood(file: &str, text: &str, deployment: &DeploymentName) -> Option<Topology> {
-    let (spec, mut reader) = spec::parse(file, text);
+/// What could be understood of a testbed, faults or not: to look at the files that it names.
+pub fn understood(sources: &Sources, deployment: &DeploymentName) -> Option<Topology> {
+    let (spec, mut reader) = spec::parse(sources);
     spec.map(|spec| resolve_spec(&spec, deployment, &Leases::new(), &mut reader))
 }
 

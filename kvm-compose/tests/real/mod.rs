@@ -123,7 +123,13 @@ impl Lab {
         std::fs::create_dir_all(&project).expect("a project");
         let hosts = || self.host.alone(&self.deployment);
         self.host
-            .prepare(&self.deployment, "kvm-compose.yaml", yaml, &project, Purpose::Doing(&Cancel::new()), hosts)
+            .prepare(
+                &self.deployment,
+                &kvm_compose::spec::Sources::alone("kvm-compose.yaml", yaml),
+                &project,
+                Purpose::Doing(&Cancel::new()),
+                hosts,
+            )
             .expect("a good file")
             .blueprint
     }

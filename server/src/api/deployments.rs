@@ -8,7 +8,7 @@ use axum::{
 };
 use chrono::Utc;
 use kvm_compose::{
-    api::{CreateDeployment, DeploymentState, DeploymentSummary, Phase},
+    api::{Composition, CreateDeployment, DeploymentState, DeploymentSummary, Draft, Phase},
     error::{Code, Problem},
     names::DeploymentName,
 };
@@ -22,7 +22,7 @@ use crate::{
     error::{Answer, bad_request},
     operations::{
         Operations,
-        projects::{check_file_name, check_location},
+        projects::{check_draft, check_file_name, check_location},
         run_state,
     },
     store::{DeploymentRecord, Expected, Versioned, check_new_name},
@@ -154,12 +154,31 @@ pub async fn yaml(State(app): State<App>, Name(name): Name) -> Answer<Response> 
     Ok(([(header::CONTENT_TYPE, "application/yaml")], Bytes::from(content)).into_response())
 }
 
-/// PUT `/api/deployments/{name}/yaml`.
+/// PUT `/api/deployments/{name}/yaml`: the testbed file, or a whole testbed as JSON.
 pub async fn put_yaml(State(app): State<App>, Name(name): Name, words: Words, request: Request) -> Answer<StatusCode> {
     let file = words.get("file").map(String::from);
     check_file_name(file.as_deref())?;
-    let content = body(request).await?;
-    app.store(move |operations| operations.put_yaml(&name, &content, file)).await?;
+    let keep = words.flag("keep_composition")?;
+    let is_draft = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let (content, file, composition) = if is_draft {
+        let Json(draft) = Json::<Draft>::from_request(request, &app).await?;
+        if keep || draft.project_location.is_some() {
+            return Err(bad_request("a whole testbed brings its own composition, and moves no project: PUT the deployment for that"));
+        }
+        check_draft(&draft)?;
+        (draft.text.into_bytes(), draft.file.or(file), Some(draft.composition))
+    } else {
+        (body(request).await?, file, (!keep).then(Composition::default))
+    };
+    app.store(move |operations| {
+        // A file that is refused must not leave another one's composition.
+        operations.check_yaml(&name, &content)?;
+        if let Some(composition) = composition {
+            operations.keep_composition(&name, &composition)?;
+        }
+        operations.put_yaml(&name, &content, file)
+    })
+    .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

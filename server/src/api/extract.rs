@@ -8,7 +8,7 @@ use axum::{
 };
 use futures_util::StreamExt as _;
 use kvm_compose::{
-    api::{ActionRequest, BuildImage, CreateDeployment},
+    api::{ActionRequest, BuildImage, CreateDeployment, Draft},
     error::{Code, Problem},
     names::{DeploymentName, GuestName, HostName},
 };
@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::{
     config::host::HostConfig,
     error::{Failure, bad_request},
+    operations::projects::LARGEST_COMPOSITION,
 };
 
 /// The `{name}` of the path.
@@ -148,8 +149,7 @@ impl Names for HostConfig {
 }
 
 impl Names for ActionRequest {
-    // A draft is a testbed file within JSON, where a character may become two.
-    const LARGEST: usize = 2 * LARGEST + 64 * 1024;
+    const LARGEST: usize = LARGEST_DRAFT;
 
     fn check_names(document: &Value) -> Result<(), Problem> {
         check(&document["guest"], GuestName::new)?;
@@ -158,6 +158,10 @@ impl Names for ActionRequest {
 }
 
 impl Names for BuildImage {}
+
+impl Names for Draft {
+    const LARGEST: usize = LARGEST_DRAFT;
+}
 
 /// A JSON body.
 pub struct Json<T>(pub T);
@@ -181,6 +185,9 @@ impl<S: Send + Sync, T: DeserializeOwned + Names> FromRequest<S> for Json<T> {
 
 /// JSON bodies and testbed files may be this large (an action's body twice as large); project archives have a limit of their own.
 const LARGEST: usize = 2 * 1024 * 1024;
+
+/// A draft is a testbed file, and all that goes with it, within JSON, where a character may become two.
+const LARGEST_DRAFT: usize = 2 * (LARGEST + LARGEST_COMPOSITION as usize) + 64 * 1024;
 
 /// What is too large is read on to this, so that a client that sends all of it before it listens hears why.
 const DRAINED: usize = 32 * 1024 * 1024;

@@ -1,31 +1,42 @@
 //! A testbed file, checked before anybody uses it.
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use kvm_compose::{
     api::Validation,
     error::{Code, Problem},
     names::DeploymentName,
+    spec::Sources,
     topology::{self, Leases},
 };
 
-use super::extract::body;
-use crate::{app::blocking, error::Answer, operations::projects::FILE};
+use super::extract::{Words, body};
+use crate::{
+    app::{App, blocking},
+    error::Answer,
+    operations::projects::FILE,
+};
 
-/// POST `/api/validate`: the check that every `up` begins with. What lies outside of the file (images, scripts) is not looked for.
-pub async fn validate(request: Request) -> Answer<axum::Json<Validation>> {
+/// POST `/api/validate`: the check that every `up` begins with. Images and scripts are not looked for. With `?deployment=` the
+/// text is read as that deployment's file, with all that it includes.
+pub async fn validate(State(app): State<App>, words: Words, request: Request) -> Answer<axum::Json<Validation>> {
+    let of = words.deployment("deployment")?;
     let content = body(request).await?;
     let checked = blocking(move || {
         let Ok(text) = String::from_utf8(content) else {
             return Err(Problem::new(Code::InvalidFile, format!("`{FILE}` is not UTF-8 text")));
         };
-        Ok(check(&text, &DeploymentName::new("testbed")?))
+        match of {
+            Some(name) => Ok(check(&app.operations.project_with(&name, &text)?.sources, &name)),
+            None => Ok(check(&Sources::alone(FILE, &text), &DeploymentName::new("testbed")?)),
+        }
     });
     Ok(axum::Json(checked.await?))
 }
 
-fn check(text: &str, deployment: &DeploymentName) -> Validation {
-    match topology::load(FILE, text, deployment, &Leases::new()) {
-        Ok(loaded) => Validation { valid: true, message: String::new(), diagnostics: loaded.warnings },
-        Err(problem) => Validation { valid: false, message: problem.message, diagnostics: problem.diagnostics },
-    }
+fn check(sources: &Sources, deployment: &DeploymentName) -> Validation {
+    let (valid, message, diagnostics) = match topology::load_all(sources, deployment, &Leases::new()) {
+        Ok(loaded) => (true, String::new(), loaded.warnings),
+        Err(problem) => (false, problem.message, problem.diagnostics),
+    };
+    Validation { valid, message, file: sources.file.clone(), diagnostics }
 }

@@ -11,18 +11,17 @@ use kvm_compose::{
     guest::output::Say,
     names::{DeploymentName, GuestName},
     orchestrate::{Operation, host::Cancel},
+    spec::Sources,
     topology::Topology,
 };
 
-/// A testbed file and where it stands.
+/// A testbed and where it stands.
 #[derive(Debug, Clone)]
 pub struct Project {
     /// The deployment.
     pub deployment: DeploymentName,
-    /// The file's name, for messages.
-    pub file: String,
-    /// Its text.
-    pub text: String,
+    /// All that it is read from.
+    pub sources: Sources,
     /// Where relative paths lead.
     pub folder: PathBuf,
 }

@@ -83,8 +83,8 @@ impl LocalDriver {
         }
         let fleet = self.fleet(Patience::UntilLost, operation.cancel);
         let hosts = || fleet.hosts(&project.deployment);
-        let Project { deployment, file, text, folder } = project;
-        let prepared = self.host.prepare(deployment, file, text, folder, Purpose::Doing(operation.cancel), hosts)?;
+        let Project { deployment, sources, folder } = project;
+        let prepared = self.host.prepare(deployment, sources, folder, Purpose::Doing(operation.cancel), hosts)?;
         for fault in &prepared.loaded.warnings {
             operation.sink.emit(EventKind::Warning { text: format!("{}: {}", fault.at, fault.message) })?;
         }
@@ -174,7 +174,7 @@ impl Driver for LocalDriver {
 
     fn topology(&self, project: &Project) -> Result<Topology, Problem> {
         let leases = self.host.leases(&project.deployment)?;
-        Ok(topology::load(&project.file, &project.text, &project.deployment, &leases)?.topology)
+        Ok(topology::load_all(&project.sources, &project.deployment, &leases)?.topology)
     }
 
     fn why(&self, project: &Project, request: &WhyRequest, operation: &Operation<'_>) -> Result<WhyAnswer, Problem> {
@@ -195,7 +195,7 @@ impl Driver for LocalDriver {
         let never = Cancel::new();
         let fleet = self.fleet(LOOK, &never);
         let hosts = || fleet.hosts_at_a_glance(deployment);
-        let prepared = project.and_then(|p| self.host.prepare(&p.deployment, &p.file, &p.text, &p.folder, Purpose::Looking, hosts));
+        let prepared = project.and_then(|p| self.host.prepare(&p.deployment, &p.sources, &p.folder, Purpose::Looking, hosts));
         let observed = fleet.observe(deployment, prepared.as_ref().ok().map(|prepared| &prepared.blueprint));
         view(deployment, self.installation, prepared, observed)
     }

@@ -140,7 +140,7 @@ impl Operations {
                     None => self.project(name)?,
                 };
                 let topology = driver.topology(&project)?;
-                let report = check::run(&**driver, name, &check::chosen(&topology, options, &project.file)?, &operation)?;
+                let report = check::run(&**driver, name, &check::chosen(&topology, options, &project.sources.file)?, &operation)?;
                 let problem = check::problem(&report);
                 let result = serde_json::to_value(report).map_err(|error| Problem::internal("a report is not JSON").cause(error))?;
                 Ok(Outcome { problem, exit_status: None, result: Some(result) })

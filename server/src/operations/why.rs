@@ -62,7 +62,7 @@ pub fn answer(driver: &LocalDriver, project: &Project, request: &WhyRequest, ope
     let deployment = &project.deployment;
     let fleet = driver.fleet(LOOK, operation.cancel);
     let hosts = || fleet.hosts_at_a_glance(deployment);
-    let prepared = driver.host().prepare(deployment, &project.file, &project.text, &project.folder, Purpose::Looking, hosts)?;
+    let prepared = driver.host().prepare(deployment, &project.sources, &project.folder, Purpose::Looking, hosts)?;
     say("looking at guests and at the network's rows")?;
     let observed = fleet.observe(deployment, Some(&prepared.blueprint))?;
     operation.cancel.check()?;

@@ -10,6 +10,7 @@ use kvm_compose::{
     error::{Code, Problem},
     names::{DeploymentName, GuestName},
     picture::{self, Scene, Standing},
+    spec::Sources,
     topology::{self, Leases},
 };
 use serde::Serialize;
@@ -24,7 +25,7 @@ use crate::{
     app::App,
     auth::Access,
     error::Answer,
-    operations::projects::FILE,
+    operations::driver::Project,
 };
 
 /// The end of a long log that a page begins with, in bytes.
@@ -120,8 +121,8 @@ pub struct Told {
     pub summary: DeploymentSummary,
     /// GET `…/state`.
     pub state: DeploymentState,
-    /// GET `…/yaml`, as far as there is one.
-    pub yaml: Option<String>,
+    /// All that GET `…/yaml` is read with, as far as there is one.
+    pub sources: Option<Sources>,
     /// GET `…/logs`.
     pub index: LogIndex,
     /// The action that somebody wants to see.
@@ -133,17 +134,17 @@ pub async fn show(State(app): State<App>, Name(name): Name, words: Words, Extens
     let axum::Json(summary) = deployments::show(State(app.clone()), Name(name.clone())).await?;
     let axum::Json(state) = deployments::state(State(app.clone()), Name(name.clone())).await?;
     let of = name.clone();
-    let yaml = app.store(move |operations| text(operations.yaml(&of))).await?;
+    let sources = app.store(move |operations| readable(operations.project(&of))).await?;
     let index = app.operations.index(&name)?;
     let wanted = words.get("action").and_then(|text| Uuid::try_parse(text).ok());
     let chrome = Chrome::new("deployments", matches!(access, Access::Session(_)));
-    Ok(respond(StatusCode::OK, &Deployment::new(chrome, Told { summary, state, yaml, index, wanted }))?)
+    Ok(respond(StatusCode::OK, &Deployment::new(chrome, Told { summary, state, sources, index, wanted }))?)
 }
 
-/// A testbed file as text; nothing when there is none, or none that is text.
-pub fn text(yaml: Result<Vec<u8>, Problem>) -> Result<Option<String>, Problem> {
-    match yaml {
-        Ok(content) => Ok(String::from_utf8(content).ok()),
+/// What a testbed is read from; nothing when there is no file, or none that is text.
+fn readable(project: Result<Project, Problem>) -> Result<Option<Sources>, Problem> {
+    match project {
+        Ok(project) => Ok(Some(project.sources)),
         Err(problem) if matches!(problem.code, Code::NotFound | Code::InvalidFile) => Ok(None),
         Err(problem) => Err(problem),
     }
@@ -152,7 +153,7 @@ pub fn text(yaml: Result<Vec<u8>, Problem>) -> Result<Option<String>, Problem> {
 impl Deployment {
     /// The page over what the API says.
     pub fn new(chrome: Chrome, told: Told) -> Deployment {
-        let Told { summary, state, yaml, index, wanted } = told;
+        let Told { summary, state, sources, index, wanted } = told;
         let running = state.last_action.as_ref().filter(|action| action.ended.is_none()).map(|action| action.uuid);
         let shown = wanted.filter(|uuid| index.0.contains_key(uuid)).or(running).or_else(|| latest(&index));
         let mut history: Vec<(&Uuid, &LogEntry)> = index.0.iter().collect();
@@ -168,7 +169,7 @@ impl Deployment {
             warnings: state.warnings,
             running: running.map(|uuid| uuid.to_string()).unwrap_or_default(),
             failed: state.failed_command.is_some(),
-            picture: yaml.and_then(|yaml| draw(&summary.name, &yaml, &state.guests)).unwrap_or_default(),
+            picture: sources.and_then(|sources| draw(&summary.name, &sources, &state.guests)).unwrap_or_default(),
             guests: state.guests.iter().map(guest).collect(),
             action: shown.and_then(|uuid| index.0.get(&uuid).map(|entry| view(uuid, entry))).unwrap_or_default(),
             history: history.into_iter().map(|(uuid, entry)| row(*uuid, entry, shown)).collect(),
@@ -182,7 +183,7 @@ fn latest(index: &LogIndex) -> Option<Uuid> {
 }
 
 /// The topology of the file with the states and addresses that were observed.
-fn draw(name: &DeploymentName, yaml: &str, guests: &[GuestState]) -> Option<String> {
+fn draw(name: &DeploymentName, sources: &Sources, guests: &[GuestState]) -> Option<String> {
     let mut leases = Leases::new();
     for guest in guests {
         for (index, nic) in guest.nics.iter().enumerate() {
@@ -191,10 +192,10 @@ fn draw(name: &DeploymentName, yaml: &str, guests: &[GuestState]) -> Option<Stri
             }
         }
     }
-    let topology = topology::load(FILE, yaml, name, &leases).ok()?.topology;
+    let topology = topology::load_all(sources, name, &leases).ok()?.topology;
     let standing: BTreeMap<_, _> = guests.iter().map(|guest| (guest.name.clone(), Standing::of(&guest.state, guest.ready))).collect();
     let link = |guest: &GuestName| format!("/gui/deployments/{name}/guests/{guest}");
-    Some(picture::svg(&topology, &Scene { standing, link: Some(&link) }))
+    Some(picture::svg(&topology, &Scene { standing: Some(standing), link: Some(&link) }))
 }
 
 /// A guest's state as a mark, in the shapes of the picture.

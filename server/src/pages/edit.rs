@@ -2,7 +2,10 @@
 
 use askama::Template;
 use axum::{Extension, extract::State, http::StatusCode, response::Response};
-use kvm_compose::error::{Code, Problem};
+use kvm_compose::{
+    api::Composition,
+    error::{Code, Problem},
+};
 use serde::Serialize;
 
 use super::{Chrome, Page, respond};
@@ -19,6 +22,10 @@ pub struct Edit {
     yaml: String,
     /// True when there is no file yet.
     missing: bool,
+    /// True when something was handed over with it.
+    composed: bool,
+    /// Files, variables and keys of `--set`. What the variables hold is nobody's to see.
+    parts: Vec<String>,
 }
 
 impl Page for Edit {
@@ -27,9 +34,20 @@ impl Page for Edit {
 
 impl Edit {
     /// The editor over a file, if there is one.
-    pub fn new(chrome: Chrome, name: &str, project: &str, yaml: Option<String>) -> Edit {
+    pub fn new(chrome: Chrome, name: &str, project: &str, yaml: Option<String>, composition: &Composition) -> Edit {
         let missing = yaml.is_none();
-        Edit { chrome, name: name.to_string(), project: project.to_string(), yaml: yaml.unwrap_or_default(), missing }
+        let files = composition.files.keys().cloned();
+        let variables = composition.variables.keys().map(|name| format!("${{{name}}}"));
+        let set = composition.set.iter().map(|option| format!("--set {}", option.split('=').next().unwrap_or_default()));
+        Edit {
+            chrome,
+            name: name.to_string(),
+            project: project.to_string(),
+            yaml: yaml.unwrap_or_default(),
+            missing,
+            composed: !composition.is_empty(),
+            parts: files.chain(variables).chain(set).collect(),
+        }
     }
 }
 
@@ -46,9 +64,9 @@ pub async fn edit(State(app): State<App>, Name(name): Name, Extension(access): E
             Err(problem) if problem.code == Code::NotFound => None,
             Err(problem) => return Err(problem),
         };
-        Ok((folder.display().to_string(), yaml))
+        Ok((folder.display().to_string(), yaml, operations.composition(&of)?))
     });
-    let (folder, yaml) = read.await?;
+    let (folder, yaml, composition) = read.await?;
     let chrome = Chrome::new("deployments", matches!(access, Access::Session(_)));
-    Ok(respond(StatusCode::OK, &Edit::new(chrome, name.as_str(), &folder, yaml))?)
+    Ok(respond(StatusCode::OK, &Edit::new(chrome, name.as_str(), &folder, yaml, &composition))?)
 }

@@ -3,7 +3,8 @@
 use chrono::Utc;
 use kvm_compose::{
     api::{
-        ActionState, Command, DeploymentState, DeploymentSummary, GuestState, ImageInfo, LogEntry, LogIndex, NicState, Phase, RunState,
+        ActionState, Command, Composition, DeploymentState, DeploymentSummary, GuestState, ImageInfo, LogEntry, LogIndex, NicState, Phase,
+        RunState,
         cluster::{Member, MemberState, Members, Role},
     },
     diagnostic::{Diagnostic, Severity},
@@ -112,7 +113,10 @@ fn deployment(guests: Vec<GuestState>, yaml: Option<&str>, index: LogIndex) -> D
     let DeploymentSummary { name, state, phase, failed_command, last_action, .. } = summary();
     let warnings = vec![AWKWARD.to_string()];
     let state = DeploymentState { name, state, phase, failed_command, last_action, guests, rows_wanted: 2, rows_observed: 1, warnings };
-    Deployment::new(chrome("deployments"), Told { summary: summary(), state, yaml: yaml.map(String::from), index, wanted: None })
+    Deployment::new(
+        chrome("deployments"),
+        Told { summary: summary(), state, sources: yaml.map(|yaml| kvm_compose::spec::Sources::alone("f", yaml)), index, wanted: None },
+    )
 }
 
 #[test]
@@ -130,8 +134,13 @@ fn every_page_is_the_same_by_either_engine() {
         Some(include_str!("../../../examples/quickstart/kvm-compose.yaml")),
         index(ActionState::Failed),
     ));
-    same(&Edit::new(chrome("deployments"), "lab", AWKWARD, None));
-    same(&Edit::new(chrome("deployments"), "lab", AWKWARD, Some(format!("{AWKWARD}</textarea>"))));
+    same(&Edit::new(chrome("deployments"), "lab", AWKWARD, None, &Composition::default()));
+    let composition = Composition {
+        files: [(AWKWARD.to_string(), AWKWARD.to_string())].into(),
+        variables: [(AWKWARD.to_string(), None)].into(),
+        set: vec![AWKWARD.to_string()],
+    };
+    same(&Edit::new(chrome("deployments"), "lab", AWKWARD, Some(format!("{AWKWARD}</textarea>")), &composition));
     same(&Guest::new(chrome("deployments"), "lab", guest("a"), "nonce".to_string()));
     let member = |state| Member {
         name: HostName::new("vm").expect("a name"),

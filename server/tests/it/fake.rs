@@ -86,8 +86,8 @@ impl Driver for Fake {
     fn up(&self, project: &Project, _options: &UpOptions, operation: &Operation<'_>) -> Result<(), Problem> {
         let folder = self.folder(&project.deployment);
         fs::create_dir_all(&folder).expect("a world");
-        let slow = Duration::from_millis(number(&project.text, "slow"));
-        for (word, value) in words(&project.text) {
+        let slow = Duration::from_millis(number(&project.sources.text, "slow"));
+        for (word, value) in words(&project.sources.text) {
             operation.cancel.check()?;
             match word {
                 "steps" => {
@@ -130,7 +130,7 @@ impl Driver for Fake {
     }
 
     fn plan(&self, project: &Project, _options: &UpOptions, operation: &Operation<'_>) -> Result<PlanDocument, Problem> {
-        for (word, value) in words(&project.text) {
+        for (word, value) in words(&project.sources.text) {
             match word {
                 "wait" => await_file(value, operation.cancel)?,
                 "fail" => return Err(Problem::new(Code::InvalidFile, "the file has faults")),
@@ -138,7 +138,7 @@ impl Driver for Fake {
             }
         }
         let deployment = project.deployment.clone();
-        let seen = format!("{} in {}: {}", project.file, project.folder.display(), project.text);
+        let seen = format!("{} in {}: {}", project.sources.file, project.folder.display(), project.sources.text);
         Ok(PlanDocument { deployment, offline: false, steps: Vec::new(), placement: Vec::new(), network: vec![seen] })
     }
 
@@ -163,7 +163,7 @@ impl Driver for Fake {
     }
 
     fn topology(&self, project: &Project) -> Result<Topology, Problem> {
-        Ok(topology::load(&project.file, &project.text, &project.deployment, &topology::Leases::new())?.topology)
+        Ok(topology::load_all(&project.sources, &project.deployment, &topology::Leases::new())?.topology)
     }
 
     fn why(&self, project: &Project, _: &WhyRequest, _: &Operation<'_>) -> Result<WhyAnswer, Problem> {
@@ -179,7 +179,7 @@ impl Driver for Fake {
     }
 
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View {
-        let wanted = project.as_ref().map_or(0, |project| number(&project.text, "steps")) as usize;
+        let wanted = project.as_ref().map_or(0, |project| number(&project.sources.text, "steps")) as usize;
         let there = fs::read_dir(self.folder(deployment)).map_or(0, Iterator::count);
         let phase = match there {
             0 => Phase::Down,

@@ -3,6 +3,7 @@
 mod actions;
 mod child;
 mod client;
+mod composition;
 mod doors;
 mod fake;
 mod follow;

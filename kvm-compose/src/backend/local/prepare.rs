@@ -19,6 +19,7 @@ use crate::{
         site::{Accelerator, Hosts, Site},
     },
     project,
+    spec::Sources,
     topology::{self, Loaded},
 };
 
@@ -46,18 +47,17 @@ impl LocalHost {
     pub fn prepare(
         &self,
         deployment: &DeploymentName,
-        file: &str,
-        text: &str,
+        sources: &Sources,
         project: &Path,
         purpose: Purpose<'_>,
         hosts: impl FnOnce() -> Result<Hosts, Problem>,
     ) -> Result<Prepared, Problem> {
         let leases = self.leases(deployment)?;
-        let loaded = topology::load(file, text, deployment, &leases)?;
+        let loaded = topology::load_all(sources, deployment, &leases)?;
         let mut allowed: Vec<&Path> = self.config.allowed_image_dirs.iter().map(PathBuf::as_path).collect();
         allowed.push(&self.config.images_dir);
         let files = project::read(&loaded.topology, &project::Places { project, allowed })
-            .map_err(|faults| problem_of(file, faults).unwrap_or_else(|| Problem::internal("a fault without a fault")))?;
+            .map_err(|faults| problem_of(&sources.file, faults).unwrap_or_else(|| Problem::internal("a fault without a fault")))?;
         let mut hosts = hosts()?;
         if matches!(purpose, Purpose::Looking) {
             // A host that the file names and the cluster does not have hinders `up`, not a look.

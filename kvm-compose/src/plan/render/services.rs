@@ -35,7 +35,10 @@ pub fn dns_row(topology: &Topology) -> Option<Row> {
     }
     let mut records = BTreeMap::new();
     for guest in &topology.guests {
-        let mut addresses: Vec<IpAddr> = guest.nics.iter().flat_map(|nic| &nic.addresses).map(|address| address.net.addr()).collect();
+        // A wire leads nowhere but to its other end.
+        let wired = |switch| topology.switch(switch).is_some_and(|switch| switch.wire);
+        let nics = guest.nics.iter().filter(|nic| !wired(&nic.switch));
+        let mut addresses: Vec<IpAddr> = nics.flat_map(|nic| &nic.addresses).map(|address| address.net.addr()).collect();
         if addresses.is_empty() {
             continue;
         }
