@@ -84,8 +84,6 @@ fn hosts(installation: InstallationId) -> Result<Hosts> {
         emulator: PathBuf::from("/usr/bin/qemu-system-x86_64"),
         micro: Some(micro),
         bridge: "br-int".to_string(),
-        mappings: Vec::new(),
-        masquerade: false,
         mtu: 1442,
         bases: PathBuf::from("/images/bases"),
         free_memory_mb: 1 << 40,
