@@ -7,14 +7,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{check::CheckOptions, composition::Composition, why::WhyRequest};
+use super::{check::CheckOptions, composition::Composition, link::SetLink, why::WhyRequest};
 use crate::{
     error::Problem,
     names::{DeploymentName, GuestName},
 };
 
 /// POST `/api/deployments/{name}/action`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ActionRequest {
     /// Makes the world look like the testbed file.
@@ -25,6 +25,8 @@ pub enum ActionRequest {
     Plan(PlanOptions),
     /// Runs a command in a guest. Its output is the action's log; its status is the entry's `exit_status`.
     Exec(ExecRequest),
+    /// Changes the link of a guest's interface while the guest runs; the next `up` takes it back.
+    SetLink(SetLink),
     /// Puts the expectations of the testbed file to the test. Its result is the entry's `result`: a `CheckReport`.
     Check(CheckOptions),
     /// Says whether one guest can reach another, and what stands in the way. Its result is the entry's `result`: a `WhyAnswer`.
@@ -39,6 +41,7 @@ impl ActionRequest {
             ActionRequest::Down {} => Command::Down,
             ActionRequest::Plan(_) => Command::Plan,
             ActionRequest::Exec(_) => Command::Exec,
+            ActionRequest::SetLink(_) => Command::SetLink,
             ActionRequest::Check(_) => Command::Check,
             ActionRequest::Why(_) => Command::Why,
         }
@@ -57,6 +60,8 @@ pub enum Command {
     Plan,
     /// See [`ActionRequest::Exec`].
     Exec,
+    /// See [`ActionRequest::SetLink`].
+    SetLink,
     /// See [`ActionRequest::Check`].
     Check,
     /// See [`ActionRequest::Why`].
@@ -79,6 +84,7 @@ impl std::fmt::Display for Command {
             Command::Down => "down",
             Command::Plan => "plan",
             Command::Exec => "exec",
+            Command::SetLink => "set_link",
             Command::Check => "check",
             Command::Why => "why",
             Command::BuildImage => "build_image",

@@ -9,6 +9,7 @@ pub mod composition;
 pub mod deployment;
 pub mod event;
 pub mod image;
+pub mod link;
 pub mod server;
 pub mod validation;
 pub mod why;

@@ -5,7 +5,10 @@
 use std::{path::PathBuf, sync::Arc};
 
 use kvm_compose::{
-    api::{CheckResult, ExecRequest, GuestState, ImageInfo, Phase, PlanDocument, UpOptions, WhyAnswer, WhyRequest},
+    api::{
+        CheckResult, ExecRequest, GuestState, ImageInfo, Phase, PlanDocument, UpOptions, WhyAnswer, WhyRequest,
+        link::{LinkReport, SetLink},
+    },
     backend::local::ExecResult,
     error::Problem,
     guest::output::Say,
@@ -73,6 +76,12 @@ pub trait Driver: Send + Sync + 'static {
         cancel: &Cancel,
         say: Say<'_>,
     ) -> Result<ExecResult, Problem>;
+
+    /// Changes a guest's link while it runs.
+    fn set_link(&self, project: &Project, request: &SetLink, operation: &Operation<'_>) -> Result<(), Problem>;
+
+    /// Each link of each guest that `only` accepts, with what was measured of it; with `probe` in some seconds.
+    fn links(&self, project: &Project, only: &dyn Fn(&GuestName, &str) -> bool, probe: bool) -> Result<Vec<LinkReport>, Problem>;
 
     /// What a testbed file means, with the addresses that its guests have.
     fn topology(&self, project: &Project) -> Result<Topology, Problem>;

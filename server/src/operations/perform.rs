@@ -11,6 +11,7 @@ use kvm_compose::{
     error::{Code, Problem},
     names::{VARIABLE_RULE, is_variable, printable},
     orchestrate::{Operation, Sink as _, event::EventKind},
+    plan::link_report,
 };
 
 use super::{
@@ -59,6 +60,7 @@ pub fn check(request: &ActionRequest) -> Result<(), Problem> {
     let exec = match request {
         ActionRequest::Exec(exec) => exec,
         ActionRequest::Plan(options) => return options.draft.as_ref().map_or(Ok(()), projects::check_draft),
+        ActionRequest::SetLink(request) => return link_report::check(request),
         ActionRequest::Check(options) => return options.draft.as_ref().map_or(Ok(()), projects::check_draft),
         ActionRequest::Why(request) if request.to.is_empty() || request.to.len() > 253 => {
             return Err(Problem::new(Code::BadRequest, "`to` must be a guest, an address or a name of at most 253 characters"));
@@ -128,6 +130,10 @@ impl Operations {
                 sink.emit(EventKind::Planned { steps: document.steps.clone() })?;
                 let result = serde_json::to_value(document).map_err(|error| Problem::internal("a plan is not JSON").cause(error))?;
                 Ok(Outcome { result: Some(result), ..Outcome::succeeded() })
+            }
+            Job::Action(ActionRequest::SetLink(request)) => {
+                driver.set_link(&self.project(name)?, request, &operation)?;
+                Ok(Outcome::succeeded())
             }
             Job::Action(ActionRequest::Exec(exec)) => {
                 let heard = Heard::new(sink, exec);

@@ -11,7 +11,10 @@ use std::{
 };
 
 use kvm_compose::{
-    api::{CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, UpOptions, WhyAnswer, WhyRequest},
+    api::{
+        CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, UpOptions, WhyAnswer, WhyRequest,
+        link::{LinkDirection, LinkReport, SetLink},
+    },
     backend::local::ExecResult,
     error::{Code, Problem},
     guest::output::Say,
@@ -114,6 +117,26 @@ impl Driver for Fake {
             }
         }
         Ok(())
+    }
+
+    fn set_link(&self, _project: &Project, request: &SetLink, operation: &Operation<'_>) -> Result<(), Problem> {
+        operation.sink.emit(EventKind::Line { guest: Some(request.guest.clone()), text: format!("{:?}", request.carrier) })
+    }
+
+    fn links(&self, _project: &Project, only: &dyn Fn(&GuestName, &str) -> bool, _probe: bool) -> Result<Vec<LinkReport>, Problem> {
+        let link = |guest: &str, interface: &str| LinkReport {
+            guest: GuestName::new(guest).expect("valid"),
+            interface: interface.to_string(),
+            host: "here".to_string(),
+            port: uuid::Uuid::nil(),
+            carrier: None,
+            deviates: false,
+            fault: None,
+            to_guest: LinkDirection::default(),
+            from_guest: LinkDirection::default(),
+        };
+        let links = [link("web", "eth0"), link("web", "eth1"), link("db", "eth0")];
+        Ok(links.into_iter().filter(|link| only(&link.guest, &link.interface)).collect())
     }
 
     fn down(&self, deployment: &DeploymentName, operation: &Operation<'_>) -> Result<(), Problem> {
