@@ -129,7 +129,9 @@ impl LocalHost {
 
 /// The first name server of the host that is not the host itself; where a stub listens on loopback, the one behind it.
 fn resolver() -> Option<std::net::IpAddr> {
-    ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"].into_iter().find_map(|file| named_resolver(&std::fs::read_to_string(file).ok()?))
+    ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
+        .into_iter()
+        .find_map(|file| named_resolver(&std::fs::read_to_string(file).ok()?))
 }
 
 /// The first name server of a resolv.conf(5) that others could ask as well.
