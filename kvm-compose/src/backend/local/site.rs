@@ -101,6 +101,8 @@ impl LocalHost {
             bridge: self.config.bridge.clone(),
             chassis: self.chassis()?,
             resolver: resolver(),
+            mappings: self.config.mappings.clone(),
+            masquerade: self.config.masquerade,
             mtu: MTU,
             free_memory_mb: free_memory_mb()?,
             cpus: std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
