@@ -230,6 +230,16 @@ fn rates_are_what_iperf3_gets_and_all_conditions_act_together() {
     assert!((2.55..=3.45).contains(&narrow), "{narrow}");
     assert!(near(&testbed.link("a:eth0")["to_guest"]["probed"]["rate_mbit"], 3.0, 0.45));
 
+    // A rate alone towards the guest is the kernel's: no relay, and the guest's own device in its place.
+    testbed.ok(&["link", "set", "a:eth0", "clear", "rate_mbit=4", "--to-guest"]);
+    assert_eq!(lab::links("rates-real"), Vec::<String>::new());
+    let by_kernel = testbed.iperf("b", "a", "10.71.0.1");
+    println!("4 Mbit/s to the guest by the kernel: {by_kernel:.2}");
+    assert!((3.4..=4.6).contains(&by_kernel), "{by_kernel}");
+    let link = testbed.link("a:eth0");
+    assert!(link["to_guest"]["set"]["rate_mbit"] == 4.0 && link["to_guest"]["traffic"]["packets"].as_u64() > Some(1000), "{link}");
+    assert!(link["fault"].is_null() && link["to_guest"]["probed"].is_null(), "{link}");
+
     // Everything at once.
     let all = ["delay_ms=20", "jitter_ms=4", "loss_percent=10", "duplicate_percent=10", "reorder_percent=10", "rate_mbit=4"];
     testbed.ok(&[&["link", "set", "a:eth0"][..], &all].concat());
