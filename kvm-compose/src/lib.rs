@@ -18,7 +18,9 @@ pub mod names;
 pub mod orchestrate;
 pub mod picture;
 pub mod plan;
+pub mod process;
 pub mod project;
+pub mod rules;
 pub mod spec;
 pub mod topology;
 

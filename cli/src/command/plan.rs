@@ -8,9 +8,10 @@ use std::{
 
 use kvm_compose::{
     api::{ActionRequest, Draft, PlanDocument, PlanOptions, UpOptions},
+    diagnostic::problem_of,
     error::Problem,
     names::{DeploymentName, HostName, InstallationId},
-    orchestrate,
+    orchestrate::{self, host::Cancel},
     plan::{
         self,
         blueprint::{DiskFormat, Sum},
@@ -63,7 +64,12 @@ pub fn draft(session: &Session) -> Result<(DeploymentName, Option<Draft>), Probl
 
 fn offline(session: &Session) -> Outcome {
     let project = session.project()?.ok_or_else(no_file)?;
-    let (_, loaded) = project.load(&session.name_of(&project)?)?;
+    let (_, mut loaded) = project.load(&session.name_of(&project)?)?;
+    let judged = kvm_compose::rules::judge(&loaded.topology, &Cancel::new())?;
+    if let Some(problem) = problem_of(&project.shown(), judged.clone()) {
+        return Err(problem);
+    }
+    loaded.warnings.extend(judged);
     print_warnings(&session.out, &loaded.warnings);
     let (hosts, files) = (anywhere(&loaded.topology)?, files(&project, &loaded.topology));
     let places = plan::place(&loaded.topology.guests, &hosts)?;
@@ -90,6 +96,7 @@ fn anywhere(topology: &Topology) -> Result<Hosts, Problem> {
         }),
         bridge: "br-int".to_string(),
         chassis: None,
+        resolver: None,
         mtu: 1442,
         bases: PathBuf::from("/images/bases"),
         free_memory_mb: 1 << 40,

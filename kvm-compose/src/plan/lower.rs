@@ -34,7 +34,7 @@ pub fn lower(topology: &Topology, hosts: &Hosts, places: &Places, files: &Projec
     let master = &hosts.master;
     let lowering = Lowering { topology, hosts, files, sums };
     let chassis = chassis(topology, hosts)?;
-    let place = rows::Place { installation: master.installation, mtu: master.mtu, chassis: &chassis };
+    let place = rows::Place { installation: master.installation, mtu: master.mtu, chassis: &chassis, resolver: master.resolver };
     let guests: Result<Vec<_>, Problem> = topology.guests.iter().map(|guest| lowering.guest(guest, places)).collect();
     Ok(Blueprint {
         installation: master.installation,

@@ -187,6 +187,7 @@ mod tests {
             micro: None,
             bridge: "br-int".to_string(),
             chassis: None,
+            resolver: None,
             mtu: 1442,
             free_memory_mb,
             cpus,

@@ -2,7 +2,7 @@
 //!
 //! Pure data, gathered by the effects before planning.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +31,9 @@ pub struct Site {
     /// Its name as a chassis of OVN (`system-id`), when it is one.
     #[serde(default)]
     pub chassis: Option<String>,
+    /// Whom the host asks for names, when that is somebody its guests could ask as well.
+    #[serde(default)]
+    pub resolver: Option<IpAddr>,
     /// MTU of guests' interfaces: 1500 less Geneve's 58 bytes (RFC 8926 over IPv4).
     pub mtu: u16,
     /// Memory free for guests, in MiB.

@@ -361,6 +361,7 @@ pub fn site() -> Site {
         }),
         bridge: "br-int".to_string(),
         chassis: None,
+        resolver: None,
         mtu: 1442,
         bases: PathBuf::from(BASES),
         free_memory_mb: 65536,

@@ -3,8 +3,11 @@
 use axum::extract::{Request, State};
 use kvm_compose::{
     api::Validation,
+    diagnostic::problem_of,
     error::{Code, Problem},
     names::DeploymentName,
+    orchestrate::host::Cancel,
+    rules,
     spec::Sources,
     topology::{self, Leases},
 };
@@ -26,17 +29,23 @@ pub async fn validate(State(app): State<App>, words: Words, request: Request) ->
             return Err(Problem::new(Code::InvalidFile, format!("`{FILE}` is not UTF-8 text")));
         };
         match of {
-            Some(name) => Ok(check(&app.operations.project_with(&name, &text)?.sources, &name)),
-            None => Ok(check(&Sources::alone(FILE, &text), &DeploymentName::new("testbed")?)),
+            Some(name) => check(&app.operations.project_with(&name, &text)?.sources, &name),
+            None => check(&Sources::alone(FILE, &text), &DeploymentName::new("testbed")?),
         }
     });
     Ok(axum::Json(checked.await?))
 }
 
-fn check(sources: &Sources, deployment: &DeploymentName) -> Validation {
-    let (valid, message, diagnostics) = match topology::load_all(sources, deployment, &Leases::new()) {
-        Ok(loaded) => (true, String::new(), loaded.warnings),
-        Err(problem) => (false, problem.message, problem.diagnostics),
-    };
-    Validation { valid, message, file: sources.file.clone(), diagnostics }
+fn check(sources: &Sources, deployment: &DeploymentName) -> Result<Validation, Problem> {
+    let file = sources.file.clone();
+    let judged = topology::load_all(sources, deployment, &Leases::new()).and_then(|mut loaded| {
+        let judged = rules::judge(&loaded.topology, &Cancel::new())?;
+        loaded.warnings.extend(judged.clone());
+        problem_of(&file, judged).map_or(Ok(loaded), Err)
+    });
+    match judged {
+        Ok(loaded) => Ok(Validation { valid: true, message: String::new(), file, diagnostics: loaded.warnings }),
+        Err(problem) if problem.diagnostics.is_empty() => Err(problem),
+        Err(problem) => Ok(Validation { valid: false, message: problem.message, file, diagnostics: problem.diagnostics }),
+    }
 }

@@ -18,7 +18,7 @@ use crate::{
         blueprint::{Blueprint, Sum},
         site::{Accelerator, Hosts, Site},
     },
-    project,
+    project, rules,
     spec::Sources,
     topology::{self, Loaded},
 };
@@ -53,11 +53,18 @@ impl LocalHost {
         hosts: impl FnOnce() -> Result<Hosts, Problem>,
     ) -> Result<Prepared, Problem> {
         let leases = self.leases(deployment)?;
-        let loaded = topology::load_all(sources, deployment, &leases)?;
+        let mut loaded = topology::load_all(sources, deployment, &leases)?;
         let mut allowed: Vec<&Path> = self.config.allowed_image_dirs.iter().map(PathBuf::as_path).collect();
         allowed.push(&self.config.images_dir);
         let files = project::read(&loaded.topology, &project::Places { project, allowed })
             .map_err(|faults| problem_of(&sources.file, faults).unwrap_or_else(|| Problem::internal("a fault without a fault")))?;
+        if let Purpose::Doing(cancel) = purpose {
+            let judged = rules::judge(&loaded.topology, cancel)?;
+            if let Some(problem) = problem_of(&sources.file, judged.clone()) {
+                return Err(problem);
+            }
+            loaded.warnings.extend(judged);
+        }
         let mut hosts = hosts()?;
         if matches!(purpose, Purpose::Looking) {
             // A host that the file names and the cluster does not have hinders `up`, not a look.

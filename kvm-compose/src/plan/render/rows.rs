@@ -39,6 +39,8 @@ pub struct Place<'a> {
     pub installation: InstallationId,
     /// MTU of guests' interfaces.
     pub mtu: u16,
+    /// Whom guests with a way out are told to ask for names.
+    pub resolver: Option<IpAddr>,
     /// The names of hosts as chassis.
     pub chassis: &'a BTreeMap<HostName, String>,
 }
@@ -52,9 +54,11 @@ pub fn rows(topology: &Topology, place: &Place<'_>) -> Vec<Row> {
     let balancers: Vec<Row> = topology.routers.iter().flat_map(|router| policy::balancer_rows(deployment, router)).collect();
     rows.extend(topology.routers.iter().map(|router| router_row(deployment, router)));
     rows.splice(0..0, balancers);
-    rows.extend(topology.switches.iter().flat_map(|switch| services::dhcp_rows(topology, switch, place.mtu)));
+    rows.extend(topology.switches.iter().flat_map(|switch| services::dhcp_rows(topology, switch, place)));
+    let names = policy::port_names(topology, place.installation);
     for switch in &topology.switches {
-        rows.extend(policy::acl_rows(switch));
+        rows.extend(policy::acl_rows(switch, &names));
+        rows.extend(services::resolver_row(topology, switch));
         rows.extend(switch.localnets.iter().map(|localnet| localnet_row(deployment, switch, localnet)));
         rows.extend(switch.internals.iter().map(|internal| internal_row(deployment, switch, internal)));
     }
