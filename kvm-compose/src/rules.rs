@@ -227,6 +227,7 @@ fn named_word(text: &str, words: &str) -> Option<(u32, u32)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::render::policy::{DENY_ALL, NEIGHBOURS};
 
     fn acl(matches: &str, source: &str) -> Acl {
         let at = |column| Place { file: "f".into(), line: 7, column };
@@ -284,7 +285,7 @@ mod tests {
         if !schema.is_file() {
             return;
         }
-        let right = ["ip4 && tcp.dst == 80", "inport == \"web:eth0\"", "ip4.src == {10.0.0.1, 10.0.0.2}", "1", "ct.est", "arp || nd"];
+        let right = ["ip4 && tcp.dst == 80", "inport == \"web:eth0\"", "ip4.src == {10.0.0.1, 10.0.0.2}", "1", "ct.est", "arp || nd", DENY_ALL, NEIGHBOURS];
         let wrong = ["tcp.dst == 99999", "ip4.srcx == 1", "tcp && (", "ip4 = 5", "ip4.src == $set", "a\tb", "don't", "it's \"x\" 'y'", "❄"];
         let texts = right.iter().chain(&wrong).map(|text| plain(text)).collect();
         let words = ask(&texts, &schema, &Cancel::new()).expect("OVN answers");

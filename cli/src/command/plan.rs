@@ -15,6 +15,7 @@ use kvm_compose::{
     plan::{
         self,
         blueprint::{DiskFormat, Sum},
+        outside::Mapping,
         site::{Accelerator, DiskFile, Hosts, MicroImage, ProjectFiles, Site},
         step::Impact,
     },
@@ -97,17 +98,27 @@ fn anywhere(topology: &Topology) -> Result<Hosts, Problem> {
         bridge: "br-int".to_string(),
         chassis: None,
         resolver: None,
+        mappings: anywhere_mappings(topology),
+        masquerade: false,
         mtu: 1442,
         bases: PathBuf::from("/images/bases"),
         free_memory_mb: 1 << 40,
         cpus: 1,
         busy_cpus: 0,
     };
-    let named: BTreeSet<&HostName> = topology.guests.iter().filter_map(|guest| guest.host.as_ref().map(|host| &host.name)).collect();
+    let gateways = topology.routers.iter().flat_map(|router| &router.ports).filter_map(|port| port.gateway_chassis.as_ref());
+    let asked = topology.guests.iter().filter_map(|guest| guest.host.as_ref()).chain(gateways);
+    let named: BTreeSet<&HostName> = asked.map(|host| &host.name).collect();
     let others = named.into_iter().filter(|name| !matches!(name.as_str(), "main" | "master"));
     // Named ones are so busy that nobody goes there unasked.
     let members = others.map(|name| Site { host: name.clone(), busy_cpus: u32::MAX / 2, ..master.clone() }).collect();
     Ok(Hosts { members, ..Hosts::alone(master) })
+}
+
+/// Every network that the file names leads somewhere.
+fn anywhere_mappings(topology: &Topology) -> Vec<Mapping> {
+    let localnets = topology.switches.iter().flat_map(|switch| &switch.localnets);
+    localnets.map(|localnet| Mapping { network: localnet.network.clone(), bridge: "br-ex".to_string(), address: None }).collect()
 }
 
 /// The project's scripts, and its disks taken to be what the testbed file says they are.

@@ -5,6 +5,7 @@
 mod apply;
 mod console;
 mod observe;
+mod outside;
 mod prepare;
 mod site;
 
@@ -37,6 +38,7 @@ use crate::{
     plan::{
         blueprint::{Blueprint, Sum},
         observed::Observed,
+        outside::Mapping,
         site::{Accelerator, MicroImage},
         step::Work,
     },
@@ -66,6 +68,10 @@ pub struct LocalConfig {
     pub bridge: String,
     /// `auto`, `kvm` or `tcg`.
     pub accelerator: AcceleratorChoice,
+    /// This host's networks, by the names that testbed files use.
+    pub mappings: Vec<Mapping>,
+    /// The host forwards what comes from those networks and hides it behind its own addresses.
+    pub masquerade: bool,
 }
 
 /// Which accelerator the operator asks for.

@@ -10,6 +10,7 @@ use std::{
 use super::{
     blueprint::{Base, Blueprint, GuestBlueprint, Script, ScriptKind, Seed, Sum, Volume},
     link::Link,
+    outside::{Outside, outside},
     place::{self, Place, Places},
     render::{digest, domain, rows, seed},
     site::{Hosts, MicroImage, ProjectFiles, Site},
@@ -42,6 +43,7 @@ pub fn lower(topology: &Topology, hosts: &Hosts, places: &Places, files: &Projec
         master: master.host.clone(),
         rows: rows::rows(topology, &place),
         guests: guests?,
+        outside: outside(topology, hosts, places)?,
         folder: master.deployments.join(topology.deployment.as_str()),
     })
 }
@@ -82,7 +84,15 @@ pub fn travelling(topology: &Topology, hosts: &Hosts, places: &Places, files: &P
 /// The blueprint of nothing: what `down` aims at.
 pub fn nothing(installation: InstallationId, deployment: &DeploymentName, master: &HostName) -> Blueprint {
     let (deployment, master) = (deployment.clone(), master.clone());
-    Blueprint { installation, deployment, master, folder: PathBuf::new(), rows: Vec::new(), guests: Vec::new() }
+    Blueprint {
+        installation,
+        deployment,
+        master,
+        folder: PathBuf::new(),
+        rows: Vec::new(),
+        guests: Vec::new(),
+        outside: Outside::default(),
+    }
 }
 
 struct Lowering<'a> {

@@ -188,6 +188,8 @@ mod tests {
             bridge: "br-int".to_string(),
             chassis: None,
             resolver: None,
+            mappings: Vec::new(),
+            masquerade: false,
             mtu: 1442,
             free_memory_mb,
             cpus,

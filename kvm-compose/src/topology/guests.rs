@@ -91,7 +91,8 @@ fn check_gateway(gateway: &Spanned<IpAddr>, switch: &Switch, segments: &Segments
         return;
     }
     let known = segments.gateways.get(&switch.name).map(Vec::as_slice).unwrap_or_default();
-    if !known.contains(&gateway.value) {
+    // Beyond a `localnet` port stands whoever stands on the hosts' network.
+    if !known.contains(&gateway.value) && switch.localnets.is_empty() {
         let list: Vec<String> = known.iter().map(IpAddr::to_string).collect();
         let hint = Some(match list.is_empty() {
             true => "no router stands on this switch".to_string(),

@@ -386,5 +386,6 @@ fn phase(prepared: Option<&Prepared>, observed: Option<&Observed>) -> Phase {
     let running: BTreeSet<_> = observed.domains.iter().filter(runs).map(|domain| &domain.guest).collect();
     let all_rows = blueprint.rows.iter().all(|row| rows.contains(&row.key)) && rows.len() == blueprint.rows.len();
     let all_guests = blueprint.guests.iter().all(|guest| running.contains(&guest.name)) && observed.domains.len() == blueprint.guests.len();
-    if all_rows && all_guests { Phase::Up } else { Phase::Partial }
+    let all_interfaces = blueprint.outside.internals.len() == observed.outside.internals.len();
+    if all_rows && all_guests && all_interfaces { Phase::Up } else { Phase::Partial }
 }

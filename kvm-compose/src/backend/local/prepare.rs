@@ -69,6 +69,8 @@ impl LocalHost {
         if matches!(purpose, Purpose::Looking) {
             // A host that the file names and the cluster does not have hinders `up`, not a look.
             let named = loaded.topology.guests.iter().filter_map(|guest| guest.host.as_ref().map(|host| &host.name));
+            let gateways = loaded.topology.routers.iter().flat_map(|router| &router.ports);
+            let named = named.chain(gateways.filter_map(|port| port.gateway_chassis.as_ref().map(|host| &host.name)));
             let missing: BTreeSet<_> =
                 named.filter(|name| hosts.find(name).is_none() && !matches!(name.as_str(), "main" | "master")).cloned().collect();
             hosts.members.extend(missing.into_iter().map(|host| Site { host, ..hosts.master.clone() }).collect::<Vec<_>>());

@@ -101,6 +101,8 @@ impl LocalHost {
             bridge: self.config.bridge.clone(),
             chassis: self.chassis()?,
             resolver: resolver(),
+            mappings: self.config.mappings.clone(),
+            masquerade: self.config.masquerade,
             mtu: MTU,
             free_memory_mb: free_memory_mb()?,
             cpus: std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
@@ -129,7 +131,9 @@ impl LocalHost {
 
 /// The first name server of the host that is not the host itself; where a stub listens on loopback, the one behind it.
 fn resolver() -> Option<std::net::IpAddr> {
-    ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"].into_iter().find_map(|file| named_resolver(&std::fs::read_to_string(file).ok()?))
+    ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
+        .into_iter()
+        .find_map(|file| named_resolver(&std::fs::read_to_string(file).ok()?))
 }
 
 /// The first name server of a resolv.conf(5) that others could ask as well.

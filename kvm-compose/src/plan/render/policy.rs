@@ -14,9 +14,12 @@ use crate::{
     topology::{Acl, Nat, Router, RouterPort, Switch, Topology},
 };
 
-/// What `apply_deny_all` drops: all IP on its way to a port, but for how IPv6 neighbours find each other (RFC 4861). ARP is
-/// no IP and passes, as do the answers of OVN's own DHCP and DNS (ovn-northd(8)).
-const DENY_ALL: &str = "ip && !nd && !nd_rs && !nd_ra";
+/// What `apply_deny_all` drops: all IP on its way to a port. ARP is no IP and passes, as do the answers of OVN's own DHCP and
+/// DNS (ovn-northd(8)).
+pub const DENY_ALL: &str = "ip";
+/// What passes all the same, with a priority above it: how IPv6 neighbours and routers find each other (RFC 4861). OVN can
+/// test these words positively alone, so they cannot be taken out of the other expression.
+pub const NEIGHBOURS: &str = "nd || nd_rs || nd_ra";
 
 /// The key of a rule's row: it depends on the rule alone, so that rules beside it may come and go.
 pub fn acl_key(switch: &Switch, acl: &Acl) -> RowKey {
@@ -72,6 +75,7 @@ pub fn acl_rows(switch: &Switch, names: &BTreeMap<String, String>) -> Vec<Row> {
         .collect();
     if switch.deny_all {
         rows.push(rule(deny_all_key(switch), "to-lport", 0, DENY_ALL, "drop"));
+        rows.push(rule(RowKey(format!("acl/{}/neighbours", switch.name)), "to-lport", 1, NEIGHBOURS, "allow"));
     }
     rows
 }

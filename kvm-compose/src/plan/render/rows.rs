@@ -50,8 +50,10 @@ pub fn rows(topology: &Topology, place: &Place<'_>) -> Vec<Row> {
     let deployment = &topology.deployment;
     let mut rows: Vec<Row> = services::dns_row(topology).into_iter().collect();
     let named = !rows.is_empty();
-    rows.extend(topology.switches.iter().map(|switch| switch_row(deployment, switch, named)));
     let balancers: Vec<Row> = topology.routers.iter().flat_map(|router| policy::balancer_rows(deployment, router)).collect();
+    let mut forwards: Vec<RowKey> = balancers.iter().map(|row| row.key.clone()).collect();
+    forwards.sort();
+    rows.extend(topology.switches.iter().map(|switch| switch_row(deployment, switch, named, &forwards)));
     rows.extend(topology.routers.iter().map(|router| router_row(deployment, router)));
     rows.splice(0..0, balancers);
     rows.extend(topology.switches.iter().flat_map(|switch| services::dhcp_rows(topology, switch, place)));
@@ -94,9 +96,16 @@ fn hops(topology: &Topology) -> BTreeSet<IpAddr> {
     gateways.chain(next).collect()
 }
 
-fn switch_row(deployment: &DeploymentName, switch: &Switch, named: bool) -> Row {
+fn switch_row(deployment: &DeploymentName, switch: &Switch, named: bool, forwards: &[RowKey]) -> Row {
     let records = if named && !switch.wire { vec![services::dns_key()] } else { Vec::new() };
-    let columns = vec![("name", text(scoped(deployment, &switch.name))), ("dns_records", Column::Refs(records))];
+    // A router's gateway takes back what a forwarding did only to answers that leave through it. For guests inside, their own
+    // switch forwards, and takes it back as well (ovn-northd(8), `ls_in_lb`).
+    let forwards = if switch.wire || !switch.localnets.is_empty() { Vec::new() } else { forwards.to_vec() };
+    let columns = vec![
+        ("name", text(scoped(deployment, &switch.name))),
+        ("dns_records", Column::Refs(records)),
+        ("load_balancer", Column::Refs(forwards)),
+    ];
     row(switch_key(&switch.name), Table::LogicalSwitch, columns, None)
 }
 
