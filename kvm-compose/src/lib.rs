@@ -19,9 +19,12 @@ pub mod names;
 pub mod orchestrate;
 pub mod picture;
 pub mod plan;
+pub mod process;
 pub mod project;
+pub mod rules;
 pub mod spec;
 pub mod topology;
+pub mod why;
 
 #[cfg(feature = "libvirt")]
 pub mod backend;

@@ -202,8 +202,8 @@ fn the_resolved_file_means_the_same_and_resolves_to_itself() {
         let path = entry.expect("an entry").path().join("kvm-compose.yaml");
         let Ok(text) = std::fs::read_to_string(&path) else { continue };
         let first = load(&text).unwrap_or_else(|problem| panic!("{}: {problem:?}", path.display()));
-        let again = load(&first.resolved.to_string()).expect("the resolved file is valid");
-        assert_eq!(first.resolved, again.resolved);
+        let again = load(&first.resolved().to_string()).expect("the resolved file is valid");
+        assert_eq!(first.resolved(), again.resolved());
         assert_eq!(first.topology.switches, again.topology.switches);
         assert_eq!(
             first.topology.guests.iter().map(|g| &g.nics).collect::<Vec<_>>(),

@@ -84,6 +84,8 @@ pub fn local_config(settings: &Settings, host: &HostConfig, installation: Instal
         ovs_db: settings.ovs_db.clone(),
         bridge: settings.bridge.clone(),
         accelerator: settings.accelerator,
+        mappings: host.ovn.mappings(),
+        masquerade: host.ovn.masquerade,
     }
 }
 

@@ -13,6 +13,7 @@ mod graph;
 mod gui;
 mod image;
 mod info;
+mod link;
 mod list;
 mod logs;
 mod man;
@@ -22,6 +23,7 @@ mod schema;
 mod up;
 mod validate;
 mod version;
+mod why;
 
 use kvm_compose::{
     api::{ActionAccepted, ActionRequest},
@@ -72,7 +74,9 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
         Command::Cancel { uuid } => logs::cancel(session, uuid.as_deref()).await,
         Command::Events { all } => events::run(session, if all { events::Scope::All } else { events::Scope::Project }).await,
         Command::Exec(args) => exec::run(session, args).await,
+        Command::Link(command) => link::run(session, command).await,
         Command::Check(args) => check::run(session, args).await,
+        Command::Why(args) => why::run(session, args).await,
         Command::Deployment(command) => deployment::run(session, command).await,
         Command::Cluster(command) => cluster::run(session, command).await,
         Command::Image(command) => image::run(session, command).await,

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use kvm_compose::{
     diagnostic::{Diagnostic, problem_of},
     error::{Code, Problem},
+    orchestrate::host::Cancel,
 };
 use serde::Serialize;
 
@@ -30,7 +31,8 @@ pub fn run(session: &Session) -> Outcome {
     let project = session.project()?.ok_or_else(no_file)?;
     let name = session.name_of(&project)?;
     let (_, mut loaded) = project.load(&name)?;
-    let named = kvm_compose::project::check(&loaded.topology, &project.folder, &crate::project::catalogue()?);
+    let mut named = kvm_compose::project::check(&loaded.topology, &project.folder, &crate::project::catalogue()?);
+    named.extend(kvm_compose::rules::judge(&loaded.topology, &Cancel::new())?);
     if let Some(problem) = problem_of(&project.shown(), named.clone()) {
         return Err(Problem { code: Code::InvalidFile, ..problem });
     }

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     blueprint::{Blueprint, GuestBlueprint, ReadyCondition, ScriptKind},
-    diff_rows,
+    diff_outside, diff_rows, link_diff,
     observed::{Observed, ObservedDomain, OnHost},
     step::{Impact, Plan, Step, StepId, Work},
 };
@@ -34,6 +34,7 @@ pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Opti
         taints,
         master,
         network: None,
+        before_network: Vec::new(),
         removed: BTreeMap::new(),
         freed: Vec::new(),
         fetched: BTreeMap::new(),
@@ -62,12 +63,16 @@ pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Opti
     }
     differ.remove_left_ports(&fates);
     differ.remove_files(wanted, &fates, only);
+    let outside = diff_outside::before(wanted, observed);
+    differ.before_network.extend(outside.iter().map(|step| step.id.clone()));
+    differ.steps.extend(outside);
     differ.network(wanted);
+    differ.steps.extend(diff_outside::after(wanted, observed, differ.network.as_ref()));
     let settled: Vec<StepId> = fates.iter().flat_map(|(guest, fate)| differ.guest(guest, fate)).collect();
     for (guest, _) in &fates {
         differ.run_scripts(guest, &settled);
     }
-    Plan { steps: differ.steps }
+    Plan { steps: link_diff::with_links(differ.steps, wanted, observed, only) }
 }
 
 /// What becomes of a wanted guest.
@@ -88,6 +93,8 @@ struct Differ<'a> {
     taints: &'a Taints,
     master: &'a HostName,
     network: Option<StepId>,
+    /// Steps that come before the network changes.
+    before_network: Vec<StepId>,
     /// Guest → the step that removes its domain.
     removed: BTreeMap<GuestName, StepId>,
     /// Steps that free a name or a file which a new guest may need.
@@ -196,7 +203,7 @@ impl<'a> Differ<'a> {
     }
 
     fn remove_files(&mut self, wanted: &Blueprint, fates: &[(&GuestBlueprint, Fate)], only: Option<&BTreeSet<GuestName>>) {
-        if only.is_some() {
+        if only.is_some() || self.observed.files.is_empty() {
             return;
         }
         let needed: BTreeSet<(&HostName, &PathBuf)> = wanted
@@ -247,7 +254,7 @@ impl<'a> Differ<'a> {
             _ => ("the network changed", Impact::InPlace),
         };
         // A guest leaves before its port does.
-        let needs = self.removed.values().cloned().collect();
+        let needs = self.removed.values().chain(&self.before_network).cloned().collect();
         let id = self.push("network".to_string(), self.master.clone(), Work::Network { change }, needs, (reason, impact), Vec::new());
         self.network = Some(id);
     }

@@ -9,6 +9,8 @@ use std::{
 
 use super::{
     blueprint::{Base, Blueprint, GuestBlueprint, Script, ScriptKind, Seed, Sum, Volume},
+    link::Link,
+    outside::{Outside, outside},
     place::{self, Place, Places},
     render::{digest, domain, rows, seed},
     site::{Hosts, MicroImage, ProjectFiles, Site},
@@ -33,7 +35,7 @@ pub fn lower(topology: &Topology, hosts: &Hosts, places: &Places, files: &Projec
     let master = &hosts.master;
     let lowering = Lowering { topology, hosts, files, sums };
     let chassis = chassis(topology, hosts)?;
-    let place = rows::Place { installation: master.installation, mtu: master.mtu, chassis: &chassis };
+    let place = rows::Place { installation: master.installation, mtu: master.mtu, chassis: &chassis, resolver: master.resolver };
     let startable = in_order(&topology.guests).into_iter().filter(|guest| guest.kind.is_startable());
     let guests: Result<Vec<_>, Problem> = startable.map(|guest| lowering.guest(guest, places)).collect();
     Ok(Blueprint {
@@ -42,6 +44,7 @@ pub fn lower(topology: &Topology, hosts: &Hosts, places: &Places, files: &Projec
         master: master.host.clone(),
         rows: rows::rows(topology, &place),
         guests: guests?,
+        outside: outside(topology, hosts, places)?,
         folder: master.deployments.join(topology.deployment.as_str()),
     })
 }
@@ -111,7 +114,15 @@ pub fn travelling(topology: &Topology, hosts: &Hosts, places: &Places, files: &P
 /// The blueprint of nothing: what `down` aims at.
 pub fn nothing(installation: InstallationId, deployment: &DeploymentName, master: &HostName) -> Blueprint {
     let (deployment, master) = (deployment.clone(), master.clone());
-    Blueprint { installation, deployment, master, folder: PathBuf::new(), rows: Vec::new(), guests: Vec::new() }
+    Blueprint {
+        installation,
+        deployment,
+        master,
+        folder: PathBuf::new(),
+        rows: Vec::new(),
+        guests: Vec::new(),
+        outside: Outside::default(),
+    }
 }
 
 struct Lowering<'a> {
@@ -194,6 +205,7 @@ impl Lowering<'_> {
             volumes,
             seed,
             domain,
+            links: links(guest, &ports),
             ready: guest.ready.clone(),
             depends_on: guest.depends_on.clone(),
             scripts: scripts(guest, files)?,
@@ -217,6 +229,10 @@ fn seed_of(guest: &Guest, topology: &Topology, uuid: uuid::Uuid, mtu: u16, folde
     let parts: Vec<&str> = files.iter().flat_map(|(name, content)| [name.as_str(), content.as_str()]).collect();
     let digest = digest(&parts);
     Seed { path: folder.join("seeds").join(format!("{}-seed-{}.iso", guest.name, &digest[..12])), files }
+}
+
+fn links(guest: &Guest, ports: &[uuid::Uuid]) -> Vec<Link> {
+    guest.nics.iter().zip(ports).map(|(nic, port)| Link { interface: nic.name.clone(), port: *port, shape: nic.shape }).collect()
 }
 
 fn scripts(guest: &Guest, files: &ProjectFiles) -> Result<Vec<Script>, Problem> {

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr},
 };
 
 use super::{
@@ -93,7 +93,8 @@ fn check_gateway(gateway: &Spanned<IpAddr>, switch: &Switch, segments: &Segments
         return;
     }
     let known = segments.gateways.get(&switch.name).map(Vec::as_slice).unwrap_or_default();
-    if !known.contains(&gateway.value) {
+    // Beyond a `localnet` port stands whoever stands on the hosts' network.
+    if !known.contains(&gateway.value) && switch.localnets.is_empty() {
         let list: Vec<String> = known.iter().map(IpAddr::to_string).collect();
         let hint = Some(match list.is_empty() {
             true => "no router stands on this switch".to_string(),
@@ -120,6 +121,12 @@ fn choose_addresses(wrote: &[wrote::Machine], leases: &Leases, segments: &mut Se
     let mut pools: BTreeMap<NetworkName, Pool> = BTreeMap::new();
     for (_, _, switch, subnet) in &open {
         pools.entry(switch.clone()).or_insert_with(|| pool(switch, *subnet, segments));
+    }
+    // Whoever is named as a gateway is somebody else, though the file does not say who.
+    for nic in wrote.iter().flat_map(|machine| &machine.network) {
+        if let (Some(Spanned { value: IpAddr::V4(gateway), .. }), Some(pool)) = (&nic.gateway, pools.get_mut(&nic.switch.value)) {
+            pool.take(*gateway);
+        }
     }
     let mut chosen = Chosen::new();
     // What a guest has, it keeps, as long as the file leaves it free.
@@ -160,8 +167,9 @@ fn pool(switch: &NetworkName, subnet: ipnet::Ipv4Net, segments: &Segments) -> Po
     for (from, to) in segments.excluded.get(switch).into_iter().flatten() {
         pool.exclude(*from, *to);
     }
-    for (name, address) in segments.addresses.keys() {
-        if let (true, IpAddr::V4(address)) = (name == switch, address) {
+    let first = (switch.clone(), IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    for (_, address) in segments.addresses.range(first..).map(|(key, _)| key).take_while(|(name, _)| name == switch) {
+        if let IpAddr::V4(address) = address {
             pool.take(*address);
         }
     }

@@ -50,7 +50,14 @@ pub fn load_all(sources: &Sources, deployment: &DeploymentName, leases: &Leases)
     }
     let topology = topology.ok_or_else(|| Problem::internal("a file without faults gave no topology"))?;
     let warnings = diagnostics.into_iter().filter(|d| d.severity == Severity::Warning).collect();
-    Ok(Loaded { resolved: spec::compose::written(config::document(&topology)), topology, warnings })
+    Ok(Loaded { topology, warnings })
+}
+
+impl Loaded {
+    /// What the file says, defaults filled in: `testbed config`.
+    pub fn resolved(&self) -> serde_json::Value {
+        spec::compose::written(config::document(&self.topology))
+    }
 }
 
 /// What `up` refuses of a file, all of it at once: keys of the language that this version cannot act on yet.
@@ -86,9 +93,12 @@ fn resolve_spec(spec: &Spec, deployment: &DeploymentName, leases: &Leases, reade
     let mut segments = resolve::Segments::new(&ovn.switches, reader);
     let mut routers = routers::routers(&ovn.routers, deployment, &mut segments, reader);
     switches::ports(&ovn.switches, deployment, &mut segments, reader);
-    switches::acls(ovn.acl.as_ref(), &mut segments, reader);
     let mut guests = guests::guests(&machines, deployment, leases, &mut segments, reader);
+    // After the guests, which look at their switch again and again: it is light until it has its rules.
+    switches::acls(ovn.acl.as_ref(), &mut segments, reader);
     let wires = links::links(&spec.network.links, &machines, deployment, &mut guests, &mut segments, reader);
+    let switches: Vec<Switch> = segments.switches.values().cloned().collect();
+    switches::check_port_names(ovn.acl.as_ref(), &switches, &routers, &guests, reader);
     routers::nat(&ovn.routers, &mut routers, &mut segments, reader);
     relations::resolve(&mut guests, &machines, &scaled, reader);
     let checks = checks::checks(&spec.checks, &guests, reader);

@@ -42,7 +42,7 @@ pub struct Topology {
 impl Topology {
     /// The switch of this name.
     pub fn switch(&self, name: &NetworkName) -> Option<&Switch> {
-        self.switches.iter().find(|switch| &switch.name == name)
+        self.switches.binary_search_by(|switch| switch.name.cmp(name)).ok().map(|index| &self.switches[index])
     }
 }
 
@@ -161,6 +161,10 @@ pub struct Acl {
     pub at: Place,
     /// The line it stands on.
     pub source: String,
+    /// Where its action stands.
+    pub action_at: Place,
+    /// The line that one stands on.
+    pub action_source: String,
 }
 
 /// A wire between two guests.
@@ -374,8 +378,6 @@ pub type Leases = BTreeMap<(GuestName, usize), IpAddr>;
 pub struct Loaded {
     /// What it means.
     pub topology: Topology,
-    /// What it says, defaults filled in: `testbed config`.
-    pub resolved: serde_json::Value,
     /// Warnings.
     pub warnings: Vec<Diagnostic>,
 }

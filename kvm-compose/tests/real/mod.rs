@@ -113,6 +113,8 @@ impl Lab {
             ovs_db: socket("TESTBEDOS_OVS_DB", "/var/run/openvswitch/db.sock"),
             bridge: "br-int".to_string(),
             accelerator: AcceleratorChoice::Auto,
+            mappings: Vec::new(),
+            masquerade: false,
         };
         let unique = Uuid::new_v4().simple().to_string();
         let deployment = DeploymentName::new(&format!("t-{name}-{}", &unique[..6])).expect("valid");

@@ -8,7 +8,8 @@ use kvm_compose::{
     diagnostic::problem_of,
     error::{Code, Problem},
     names::DeploymentName,
-    project,
+    orchestrate::host::Cancel,
+    project, rules,
     spec::Sources,
     topology::{self, Leases},
 };
@@ -43,11 +44,14 @@ fn check(sources: &Sources, deployment: &DeploymentName, catalogues: &[PathBuf])
     let said = |valid, message, diagnostics| Validation { valid, message, file: sources.file.clone(), diagnostics };
     let loaded = match topology::load_all(sources, deployment, &Leases::new()) {
         Ok(loaded) => loaded,
+        Err(problem) if problem.diagnostics.is_empty() => return Err(problem),
         Err(problem) => return Ok(said(false, problem.message, problem.diagnostics)),
     };
     let images = project::check_images(&loaded.topology, &project::catalogue(catalogues)?);
-    Ok(match problem_of(&sources.file, [loaded.warnings.clone(), images].concat()) {
+    let judged = rules::judge(&loaded.topology, &Cancel::new())?;
+    let all = [loaded.warnings, images, judged].concat();
+    Ok(match problem_of(&sources.file, all.clone()) {
         Some(problem) => said(false, problem.message, problem.diagnostics),
-        None => said(true, String::new(), loaded.warnings),
+        None => said(true, String::new(), all),
     })
 }

@@ -256,6 +256,8 @@ mod tests {
             ovs_db: nowhere.clone(),
             bridge: "br-int".to_string(),
             accelerator: AcceleratorChoice::Tcg,
+            mappings: Vec::new(),
+            masquerade: false,
         });
         let setup = Setup { data: data.clone(), installation, host: host.clone(), southbound: nowhere };
         let cluster = Cluster::open(setup, Arc::new(local)).expect("a cluster");

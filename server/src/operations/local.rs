@@ -10,7 +10,10 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use kvm_compose::{
-    api::{CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, UpOptions},
+    api::{
+        CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, UpOptions, WhyAnswer, WhyRequest,
+        link::{LinkReport, SetLink},
+    },
     backend::accelerator::LIMIT,
     backend::hypervisor::console::LibvirtConsole,
     backend::local::{ExecCall, ExecResult, LocalConfig, LocalHost, Prepared, Purpose},
@@ -34,6 +37,7 @@ use super::{
     driver::{Console, Driver, Project, View},
     far_console::FarConsole,
     fleet::{Fleet, LOOK},
+    why,
 };
 use crate::cluster::{
     Cluster,
@@ -69,13 +73,18 @@ impl LocalDriver {
         LocalDriver { cluster: Some(cluster), ..self }
     }
 
-    fn fleet<'a>(&'a self, patience: Patience, cancel: &'a Cancel) -> Fleet<'a> {
+    pub(super) fn fleet<'a>(&'a self, patience: Patience, cancel: &'a Cancel) -> Fleet<'a> {
         Fleet { local: &self.host, cluster: self.cluster.as_deref(), patience, cancel }
     }
 
     /// Finds out whether KVM works, so that the first `up` need not wait for it.
     pub fn test_kvm(&self) {
         self.host.test_kvm();
+    }
+
+    fn prepare_to_look(&self, project: &Project, fleet: &Fleet<'_>) -> Result<Prepared, Problem> {
+        let Project { deployment, sources, folder } = project;
+        self.host.prepare(deployment, sources, folder, Purpose::Looking, || fleet.hosts_at_a_glance(deployment))
     }
 
     fn prepare_aloud(&self, project: &Project, operation: &Operation<'_>) -> Result<Prepared, Problem> {
@@ -174,9 +183,31 @@ impl Driver for LocalDriver {
         self.host.exec(deployment, &call, cancel, say)
     }
 
+    fn set_link(&self, project: &Project, request: &SetLink, operation: &Operation<'_>) -> Result<(), Problem> {
+        let fleet = self.fleet(Patience::UntilLost, operation.cancel);
+        let prepared = self.prepare_to_look(project, &fleet)?;
+        orchestrate::link::set_link(&fleet, &prepared.blueprint, request, operation)
+    }
+
+    fn links(&self, project: &Project, only: &dyn Fn(&GuestName, &str) -> bool, probe: bool) -> Result<Vec<LinkReport>, Problem> {
+        let never = Cancel::new();
+        let fleet = self.fleet(LOOK, &never);
+        let prepared = self.prepare_to_look(project, &fleet)?;
+        let observed = fleet.observe(&project.deployment, Some(&prepared.blueprint))?;
+        let mut links = plan::link_report::reports(&prepared.blueprint, &observed);
+        links.retain(|link| only(&link.guest, &link.interface));
+        let shaped: BTreeSet<_> = observed.links.iter().filter(|link| link.what.fault.is_none()).map(|link| link.what.port).collect();
+        fleet.measure(&project.deployment, links.iter_mut().filter(|link| shaped.contains(&link.port)).collect(), probe)?;
+        Ok(links)
+    }
+
     fn topology(&self, project: &Project) -> Result<Topology, Problem> {
         let leases = self.host.leases(&project.deployment)?;
         Ok(topology::load_all(&project.sources, &project.deployment, &leases)?.topology)
+    }
+
+    fn why(&self, project: &Project, request: &WhyRequest, operation: &Operation<'_>) -> Result<WhyAnswer, Problem> {
+        why::answer(self, project, request, operation)
     }
 
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {
@@ -365,5 +396,6 @@ fn phase(prepared: Option<&Prepared>, observed: Option<&Observed>) -> Phase {
     let running: BTreeSet<_> = observed.domains.iter().filter(runs).map(|domain| &domain.guest).collect();
     let all_rows = blueprint.rows.iter().all(|row| rows.contains(&row.key)) && rows.len() == blueprint.rows.len();
     let all_guests = blueprint.guests.iter().all(|guest| running.contains(&guest.name)) && observed.domains.len() == blueprint.guests.len();
-    if all_rows && all_guests { Phase::Up } else { Phase::Partial }
+    let all_interfaces = blueprint.outside.internals.len() == observed.outside.internals.len();
+    if all_rows && all_guests && all_interfaces { Phase::Up } else { Phase::Partial }
 }
