@@ -285,7 +285,16 @@ mod tests {
         if !schema.is_file() {
             return;
         }
-        let right = ["ip4 && tcp.dst == 80", "inport == \"web:eth0\"", "ip4.src == {10.0.0.1, 10.0.0.2}", "1", "ct.est", "arp || nd", DENY_ALL, NEIGHBOURS];
+        let right = [
+            "ip4 && tcp.dst == 80",
+            "inport == \"web:eth0\"",
+            "ip4.src == {10.0.0.1, 10.0.0.2}",
+            "1",
+            "ct.est",
+            "arp || nd",
+            DENY_ALL,
+            NEIGHBOURS,
+        ];
         let wrong = ["tcp.dst == 99999", "ip4.srcx == 1", "tcp && (", "ip4 = 5", "ip4.src == $set", "a\tb", "don't", "it's \"x\" 'y'", "❄"];
         let texts = right.iter().chain(&wrong).map(|text| plain(text)).collect();
         let words = ask(&texts, &schema, &Cancel::new()).expect("OVN answers");
