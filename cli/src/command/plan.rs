@@ -15,7 +15,7 @@ use kvm_compose::{
     plan::{
         self,
         blueprint::{DiskFormat, Sum},
-        outside::Mapping,
+        outside,
         site::{Accelerator, DiskFile, Hosts, MicroImage, ProjectFiles, Site},
         step::Impact,
     },
@@ -59,7 +59,7 @@ pub fn draft(session: &Session) -> Result<(DeploymentName, Option<Draft>), Probl
     let Some(project) = session.project()? else { return Ok((session.deployment_without_file()?, None)) };
     let name = session.name_of(&project)?;
     let (sources, loaded) = project.load(&name)?;
-    print_warnings(&session.out, &loaded.warnings);
+    print_warnings(&session.out, &kvm_compose::topology::without_refused(loaded.warnings));
     Ok((name, Some(Draft { project_location: Some(project.location()?), ..sources.into_draft() })))
 }
 
@@ -98,7 +98,7 @@ fn anywhere(topology: &Topology) -> Result<Hosts, Problem> {
         bridge: "br-int".to_string(),
         chassis: None,
         resolver: None,
-        mappings: anywhere_mappings(topology),
+        mappings: outside::anywhere(topology),
         masquerade: false,
         mtu: 1442,
         bases: PathBuf::from("/images/bases"),
@@ -107,7 +107,7 @@ fn anywhere(topology: &Topology) -> Result<Hosts, Problem> {
         busy_cpus: 0,
     };
     let gateways = topology.routers.iter().flat_map(|router| &router.ports).filter_map(|port| port.gateway_chassis.as_ref());
-    let asked = topology.guests.iter().filter_map(|guest| guest.host.as_ref()).chain(gateways);
+    let asked = topology.guests.iter().filter_map(|guest| guest.placement.host.as_ref()).chain(gateways);
     let named: BTreeSet<&HostName> = asked.map(|host| &host.name).collect();
     let others = named.into_iter().filter(|name| !matches!(name.as_str(), "main" | "master"));
     // Named ones are so busy that nobody goes there unasked.
@@ -115,18 +115,12 @@ fn anywhere(topology: &Topology) -> Result<Hosts, Problem> {
     Ok(Hosts { members, ..Hosts::alone(master) })
 }
 
-/// Every network that the file names leads somewhere.
-fn anywhere_mappings(topology: &Topology) -> Vec<Mapping> {
-    let localnets = topology.switches.iter().flat_map(|switch| &switch.localnets);
-    localnets.map(|localnet| Mapping { network: localnet.network.clone(), bridge: "br-ex".to_string(), address: None }).collect()
-}
-
 /// The project's scripts, and its disks taken to be what the testbed file says they are.
 fn files(project: &Project, topology: &Topology) -> ProjectFiles {
     let place = |file: &FileRef| project.folder.join(Path::new(&file.path.replace("${PWD}", &project.folder.to_string_lossy())));
     let mut files = ProjectFiles { scripts: BTreeMap::new(), disks: BTreeMap::new() };
     for guest in &topology.guests {
-        for script in [&guest.setup_script, &guest.run_script].into_iter().flatten() {
+        for script in guest.setup_scripts.iter().chain(&guest.run_scripts) {
             // One that cannot be read here may be there on the server.
             files.scripts.insert(script.path.clone(), fs::read_to_string(place(script)).unwrap_or_default());
         }

@@ -8,6 +8,7 @@ mod observe;
 mod outside;
 mod prepare;
 mod site;
+mod way;
 
 pub use observe::port_names;
 pub use prepare::{Prepared, Purpose};
@@ -58,6 +59,8 @@ pub struct LocalConfig {
     pub images_dir: PathBuf,
     /// Folders outside a project from which testbed files may name disks.
     pub allowed_image_dirs: Vec<PathBuf>,
+    /// Files that extend the image catalogue, where they are there.
+    pub catalogues: Vec<PathBuf>,
     /// libvirt's URI, `qemu:///system`.
     pub libvirt_uri: String,
     /// The northbound database's socket.

@@ -167,6 +167,9 @@ pub struct GuestBlueprint {
     pub links: Vec<Link>,
     /// When it counts as ready.
     pub ready: Readiness,
+    /// Guests that must have settled before it starts; they come before it in the blueprint.
+    #[serde(default)]
+    pub depends_on: Vec<GuestName>,
     /// What runs in it once it is ready, in order.
     pub scripts: Vec<Script>,
 }

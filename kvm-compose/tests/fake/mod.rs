@@ -426,7 +426,7 @@ pub fn blueprint(text: &str, world: &World) -> Blueprint {
         topology::load("kvm-compose.yaml", text, &deployment(), &leases(world)).unwrap_or_else(|problem| panic!("{problem:?}\n{text}"));
     let mut files = ProjectFiles::default();
     for guest in &loaded.topology.guests {
-        for script in [&guest.setup_script, &guest.run_script].into_iter().flatten() {
+        for script in guest.setup_scripts.iter().chain(&guest.run_scripts) {
             files.scripts.insert(script.path.clone(), format!("#!/bin/sh\necho {}\n", script.path));
         }
         if let topology::GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {

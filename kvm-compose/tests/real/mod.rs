@@ -107,6 +107,7 @@ impl Lab {
             data_dir: data.path().to_path_buf(),
             images_dir: images(),
             allowed_image_dirs: Vec::new(),
+            catalogues: Vec::new(),
             libvirt_uri: std::env::var("TESTBEDOS_LIBVIRT_URI").unwrap_or_else(|_| "qemu:///system".to_string()),
             ovn_nb: socket("TESTBEDOS_OVN_NB", "/var/run/ovn/ovnnb_db.sock"),
             ovs_db: socket("TESTBEDOS_OVS_DB", "/var/run/openvswitch/db.sock"),

@@ -1,5 +1,7 @@
 //! A testbed file, checked before anybody uses it.
 
+use std::path::PathBuf;
+
 use axum::extract::{Request, State};
 use kvm_compose::{
     api::Validation,
@@ -7,7 +9,7 @@ use kvm_compose::{
     error::{Code, Problem},
     names::DeploymentName,
     orchestrate::host::Cancel,
-    rules,
+    project, rules,
     spec::Sources,
     topology::{self, Leases},
 };
@@ -19,33 +21,37 @@ use crate::{
     operations::projects::FILE,
 };
 
-/// POST `/api/validate`: the check that every `up` begins with. Images and scripts are not looked for. With `?deployment=` the
+/// POST `/api/validate`: the check that every `up` begins with. Images are looked for in the catalogue,
+/// disks and scripts not at all. With `?deployment=` the
 /// text is read as that deployment's file, with all that it includes.
 pub async fn validate(State(app): State<App>, words: Words, request: Request) -> Answer<axum::Json<Validation>> {
     let of = words.deployment("deployment")?;
     let content = body(request).await?;
+    let catalogues = app.data.catalogues();
     let checked = blocking(move || {
         let Ok(text) = String::from_utf8(content) else {
             return Err(Problem::new(Code::InvalidFile, format!("`{FILE}` is not UTF-8 text")));
         };
         match of {
-            Some(name) => check(&app.operations.project_with(&name, &text)?.sources, &name),
-            None => check(&Sources::alone(FILE, &text), &DeploymentName::new("testbed")?),
+            Some(name) => check(&app.operations.project_with(&name, &text)?.sources, &name, &catalogues),
+            None => check(&Sources::alone(FILE, &text), &DeploymentName::new("testbed")?, &catalogues),
         }
     });
     Ok(axum::Json(checked.await?))
 }
 
-fn check(sources: &Sources, deployment: &DeploymentName) -> Result<Validation, Problem> {
-    let file = sources.file.clone();
-    let judged = topology::load_all(sources, deployment, &Leases::new()).and_then(|mut loaded| {
-        let judged = rules::judge(&loaded.topology, &Cancel::new())?;
-        loaded.warnings.extend(judged.clone());
-        problem_of(&file, judged).map_or(Ok(loaded), Err)
-    });
-    match judged {
-        Ok(loaded) => Ok(Validation { valid: true, message: String::new(), file, diagnostics: loaded.warnings }),
-        Err(problem) if problem.diagnostics.is_empty() => Err(problem),
-        Err(problem) => Ok(Validation { valid: false, message: problem.message, file, diagnostics: problem.diagnostics }),
-    }
+fn check(sources: &Sources, deployment: &DeploymentName, catalogues: &[PathBuf]) -> Result<Validation, Problem> {
+    let said = |valid, message, diagnostics| Validation { valid, message, file: sources.file.clone(), diagnostics };
+    let loaded = match topology::load_all(sources, deployment, &Leases::new()) {
+        Ok(loaded) => loaded,
+        Err(problem) if problem.diagnostics.is_empty() => return Err(problem),
+        Err(problem) => return Ok(said(false, problem.message, problem.diagnostics)),
+    };
+    let images = project::check_images(&loaded.topology, &project::catalogue(catalogues)?);
+    let judged = rules::judge(&loaded.topology, &Cancel::new())?;
+    let all = [loaded.warnings, images, judged].concat();
+    Ok(match problem_of(&sources.file, all.clone()) {
+        Some(problem) => said(false, problem.message, problem.diagnostics),
+        None => said(true, String::new(), all),
+    })
 }

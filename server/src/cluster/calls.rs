@@ -250,6 +250,7 @@ mod tests {
             data_dir: folder.path().to_path_buf(),
             images_dir: folder.path().join("images"),
             allowed_image_dirs: Vec::new(),
+            catalogues: Vec::new(),
             libvirt_uri: "qemu:///system".to_string(),
             ovn_nb: nowhere.clone(),
             ovs_db: nowhere.clone(),

@@ -2,13 +2,16 @@
 //!
 //! Translates between the server's questions and the library's answers; decides nothing about the work itself.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use kvm_compose::{
     api::{
-        CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, UpOptions,
+        CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, UpOptions, WhyAnswer, WhyRequest,
         link::{LinkReport, SetLink},
     },
     backend::accelerator::LIMIT,
@@ -34,6 +37,7 @@ use super::{
     driver::{Console, Driver, Project, View},
     far_console::FarConsole,
     fleet::{Fleet, LOOK},
+    why,
 };
 use crate::cluster::{
     Cluster,
@@ -69,7 +73,7 @@ impl LocalDriver {
         LocalDriver { cluster: Some(cluster), ..self }
     }
 
-    fn fleet<'a>(&'a self, patience: Patience, cancel: &'a Cancel) -> Fleet<'a> {
+    pub(super) fn fleet<'a>(&'a self, patience: Patience, cancel: &'a Cancel) -> Fleet<'a> {
         Fleet { local: &self.host, cluster: self.cluster.as_deref(), patience, cancel }
     }
 
@@ -202,6 +206,10 @@ impl Driver for LocalDriver {
         Ok(topology::load_all(&project.sources, &project.deployment, &leases)?.topology)
     }
 
+    fn why(&self, project: &Project, request: &WhyRequest, operation: &Operation<'_>) -> Result<WhyAnswer, Problem> {
+        why::answer(self, project, request, operation)
+    }
+
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {
         let never = Cancel::new();
         if let (Some(cluster), Some(host)) = (&self.cluster, self.fleet(LOOK, &never).member_of(deployment, guest)?) {
@@ -275,6 +283,7 @@ fn view(
             uuid: domain.uuid,
             cpus: 0,
             memory_mb: 0,
+            labels: BTreeMap::new(),
             nics: Vec::new(),
             console_log: None,
         }));
@@ -330,14 +339,15 @@ fn wanted_guests(
             wanted: true,
             state: there.map_or(unseen, |domain| domain.state.as_str()).to_string(),
             ready: there.is_some_and(|domain| match blueprint.ready.condition {
-                ReadyCondition::Running => domain.active,
-                ReadyCondition::Agent => domain.active && domain.agent,
+                ReadyCondition::Running | ReadyCondition::Log(_) => domain.active,
+                ReadyCondition::Agent | ReadyCondition::Tcp(_) | ReadyCondition::Http { .. } => domain.active && domain.agent,
             }),
             host: blueprint.host.to_string(),
             domain: domain_name(deployment, &guest.name),
             uuid: installation.domain_uuid(deployment, &guest.name),
             cpus: guest.cpus,
             memory_mb: guest.memory_mb,
+            labels: guest.labels.clone(),
             nics: nics.collect(),
             console_log: Some(blueprint.domain.console_log.display().to_string()),
         });
