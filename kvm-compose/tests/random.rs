@@ -7,7 +7,6 @@ use std::{fmt::Write as _, time::Duration};
 
 use fake::FakeHost;
 use kvm_compose::api::UpOptions;
-use sound::Fared;
 
 /// As long as a text may take, in a build that is not optimised.
 const LIMIT: Duration = Duration::from_secs(1);
@@ -49,9 +48,36 @@ const NAMES: &[&str] = &["web", "db", "a", "b-1", "x0", "client", "Node_1", "r",
 const SWITCHES: &[&str] = &["lan", "wan", "left", "right"];
 const NETS: &[&str] = &["10.0.0", "10.1.0", "192.168.7", "172.16.3"];
 const ODD: &[&str] = &[
-    "", "~", "-1", "1e9", "99999999999999999999", "true", "[]", "{}", "[[[1]]]", "{a: {b: c}}", "\"\\u0000\"", "'ü☃'", "${A}", "\"${A:?no}\"",
-    "\"${\"", "*a", "&a b", "!!int x", "10.0.0.300", "10.0.0.1/24", "fd00::1", "ff:ff:ff:ff:ff:ff", "dynamic", "0", "|\n  x", "? x", "\t", "\u{85}",
-    "\u{202e}", "''",
+    "",
+    "~",
+    "-1",
+    "1e9",
+    "99999999999999999999",
+    "true",
+    "[]",
+    "{}",
+    "[[[1]]]",
+    "{a: {b: c}}",
+    "\"\\u0000\"",
+    "'ü☃'",
+    "${A}",
+    "\"${A:?no}\"",
+    "\"${\"",
+    "*a",
+    "&a b",
+    "!!int x",
+    "10.0.0.300",
+    "10.0.0.1/24",
+    "fd00::1",
+    "ff:ff:ff:ff:ff:ff",
+    "dynamic",
+    "0",
+    "|\n  x",
+    "? x",
+    "\t",
+    "\u{85}",
+    "\u{202e}",
+    "''",
 ];
 
 impl Writer {
@@ -165,7 +191,13 @@ impl Writer {
                 }
             }
             if let (Some(first), true) = (on.first(), self.dice.one_in(2)) {
-                let rule = format!("{{switch: {}, exclude_ips: {{from: {}.1, to: {}.{}}}}}", SWITCHES[*first], NETS[*first], NETS[*first], 1 + self.dice.below(9));
+                let rule = format!(
+                    "{{switch: {}, exclude_ips: {{from: {}.1, to: {}.{}}}}}",
+                    SWITCHES[*first],
+                    NETS[*first],
+                    NETS[*first],
+                    1 + self.dice.below(9)
+                );
                 let _written = writeln!(text, "        dhcp: [{}]", self.value(rule));
             }
             if let (Some(first), true) = (on.first(), self.dice.one_in(4)) {
@@ -195,7 +227,14 @@ impl Writer {
             text = format!("extends: base.yaml\n{text}%%% base.yaml\nmachines:\n{}", self.machine(0));
         }
         if self.dice.one_in(6) {
-            let option = self.pick(&["machines.g0.micro.memory_mb=200", "machines.0.name=zed", "network.ovn.switches.lan.subnet=10.9.0.0/24", "a=b", "machines.g1=", "x"]);
+            let option = self.pick(&[
+                "machines.g0.micro.memory_mb=200",
+                "machines.0.name=zed",
+                "network.ovn.switches.lan.subnet=10.9.0.0/24",
+                "a=b",
+                "machines.g1=",
+                "x",
+            ]);
             text = format!("{text}%%% set\n{option}\n");
         }
         if self.wrong > 0 && self.dice.one_in(4) {

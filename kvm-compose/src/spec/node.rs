@@ -104,21 +104,27 @@ enum Open {
     Map(Mark, usize, Vec<(Node, Node)>, Keys, Option<Node>),
 }
 
-/// The lines of a map's keys; looked up by text once there are many.
+/// The lines of a map's keys, once there are so many that going through them takes long.
 #[derive(Default)]
-struct Keys(BTreeMap<String, u32>);
+struct Keys {
+    lines: BTreeMap<String, u32>,
+    /// How many entries are among them.
+    noted: usize,
+}
 
 impl Keys {
-    /// Takes note of a key; the line where it stands already, when it does. Keys that are no texts are the decoder's to refuse.
-    fn note(&mut self, key: &Node) -> Option<u32> {
+    const MANY: usize = 16;
+
+    /// The line where a key stands already among the entries. Keys that are no texts are the decoder's to refuse.
+    fn line_of(&mut self, key: &Node, entries: &[(Node, Node)]) -> Option<u32> {
         let text = key.text()?;
-        match self.0.get(text) {
-            Some(line) => Some(*line),
-            None => {
-                self.0.insert(text.to_string(), key.at.line);
-                None
-            }
+        if entries.len() < Self::MANY {
+            return entries.iter().find(|(known, _)| known.text() == Some(text)).map(|(known, _)| known.at.line);
         }
+        let new = entries[self.noted..].iter();
+        self.lines.extend(new.filter_map(|(known, _)| Some((known.text()?.to_string(), known.at.line))));
+        self.noted = entries.len();
+        self.lines.get(text).copied()
     }
 }
 
@@ -272,7 +278,7 @@ impl Builder<'_> {
             Some(Open::List(_, _, items)) => items.push(node),
             Some(Open::Map(_, _, entries, keys, pending)) => match pending.take() {
                 None => *pending = Some(node),
-                Some(key) => match keys.note(&key) {
+                Some(key) => match keys.line_of(&key, entries) {
                     Some(line) => {
                         let shown = crate::names::printable(key.text().unwrap_or_default());
                         let hint = Some(format!("it stands on line {line} already; keep one of them"));

@@ -84,7 +84,7 @@ pub enum Fared {
 }
 
 /// How long this thread was on a processor (schedstat of proc(5)): a busy machine makes nothing slower that way.
-fn busy() -> Duration {
+pub fn busy() -> Duration {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
     let nanos = told.and_then(|text| text.split_whitespace().next()?.parse().ok());
