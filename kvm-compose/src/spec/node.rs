@@ -176,7 +176,7 @@ pub fn parse(text: &str, number: u16, budget: &mut Budget, reader: &mut Reader) 
             Err(error) => {
                 let mut mark = Mark { line: error.marker().line() as u32, column: error.marker().col() as u32 + 1, ..start };
                 // What is missing at the end is missing on the last line.
-                if let Some((number, last)) = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).last()
+                if let Some((number, last)) = lines(text).enumerate().filter(|(_, line)| !line.trim().is_empty()).last()
                     && mark.line as usize > number + 1
                 {
                     mark = Mark { line: number as u32 + 1, column: last.chars().count() as u32 + 1, ..start };
@@ -197,10 +197,22 @@ pub fn parse(text: &str, number: u16, budget: &mut Budget, reader: &mut Reader) 
     builder.root
 }
 
+/// The lines of a text as YAML breaks it (YAML 1.2.2 section 5.4): at a carriage return too.
+pub fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text.strip_prefix('\u{feff}').unwrap_or(text));
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(end) = text.find(['\n', '\r']) else { return rest.take() };
+        let after = if text[end..].starts_with("\r\n") { end + 2 } else { end + 1 };
+        rest = Some(&text[after..]);
+        Some(&text[..end])
+    })
+}
+
 /// The first control character that YAML does not allow (YAML 1.2.2 section 5.1), line breaks and tab excepted.
 fn first_control(text: &str) -> Option<(u32, u32)> {
-    for (number, line) in text.split('\n').enumerate() {
-        if let Some(column) = line.chars().position(|c| c.is_control() && !matches!(c, '\t' | '\r' | '\u{85}')) {
+    for (number, line) in lines(text).enumerate() {
+        if let Some(column) = line.chars().position(|c| c.is_control() && !matches!(c, '\t' | '\u{85}')) {
             return Some((number as u32 + 1, column as u32 + 1));
         }
     }

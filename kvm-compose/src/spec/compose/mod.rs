@@ -304,7 +304,7 @@ impl<'a> Composer<'a> {
             self.reader.error(at, "E052", message, None);
             return None;
         }
-        let lines = text.strip_prefix('\u{feff}').unwrap_or(text).lines().map(str::to_string).collect();
+        let lines = node::lines(text).map(str::to_string).collect();
         let number = self.reader.add(&sources.shown(path), lines);
         let parsed = node::parse(text, number, &mut self.budget, self.reader);
         parsed.map(|node| self.expanded(node, text))
