@@ -92,6 +92,7 @@ check_lints() {
 make_test_image() {
     export TESTBEDOS_MICRO_PACKAGES=$MICRO_PACKAGES
     export TESTBEDOS_IMAGES_DIR=/var/cache/testbedos/test-images
+    export TESTBEDOS_MICRO_EXTRA=/usr/bin/iperf3 # rates are measured from inside guests
     make_dir "$(dirname "$TESTBEDOS_IMAGES_DIR")"
     record trees "$TESTBEDOS_IMAGES_DIR"
     step "Making the micro image" run "$BUILD_DIR/debug/testbedos-server" build-image micro --images-dir "$TESTBEDOS_IMAGES_DIR"

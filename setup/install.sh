@@ -13,6 +13,7 @@ install_service() { # ENABLE: yes or no
     make_group
     say "Installing binaries, units, completions and the man page"
     put_file 0755 "$BUILD_DIR/release/testbedos-server" /usr/local/bin/testbedos-server
+    put_file 0755 "$BUILD_DIR/release/testbedos-relay" /usr/local/bin/testbedos-relay
     put_file 0755 "$BUILD_DIR/release/testbed" /usr/local/bin/testbed
     put_output /usr/local/share/bash-completion/completions/testbed completion bash
     put_output /usr/local/share/zsh/site-functions/_testbed completion zsh

@@ -110,6 +110,9 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
         /// The guests of all deployments
         #[arg(short, long)]
         all: bool,
+        /// Only guests with this label; several are all asked for
+        #[arg(short, long, value_name = "KEY[=VALUE]")]
+        label: Vec<String>,
     },
     /// List deployments
     #[command(visible_alias = "ls")]
@@ -146,6 +149,9 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
   testbed exec web -i -- tar -xf - -C /srv < site.tar
   testbed exec web --timeout 10 -- ping -c 3 10.0.0.2")]
     Exec(Exec),
+    /// Show what guests' links do to packets, asked and measured; change it while they run
+    #[command(subcommand)]
+    Link(Link),
     /// Put the expectations of the testbed file (`checks`) to the test, from inside its guests
     #[command(after_help = "Examples:
   testbed check                          all of them; ends with 7 when one does not pass
@@ -154,6 +160,14 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
 
 The file here is what counts, changed or not since the last `up`; it is not kept.")]
     Check(Check),
+    /// Say in one sentence whether a guest can reach another, an address or a name, and what stands in the way
+    #[command(after_help = "Examples:
+  testbed why client web                 by echo requests
+  testbed why client web tcp:80          by a TCP connection
+  testbed why client 10.0.0.5 udp:53 -v  and what the answer rests on
+
+Exit status: 0 when it can, 1 when it cannot.")]
+    Why(Why),
     /// Create, list, show, reset and destroy deployments
     #[command(subcommand)]
     Deployment(Deployment),
@@ -316,6 +330,65 @@ pub struct Check {
     /// Also write a report in JUnit's XML; `-` writes it to standard output, instead of the table
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Why {
+    /// The guest that wants to reach the other
+    #[arg(value_name = "A")]
+    pub from: String,
+    /// A guest, an address or a DNS name
+    #[arg(value_name = "B")]
+    pub to: String,
+    /// `icmp`, `tcp:PORT` or `udp:PORT`
+    #[arg(value_name = "TRAFFIC", default_value = "icmp")]
+    pub by: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Link {
+    /// Show links: what is asked of each direction, and what a short probe and the guests' own packets measure
+    #[command(after_help = "Examples:
+  testbed link show               all links
+  testbed link show web db:eth1   those of a guest, and one of another
+
+`probe` is what frames of the relay's own met on their way through the link just now; `traffic` is what the guest's packets
+met in the last ten seconds.")]
+    Show(ShowLinks),
+    /// Change a link while its guest runs; lasts until the next `up`, which takes it back to what the file says
+    #[command(after_help = "Examples:
+  testbed link set web:eth0 down                          pull the cable out; `up` puts it in again
+  testbed link set web:eth0 delay_ms=25 loss_percent=5    each way
+  testbed link set web:eth0 rate_mbit=10 --to-guest       one way
+  testbed link set web:eth0 clear                         a plain link")]
+    Set(SetLink),
+}
+
+#[derive(Debug, clap::Args)]
+pub struct ShowLinks {
+    /// Only these
+    #[arg(value_name = "GUEST[:IFACE]")]
+    pub links: Vec<String>,
+    /// Do not send probes; show what is asked and what passing packets met
+    #[arg(long)]
+    pub no_probe: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct SetLink {
+    /// The link
+    #[arg(value_name = "GUEST:IFACE")]
+    pub link: String,
+    /// up, down, clear, or delay_ms, jitter_ms, loss_percent, duplicate_percent, reorder_percent, rate_mbit with a value; what
+    /// is not named stays as it is
+    #[arg(required = true, value_name = "CHANGE")]
+    pub changes: Vec<String>,
+    /// Change only what the guest receives
+    #[arg(long, conflicts_with = "from_guest")]
+    pub to_guest: bool,
+    /// Change only what the guest sends
+    #[arg(long)]
+    pub from_guest: bool,
 }
 
 #[derive(Debug, Subcommand)]

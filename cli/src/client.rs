@@ -10,6 +10,7 @@ use kvm_compose::{
         ImageInfo, LogIndex, LoginLink, Orphan, Ready, Version,
         action::LogRecord,
         cluster::{JoinToken, Members},
+        link::LinkReport,
     },
     error::{Code, Problem},
     names::{DeploymentName, HostName},
@@ -105,6 +106,13 @@ impl Client {
 
     pub async fn state(&self, name: &DeploymentName) -> Result<DeploymentState, Problem> {
         self.get(&path(&["deployments", name.as_str(), "state"])).await
+    }
+
+    /// Links of guests: `GUEST` or `GUEST:IFACE`, all when there are none; with what a probe of some seconds finds.
+    pub async fn links(&self, name: &DeploymentName, only: &[String], probe: bool) -> Result<Vec<LinkReport>, Problem> {
+        let mut query = vec![format!("probe={probe}")];
+        query.extend((!only.is_empty()).then(|| format!("only={}", encoded(&only.join(",")))));
+        self.get(&format!("{}?{}", path(&["deployments", name.as_str(), "links"]), query.join("&"))).await
     }
 
     pub async fn create(&self, deployment: &CreateDeployment) -> Result<DeploymentInfo, Problem> {

@@ -88,6 +88,8 @@ codes! {
     Docker = "docker", 62, 503, 1;
     /// A host of the cluster does not answer.
     HostAway = "host_away", 63, 503, 1;
+    /// A guest's link cannot be shaped: its relay does not answer, or a network device refuses.
+    Link = "link", 64, 503, 1;
     /// A guest did not become ready within its limit.
     GuestNotReady = "guest_not_ready", 70, 500, 1;
     /// The guest agent does not answer.

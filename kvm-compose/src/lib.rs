@@ -10,6 +10,7 @@
 
 pub mod addr;
 pub mod api;
+pub mod catalogue;
 pub mod check;
 pub mod diagnostic;
 pub mod error;
@@ -18,9 +19,12 @@ pub mod names;
 pub mod orchestrate;
 pub mod picture;
 pub mod plan;
+pub mod process;
 pub mod project;
+pub mod rules;
 pub mod spec;
 pub mod topology;
+pub mod why;
 
 #[cfg(feature = "libvirt")]
 pub mod backend;

@@ -132,8 +132,8 @@ fn the_resolved_file_means_the_same() {
   - {exec: {guest: a, command: \"echo 'x  y' | wc\", status: 3, stdout_contains: \"1\"}, timeout_s: 60}
 ";
     let first = load(checks).expect("valid");
-    let again = serde_json::to_string(&first.resolved).expect("JSON is YAML");
+    let again = serde_json::to_string(&first.resolved()).expect("JSON is YAML");
     let second = topology::load("y.yaml", &again, &DeploymentName::new("lab").expect("valid"), &Leases::new()).expect("valid");
-    assert_eq!(first.resolved, second.resolved);
-    assert_eq!(first.resolved["checks"][4]["exec"]["command"], serde_json::json!(["sh", "-c", "echo 'x  y' | wc"]));
+    assert_eq!(first.resolved(), second.resolved());
+    assert_eq!(first.resolved()["checks"][4]["exec"]["command"], serde_json::json!(["sh", "-c", "echo 'x  y' | wc"]));
 }

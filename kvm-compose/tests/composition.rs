@@ -94,7 +94,7 @@ fn each_form_of_a_variable() {
         let loaded = good(&environment(&text, &variables));
         assert_eq!(loaded.topology.guests[0].environment["A"], value, "{written}");
         assert_eq!(loaded.warnings.iter().filter(|fault| fault.code == "W050").count(), 0, "{written}");
-        let again = good(&Sources::alone("again", &loaded.resolved.to_string()));
+        let again = good(&Sources::alone("again", &loaded.resolved().to_string()));
         assert_eq!(again.topology.guests[0].environment["A"], value, "{written}: the resolved file means the same");
     }
 }

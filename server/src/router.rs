@@ -76,6 +76,10 @@ pub fn endpoints() -> Vec<Endpoint> {
             .takes_bytes("application/yaml")
             .answers_nothing(204),
         get(&below("state"), "Desired and observed, asked just now", deployments::state).answers::<wire::DeploymentState>(200),
+        get(&below("links"), "Links of guests: what is asked of each direction, and what was measured", deployments::links)
+            .query("only", "`GUEST` or `GUEST:IFACE`, separated by commas; all when absent")
+            .query("probe", "also what frames of the relay's own meet; takes some seconds")
+            .answers::<Vec<wire::link::LinkReport>>(200),
         post(&below("action"), "Starts an action", actions::start).takes::<wire::ActionRequest>().answers::<wire::ActionAccepted>(202),
         delete(&below("action/{uuid}"), "Asks an action to stop", actions::cancel).answers::<wire::ActionAccepted>(202),
         post(&below("reset"), "Observes a deployment and forgets that its last `up` or `down` failed", deployments::reset)

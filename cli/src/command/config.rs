@@ -13,7 +13,7 @@ pub fn run(session: &Session) -> Outcome {
     let project = session.project()?.ok_or_else(no_file)?;
     let (_, loaded) = project.load(&session.name_of(&project)?)?;
     print_warnings(&session.out, &loaded.warnings);
-    session.out.result(&loaded.resolved, yaml::to_yaml);
+    session.out.result(&loaded.resolved(), yaml::to_yaml);
     let nics = loaded.topology.guests.iter().flat_map(|guest| &guest.nics);
     let leased = nics.flat_map(|nic| &nic.addresses).any(|address| address.assignment == Assignment::Dhcp);
     if leased && session.global.output == Format::Text && !session.global.quiet {

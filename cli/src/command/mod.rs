@@ -13,6 +13,7 @@ mod graph;
 mod gui;
 mod image;
 mod info;
+mod link;
 mod list;
 mod logs;
 mod man;
@@ -22,6 +23,7 @@ mod schema;
 mod up;
 mod validate;
 mod version;
+mod why;
 
 use kvm_compose::{
     api::{ActionAccepted, ActionRequest},
@@ -64,15 +66,17 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
         Command::Config => config::run(session),
         Command::Graph(args) => graph::run(session, &args),
         Command::Schema => schema::run(&session.out),
-        Command::Ps { all: false } => ps::run(session).await,
-        Command::Ps { all: true } => ps::run_all(session).await,
+        Command::Ps { all: false, label } => ps::run(session, &label).await,
+        Command::Ps { all: true, label } => ps::run_all(session, &label).await,
         Command::List => list::run(session).await,
         Command::Info { name } => info::run(session, name.as_deref()).await,
         Command::Logs(args) => logs::run(session, args).await,
         Command::Cancel { uuid } => logs::cancel(session, uuid.as_deref()).await,
         Command::Events { all } => events::run(session, if all { events::Scope::All } else { events::Scope::Project }).await,
         Command::Exec(args) => exec::run(session, args).await,
+        Command::Link(command) => link::run(session, command).await,
         Command::Check(args) => check::run(session, args).await,
+        Command::Why(args) => why::run(session, args).await,
         Command::Deployment(command) => deployment::run(session, command).await,
         Command::Cluster(command) => cluster::run(session, command).await,
         Command::Image(command) => image::run(session, command).await,

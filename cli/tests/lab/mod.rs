@@ -158,6 +158,7 @@ impl Lab {
     pub fn leftovers(&self, name: &str) -> Vec<String> {
         let mut left: Vec<String> = domains(name).into_iter().map(|domain| format!("domain {domain}")).collect();
         left.extend(rows(name).into_iter().map(|row| format!("row {row}")));
+        left.extend(links(name));
         left.extend(
             bridge_ports()
                 .into_iter()
@@ -296,6 +297,23 @@ pub fn bridge_ports() -> Vec<(String, String)> {
             (line.split(',').next().unwrap_or_default().to_string(), vm)
         })
         .collect()
+}
+
+/// What is there of a deployment's shaped links: devices in the bridge's place, and the relay (`relay PID`).
+pub fn links(name: &str) -> Vec<String> {
+    let devices = std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten().map(|entry| entry.path());
+    let alias = |device: &PathBuf| std::fs::read_to_string(device.join("ifalias")).unwrap_or_default();
+    let ours = devices.filter(|device| alias(device).split_whitespace().nth(2) == Some(name));
+    let mut left: Vec<String> = ours.map(|device| format!("device {}", device.display())).collect();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let line = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+        let words: Vec<&str> = line.split('\0').collect();
+        let is_relay = words.first().is_some_and(|program| program.ends_with("testbedos-relay")) && words.get(1) == Some(&"run");
+        if is_relay && words.windows(2).any(|pair| pair == ["--deployment", name]) {
+            left.push(format!("relay {}", entry.file_name().display()));
+        }
+    }
+    left
 }
 
 pub fn files_below(folder: &Path) -> Vec<PathBuf> {

@@ -7,15 +7,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::check::CheckOptions;
-use super::composition::Composition;
+use super::{check::CheckOptions, composition::Composition, link::SetLink, why::WhyRequest};
 use crate::{
     error::Problem,
     names::{DeploymentName, GuestName},
 };
 
 /// POST `/api/deployments/{name}/action`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "command", rename_all = "snake_case", deny_unknown_fields)]
 pub enum ActionRequest {
     /// Makes the world look like the testbed file.
@@ -26,8 +25,12 @@ pub enum ActionRequest {
     Plan(PlanOptions),
     /// Runs a command in a guest. Its output is the action's log; its status is the entry's `exit_status`.
     Exec(ExecRequest),
+    /// Changes the link of a guest's interface while the guest runs; the next `up` takes it back.
+    SetLink(SetLink),
     /// Puts the expectations of the testbed file to the test. Its result is the entry's `result`: a `CheckReport`.
     Check(CheckOptions),
+    /// Says whether one guest can reach another, and what stands in the way. Its result is the entry's `result`: a `WhyAnswer`.
+    Why(WhyRequest),
 }
 
 impl ActionRequest {
@@ -38,7 +41,9 @@ impl ActionRequest {
             ActionRequest::Down {} => Command::Down,
             ActionRequest::Plan(_) => Command::Plan,
             ActionRequest::Exec(_) => Command::Exec,
+            ActionRequest::SetLink(_) => Command::SetLink,
             ActionRequest::Check(_) => Command::Check,
+            ActionRequest::Why(_) => Command::Why,
         }
     }
 }
@@ -55,8 +60,12 @@ pub enum Command {
     Plan,
     /// See [`ActionRequest::Exec`].
     Exec,
+    /// See [`ActionRequest::SetLink`].
+    SetLink,
     /// See [`ActionRequest::Check`].
     Check,
+    /// See [`ActionRequest::Why`].
+    Why,
     /// Making a base image; belongs to no deployment.
     BuildImage,
 }
@@ -64,7 +73,7 @@ pub enum Command {
 impl Command {
     /// True for what only asks guests: it runs beside other actions, and says nothing about what became of the deployment.
     pub fn is_beside(self) -> bool {
-        matches!(self, Command::Exec | Command::Check)
+        matches!(self, Command::Exec | Command::Check | Command::Why)
     }
 }
 
@@ -75,7 +84,9 @@ impl std::fmt::Display for Command {
             Command::Down => "down",
             Command::Plan => "plan",
             Command::Exec => "exec",
+            Command::SetLink => "set_link",
             Command::Check => "check",
+            Command::Why => "why",
             Command::BuildImage => "build_image",
         })
     }
@@ -232,7 +243,7 @@ pub struct LogEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_status: Option<i32>,
     /// What the command answers beyond its log: a `PlanDocument` for `plan`, `ExecOutput` for `exec`, a
-    /// `CheckReport` for `check`.
+    /// `CheckReport` for `check`, a `WhyAnswer` for `why`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<serde_json::Value>,
 }

@@ -5,8 +5,10 @@
 mod apply;
 mod console;
 mod observe;
+mod outside;
 mod prepare;
 mod site;
+mod way;
 
 pub use observe::port_names;
 pub use prepare::{Prepared, Purpose};
@@ -18,15 +20,18 @@ use std::{
 
 use parking_lot::Mutex;
 
+use uuid::Uuid;
+
 use super::{
     Owner, checks,
     files::{Folder, folder, sums},
     hypervisor::{Hypervisor, Libvirt},
     images,
+    link::{self, Links},
     network::{Northbound, Switch},
 };
 use crate::{
-    api::{CheckResult, ImageInfo},
+    api::{CheckResult, ImageInfo, link::LinkMeasured},
     error::{Code, Problem},
     guest::{exec, output::Say},
     names::{DeploymentName, GuestName, HostName, InstallationId},
@@ -34,6 +39,7 @@ use crate::{
     plan::{
         blueprint::{Blueprint, Sum},
         observed::Observed,
+        outside::Mapping,
         site::{Accelerator, MicroImage},
         step::Work,
     },
@@ -53,6 +59,8 @@ pub struct LocalConfig {
     pub images_dir: PathBuf,
     /// Folders outside a project from which testbed files may name disks.
     pub allowed_image_dirs: Vec<PathBuf>,
+    /// Files that extend the image catalogue, where they are there.
+    pub catalogues: Vec<PathBuf>,
     /// libvirt's URI, `qemu:///system`.
     pub libvirt_uri: String,
     /// The northbound database's socket.
@@ -63,6 +71,10 @@ pub struct LocalConfig {
     pub bridge: String,
     /// `auto`, `kvm` or `tcg`.
     pub accelerator: AcceleratorChoice,
+    /// This host's networks, by the names that testbed files use.
+    pub mappings: Vec<Mapping>,
+    /// The host forwards what comes from those networks and hides it behind its own addresses.
+    pub masquerade: bool,
 }
 
 /// Which accelerator the operator asks for.
@@ -241,6 +253,8 @@ impl LocalHost {
         let domains = self.libvirt.marked()?.into_iter().filter(|(_, mark)| mark.installation == installation);
         let mut marked: Vec<(String, DeploymentName)> =
             domains.filter_map(|(name, mark)| Some((format!("domain {name}"), DeploymentName::new(&mark.deployment).ok()?))).collect();
+        let relays = link::running(&installation);
+        marked.extend(relays.into_iter().map(|(pid, name)| (format!("relay of links, process {pid}"), name)));
         let folders = folder::deployments_with_files(&self.deployments())?;
         marked.extend(folders.into_iter().map(|(path, name)| (format!("folder {}", path.display()), name)));
         Ok(marked)
@@ -257,6 +271,16 @@ impl LocalHost {
 
     fn folder(&self, deployment: &DeploymentName) -> Folder {
         Folder::new(&self.deployments(), deployment)
+    }
+
+    fn links(&self, deployment: &DeploymentName) -> Links {
+        let folder = self.deployments().join(deployment.as_str());
+        Links::new(self.owner(deployment), &folder, &self.config.ovs_db, &self.config.bridge)
+    }
+
+    /// What was measured of a guest's link; nothing for a plain one.
+    pub fn measure_link(&self, deployment: &DeploymentName, port: Uuid, probe: bool) -> Result<Option<LinkMeasured>, Problem> {
+        self.links(deployment).measure(port, probe)
     }
 
     fn owner(&self, deployment: &DeploymentName) -> Owner {

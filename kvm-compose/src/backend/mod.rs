@@ -8,6 +8,7 @@ pub mod checks;
 pub mod files;
 pub mod hypervisor;
 pub mod images;
+pub mod link;
 pub mod local;
 pub mod network;
 

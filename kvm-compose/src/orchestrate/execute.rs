@@ -60,6 +60,7 @@ pub struct Ran {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Class {
     Network,
+    Link,
     Start,
     Remove,
     Files,
@@ -70,7 +71,12 @@ enum Class {
 impl Class {
     fn of(work: &Work) -> Class {
         match work {
-            Work::Network { .. } | Work::RemoveBridgePort { .. } => Class::Network,
+            Work::Network { .. }
+            | Work::RemoveBridgePort { .. }
+            | Work::SetUpUplink { .. }
+            | Work::PlugInternal { .. }
+            | Work::UnplugInternal { .. } => Class::Network,
+            Work::ShapeLink { .. } | Work::UnshapeLink { .. } | Work::SetCarrier { .. } => Class::Link,
             Work::StartDomain { .. } => Class::Start,
             Work::RemoveDomain { .. } | Work::StopDomain { .. } => Class::Remove,
             Work::FetchBase { .. } | Work::CreateVolume { .. } | Work::WriteSeed { .. } | Work::RemoveFile { .. } => Class::Files,
@@ -84,6 +90,8 @@ impl Class {
     const fn limit(self) -> usize {
         match self {
             Class::Network => 1,
+            // Each waits for OVN most of its time.
+            Class::Link => 8,
             Class::Start => 128,
             Class::Remove => 8,
             Class::Files => 4,

@@ -12,6 +12,7 @@
 
 pub mod execute;
 pub mod host;
+pub mod link;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -257,6 +258,8 @@ fn leftovers(observed: &Observed) -> Vec<String> {
     let domains = observed.domains.iter().map(|domain| format!("domain {}", domain.name));
     let files = observed.files.iter().map(|file| file.what.display().to_string());
     let ports = observed.bridge_ports.iter().map(|port| format!("port {}", port.what.name));
+    let links = observed.links.iter().map(|link| format!("link {}", link.what.device));
+    let internals = observed.outside.internals.iter().map(|port| format!("interface {}", port.what.interface));
     let away = observed.away.iter().map(|(host, why)| format!("whatever stands on host `{host}` ({why})"));
-    away.chain(rows).chain(domains).chain(files).chain(ports).take(10).collect()
+    away.chain(rows).chain(domains).chain(files).chain(ports).chain(internals).chain(links).take(10).collect()
 }

@@ -10,7 +10,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::blueprint::{Column, RowKey, Table};
+use super::{
+    blueprint::{Column, RowKey, Table},
+    link::ObservedLink,
+    outside::SeenOutside,
+};
 use crate::names::{GuestName, HostName};
 
 /// What one host (or all of them, merged) has of a deployment.
@@ -24,10 +28,16 @@ pub struct Observed {
     pub files: BTreeSet<OnHost<PathBuf>>,
     /// Ports of the integration bridges that belong to one of the deployment's guests.
     pub bridge_ports: Vec<OnHost<BridgePort>>,
+    /// Links of guests that are shaped.
+    #[serde(default)]
+    pub links: Vec<OnHost<ObservedLink>>,
     /// Things of others that hold a name the blueprint needs.
     pub strangers: Vec<Stranger>,
     /// Base files of the blueprint that are missing or unusable.
     pub missing_bases: Vec<MissingBase>,
+    /// Hosts' bridges that the blueprint needs, and the deployment's interfaces of hosts.
+    #[serde(default)]
+    pub outside: SeenOutside,
     /// Hosts that may have something of the deployment and could not be asked, with the reason.
     pub away: BTreeMap<HostName, String>,
 }
@@ -55,7 +65,8 @@ pub struct MissingBase {
 impl Observed {
     /// True when nothing is there, as far as every host that matters has answered.
     pub fn is_nothing(&self) -> bool {
-        self.rows.is_empty() && self.domains.is_empty() && self.files.is_empty() && self.bridge_ports.is_empty() && self.away.is_empty()
+        let network = self.rows.is_empty() && self.bridge_ports.is_empty() && self.outside.internals.is_empty();
+        network && self.domains.is_empty() && self.files.is_empty() && self.links.is_empty() && self.away.is_empty()
     }
 
     /// True when a file is there.
@@ -69,8 +80,10 @@ impl Observed {
         self.domains.extend(other.domains);
         self.files.extend(other.files);
         self.bridge_ports.extend(other.bridge_ports);
+        self.links.extend(other.links);
         self.strangers.extend(other.strangers);
         self.missing_bases.extend(other.missing_bases);
+        self.outside.merge(other.outside);
         self.away.extend(other.away);
     }
 }
@@ -114,6 +127,9 @@ pub struct ObservedDomain {
     pub scripts: BTreeSet<String>,
     /// `interfaceid`s of its NICs.
     pub ports: Vec<Uuid>,
+    /// Those of them whose link was taken down: the guest sees no carrier.
+    #[serde(default)]
+    pub down: BTreeSet<Uuid>,
 }
 
 /// A port of the integration bridge (a row of Open vSwitch's `Interface` table).

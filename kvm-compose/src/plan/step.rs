@@ -9,10 +9,15 @@ use uuid::Uuid;
 
 use super::{
     blueprint::{Base, Column, Domain, Readiness, Row, RowKey, Script, Seed, Table, Volume},
+    link::Link,
     observed::BridgePort,
+    outside::{InternalPort, Uplink},
 };
 pub use crate::api::event::Impact;
-use crate::names::{GuestName, HostName};
+use crate::{
+    names::{GuestName, HostName, NetworkName},
+    topology::Shape,
+};
 
 /// The difference between a blueprint and the world, as steps.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,10 +113,58 @@ pub enum Work {
         /// libvirt's UUID.
         uuid: Uuid,
     },
+    /// Makes a host's bridge to a network of its own; there already is success. It stays.
+    SetUpUplink {
+        /// The bridge.
+        uplink: Uplink,
+    },
+    /// Makes an interface of the host on the integration bridge, or makes one that is there as it is wanted.
+    PlugInternal {
+        /// The interface.
+        port: InternalPort,
+    },
+    /// Takes such an interface away; absent already is success.
+    UnplugInternal {
+        /// Its name in the testbed file.
+        name: NetworkName,
+        /// The interface.
+        interface: String,
+    },
     /// Takes a port off the integration bridge that its guest left behind.
     RemoveBridgePort {
         /// The port.
         port: BridgePort,
+    },
+    /// Makes a guest's link do this to frames, in place; it may be shaped already.
+    ShapeLink {
+        /// The guest.
+        guest: GuestName,
+        /// The link.
+        link: Link,
+        /// What it did before, for the undo; nothing when it was plain or broken.
+        before: Option<Shape>,
+    },
+    /// Makes a guest's link plain again; plain already is success.
+    UnshapeLink {
+        /// The OVN port.
+        port: Uuid,
+        /// What people call it: `web:eth0`.
+        label: String,
+    },
+    /// Lets a guest see a carrier, or none.
+    SetCarrier {
+        /// The guest.
+        guest: GuestName,
+        /// libvirt's name.
+        domain: String,
+        /// libvirt's UUID.
+        uuid: Uuid,
+        /// The interface's name in the guest.
+        interface: String,
+        /// The OVN port.
+        port: Uuid,
+        /// A carrier, or none.
+        up: bool,
     },
     /// Waits until a guest is ready.
     AwaitReady {
@@ -209,12 +262,31 @@ impl Work {
             Work::CreateVolume { volume } => Some(Work::RemoveFile { path: volume.path.clone() }),
             Work::WriteSeed { seed } => Some(Work::RemoveFile { path: seed.path.clone() }),
             Work::StartDomain { domain } => Some(Work::RemoveDomain { name: domain.name.clone(), uuid: domain.uuid }),
-            // Base files stay: the next deployment needs them.
+            Work::ShapeLink { guest, link, before: Some(before) } => {
+                let link = Link { shape: *before, ..link.clone() };
+                Some(Work::ShapeLink { guest: guest.clone(), link, before: None })
+            }
+            Work::ShapeLink { guest, link, before: None } => {
+                Some(Work::UnshapeLink { port: link.port, label: format!("{guest}:{}", link.interface) })
+            }
+            Work::SetCarrier { guest, domain, uuid, interface, port, up } => Some(Work::SetCarrier {
+                guest: guest.clone(),
+                domain: domain.clone(),
+                uuid: *uuid,
+                interface: interface.clone(),
+                port: *port,
+                up: !up,
+            }),
+            Work::PlugInternal { port } => Some(Work::UnplugInternal { name: port.name.clone(), interface: port.interface.clone() }),
+            // Base files and hosts' bridges stay: the next deployment needs them.
             Work::FetchBase { .. }
+            | Work::SetUpUplink { .. }
+            | Work::UnplugInternal { .. }
             | Work::RemoveFile { .. }
             | Work::StopDomain { .. }
             | Work::RemoveDomain { .. }
             | Work::RemoveBridgePort { .. }
+            | Work::UnshapeLink { .. }
             | Work::AwaitReady { .. }
             | Work::RunScript { .. } => None,
         }

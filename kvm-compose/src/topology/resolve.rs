@@ -67,7 +67,8 @@ impl Segments {
 
     /// A switch by the name the user wrote, or a fault (E020). A switch whose subnet is faulty is silent here.
     pub fn find(&self, name: &Spanned<NetworkName>, reader: &mut Reader) -> Option<&Switch> {
-        if !self.names.contains(&name.value) {
+        let known = self.switches.get(&name.value);
+        if known.is_none() && !self.names.contains(&name.value) {
             let names: Vec<&str> = self.names.iter().map(NetworkName::as_str).collect();
             let hint = suggestion(name.value.as_str(), &names).unwrap_or_else(|| match names.is_empty() {
                 true => "the file has no switches".to_string(),
@@ -75,7 +76,7 @@ impl Segments {
             });
             reader.error(name.at, "E020", format!("there is no switch `{}`", name.value), Some(hint));
         }
-        self.switches.get(&name.value)
+        known
     }
 
     /// Notes who has an address; a fault when somebody else has it (E033) or it is not usable (E031, E032).

@@ -20,7 +20,9 @@ use kvm_compose::{
     plan::{
         self,
         blueprint::{Blueprint, Row, RowKey, Sum},
+        link::ObservedLink,
         observed::{MissingBase, Observed, ObservedDomain, ObservedRow, OnHost},
+        outside::{InternalPort, Mapping, SeenInternal, SeenOutside, SeenUplink},
         site::{Accelerator, DiskFile, Hosts, MicroImage, ProjectFiles, Site},
         step::Work,
     },
@@ -59,8 +61,14 @@ pub struct World {
     pub rows: BTreeMap<RowKey, Row>,
     pub domains: BTreeMap<GuestName, ObservedDomain>,
     pub files: BTreeSet<OnHost<PathBuf>>,
+    /// Shaped links, by their ports.
+    pub links: BTreeMap<Uuid, OnHost<ObservedLink>>,
     /// Base files that came from the master; they stay.
     pub bases: BTreeSet<OnHost<PathBuf>>,
+    /// Hosts' networks that lead somewhere; they stay.
+    pub uplinks: BTreeSet<OnHost<PathBuf>>,
+    /// Hosts' interfaces, by name.
+    pub internals: BTreeMap<String, InternalPort>,
     /// How often each domain was started.
     pub starts: BTreeMap<GuestName, u32>,
 }
@@ -68,7 +76,7 @@ pub struct World {
 impl World {
     /// The world without what only history knows.
     pub fn shape(&self) -> World {
-        World { starts: BTreeMap::new(), bases: BTreeSet::new(), ..self.clone() }
+        World { starts: BTreeMap::new(), bases: BTreeSet::new(), uplinks: BTreeSet::new(), ..self.clone() }
     }
 }
 
@@ -173,7 +181,13 @@ impl FakeHost {
                 {
                     return refuse(format!("domain {} is there with another digest", domain.name));
                 }
+                // OVN would take either of two devices with one `iface-id`.
+                let runs = world.domains.get(&domain.guest).is_some_and(|domain| domain.active);
+                if let Some(port) = domain.ports.iter().find(|port| world.links.contains_key(port) && !runs) {
+                    return refuse(format!("domain {} finds its port {port} taken by a link", domain.name));
+                }
                 world.files.insert(on(&domain.console_log));
+                let down = world.domains.get(&domain.guest).map(|there| there.down.clone()).unwrap_or_default();
                 let observed = ObservedDomain {
                     name: domain.name.clone(),
                     uuid: domain.uuid,
@@ -185,6 +199,7 @@ impl FakeHost {
                     agent: false,
                     scripts: BTreeSet::new(),
                     ports: domain.ports.clone(),
+                    down,
                 };
                 world.domains.insert(domain.guest.clone(), observed);
                 *world.starts.entry(domain.guest.clone()).or_default() += 1;
@@ -196,6 +211,30 @@ impl FakeHost {
             }
             Work::RemoveDomain { uuid, .. } => world.domains.retain(|_, domain| &domain.uuid != uuid),
             Work::RemoveBridgePort { .. } => {}
+            Work::ShapeLink { guest, link, .. } => match world.domains.get(guest) {
+                Some(domain) if domain.active => {
+                    let what = ObservedLink { port: link.port, device: String::new(), shape: link.shape, fault: None };
+                    world.links.insert(link.port, OnHost { host: host.clone(), what });
+                }
+                _ => return refuse(format!("guest {guest} has no device to shape")),
+            },
+            Work::UnshapeLink { port, .. } => drop(world.links.remove(port)),
+            Work::SetCarrier { guest, port, up, .. } => match world.domains.get_mut(guest) {
+                Some(domain) if *up => drop(domain.down.remove(port)),
+                Some(domain) => drop(domain.down.insert(*port)),
+                None => return refuse(format!("guest {guest} is not there")),
+            },
+            Work::SetUpUplink { uplink } => {
+                world.uplinks.insert(on(&PathBuf::from(uplink.mapping.network.as_str())));
+            }
+            Work::PlugInternal { port } => {
+                // OVN makes no port of an interface whose row is not there.
+                if !world.rows.contains_key(&RowKey(format!("internal/{}", port.name))) {
+                    return refuse(format!("interface {} has no port", port.name));
+                }
+                world.internals.insert(port.interface.clone(), port.clone());
+            }
+            Work::UnplugInternal { interface, .. } => drop(world.internals.remove(interface)),
             Work::AwaitReady { guest, .. } => match world.domains.get_mut(guest) {
                 Some(domain) if domain.active => domain.agent = true,
                 _ => return refuse(format!("guest {guest} does not run")),
@@ -209,6 +248,16 @@ impl FakeHost {
         }
         Ok(())
     }
+}
+
+/// Links as they are seen: one whose guest has lost its device does not pass frames.
+fn links(world: &World) -> Vec<OnHost<ObservedLink>> {
+    let alive = |port: &Uuid| world.domains.values().any(|domain| domain.active && domain.ports.contains(port));
+    let seen = |(port, link): (&Uuid, &OnHost<ObservedLink>)| {
+        let fault = (!alive(port)).then(|| "its device is gone".to_string());
+        OnHost { host: link.host.clone(), what: ObservedLink { fault, ..link.what.clone() } }
+    };
+    world.links.iter().map(seen).collect()
 }
 
 impl Host for FakeHost {
@@ -226,10 +275,12 @@ impl Host for FakeHost {
             rows: rows.collect(),
             domains: world.domains.values().cloned().collect(),
             files: world.files.clone(),
+            links: links(&world),
             bridge_ports: Vec::new(),
             strangers: if wanted.is_some() { self.strangers.lock().clone() } else { Vec::new() },
             missing_bases: self.missing.lock().iter().cloned().chain(travelling(&world, wanted)).collect(),
             away: BTreeMap::new(),
+            outside: outside(&world, wanted),
         })
     }
 
@@ -283,6 +334,26 @@ fn leases(world: &World) -> Leases {
     leases
 }
 
+/// What is there outside OVN.
+fn outside(world: &World, wanted: Option<&Blueprint>) -> SeenOutside {
+    let there = |host: &HostName, network: &str| world.uplinks.contains(&OnHost { host: host.clone(), what: PathBuf::from(network) });
+    let uplinks = wanted.iter().flat_map(|wanted| &wanted.outside.uplinks).filter(|it| there(&it.host, it.mapping.network.as_str()));
+    let uplink = |network| SeenUplink { network, there: true, lacks: Vec::new() };
+    let internal = |port: &InternalPort| SeenInternal {
+        name: port.name.clone(),
+        interface: port.interface.clone(),
+        iface_id: port.iface_id.clone(),
+        mac: Some(port.mac),
+        mtu: Some(port.mtu),
+        addresses: vec![port.address],
+        up: true,
+    };
+    SeenOutside {
+        uplinks: uplinks.map(|it| OnHost { host: it.host.clone(), what: uplink(it.mapping.network.clone()) }).collect(),
+        internals: world.internals.values().map(|port| OnHost { host: port.host.clone(), what: internal(port) }).collect(),
+    }
+}
+
 /// Base files that a host does not have yet.
 fn travelling(world: &World, wanted: Option<&Blueprint>) -> Vec<MissingBase> {
     let bases = wanted.iter().flat_map(|wanted| wanted.guests.iter().flat_map(|guest| guest.bases.iter().map(move |base| (guest, base))));
@@ -327,6 +398,13 @@ pub fn site() -> Site {
         }),
         bridge: "br-int".to_string(),
         chassis: None,
+        resolver: None,
+        mappings: vec![Mapping {
+            network: "public".parse().expect("valid"),
+            bridge: "br-ex".to_string(),
+            address: Some("172.16.1.1/24".parse().expect("valid")),
+        }],
+        masquerade: false,
         mtu: 1442,
         bases: PathBuf::from(BASES),
         free_memory_mb: 65536,
@@ -348,7 +426,7 @@ pub fn blueprint(text: &str, world: &World) -> Blueprint {
         topology::load("kvm-compose.yaml", text, &deployment(), &leases(world)).unwrap_or_else(|problem| panic!("{problem:?}\n{text}"));
     let mut files = ProjectFiles::default();
     for guest in &loaded.topology.guests {
-        for script in [&guest.setup_script, &guest.run_script].into_iter().flatten() {
+        for script in guest.setup_scripts.iter().chain(&guest.run_scripts) {
             files.scripts.insert(script.path.clone(), format!("#!/bin/sh\necho {}\n", script.path));
         }
         if let topology::GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {

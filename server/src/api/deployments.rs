@@ -8,9 +8,9 @@ use axum::{
 };
 use chrono::Utc;
 use kvm_compose::{
-    api::{Composition, CreateDeployment, DeploymentState, DeploymentSummary, Draft, Phase},
+    api::{Composition, CreateDeployment, DeploymentState, DeploymentSummary, Draft, Phase, link::LinkReport},
     error::{Code, Problem},
-    names::DeploymentName,
+    names::{DeploymentName, GuestName},
 };
 
 use super::{
@@ -180,6 +180,23 @@ pub async fn put_yaml(State(app): State<App>, Name(name): Name, words: Words, re
     })
     .await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// GET `/api/deployments/{name}/links`: asks the real parts, and with `?probe` measures.
+pub async fn links(State(app): State<App>, Name(name): Name, words: Words) -> Answer<axum::Json<Vec<LinkReport>>> {
+    let probe = words.flag("probe")?;
+    let only: Vec<String> = words.get("only").unwrap_or_default().split(',').filter(|word| !word.is_empty()).map(String::from).collect();
+    let links = app.observe(move |operations| {
+        let is_meant = |guest: &GuestName, interface: &str| {
+            let is = |word: &String| match word.split_once(':') {
+                Some((named, part)) => named == guest.as_str() && part == interface,
+                None => word == guest.as_str(),
+            };
+            only.is_empty() || only.iter().any(is)
+        };
+        operations.links(&name, &is_meant, probe)
+    });
+    Ok(axum::Json(links.await?))
 }
 
 /// GET `/api/deployments/{name}/state`: asks the real parts.

@@ -210,6 +210,15 @@ pub enum Call {
         /// The guest.
         guest: GuestName,
     },
+    /// Measure a guest's link: answered with `LinkMeasured`, or nothing for a plain one.
+    MeasureLink {
+        /// The deployment.
+        deployment: DeploymentName,
+        /// The OVN port.
+        port: Uuid,
+        /// With frames of the relay's own.
+        probe: bool,
+    },
     /// Everything with the master's mark: answered with a list of (what, deployment).
     Marked,
 }

@@ -154,6 +154,7 @@ impl Calls {
         let domain = match work {
             Work::StartDomain { domain } => domain.uuid,
             Work::StopDomain { uuid, .. } | Work::RemoveDomain { uuid, .. } => *uuid,
+            Work::SetCarrier { uuid, .. } => *uuid,
             _ => return None,
         };
         Some(self.inner.lock().turns.entry(domain).or_default().clone())
@@ -198,6 +199,7 @@ impl Calls {
                 self.inner.lock().consoles.remove(&id);
                 served.map(|()| Value::Null)
             }
+            Call::MeasureLink { deployment, port, probe } => json(&self.local.measure_link(deployment, *port, *probe)?),
             Call::Marked => json(&self.local.marked_here()?),
         }
     }

@@ -5,7 +5,10 @@
 use std::{path::PathBuf, sync::Arc};
 
 use kvm_compose::{
-    api::{CheckResult, ExecRequest, GuestState, ImageInfo, Phase, PlanDocument, UpOptions},
+    api::{
+        CheckResult, ExecRequest, GuestState, ImageInfo, Phase, PlanDocument, UpOptions, WhyAnswer, WhyRequest,
+        link::{LinkReport, SetLink},
+    },
     backend::local::ExecResult,
     error::Problem,
     guest::output::Say,
@@ -74,8 +77,17 @@ pub trait Driver: Send + Sync + 'static {
         say: Say<'_>,
     ) -> Result<ExecResult, Problem>;
 
+    /// Changes a guest's link while it runs.
+    fn set_link(&self, project: &Project, request: &SetLink, operation: &Operation<'_>) -> Result<(), Problem>;
+
+    /// Each link of each guest that `only` accepts, with what was measured of it; with `probe` in some seconds.
+    fn links(&self, project: &Project, only: &dyn Fn(&GuestName, &str) -> bool, probe: bool) -> Result<Vec<LinkReport>, Problem>;
+
     /// What a testbed file means, with the addresses that its guests have.
     fn topology(&self, project: &Project) -> Result<Topology, Problem>;
+
+    /// Whether one guest can reach another, and what stands in the way.
+    fn why(&self, project: &Project, request: &WhyRequest, operation: &Operation<'_>) -> Result<WhyAnswer, Problem>;
 
     /// Opens a guest's serial console, taking it from whoever has it; beside it the end of what it said before.
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem>;

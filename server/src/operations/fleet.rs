@@ -5,7 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kvm_compose::{
-    api::cluster::MemberState,
+    api::{
+        cluster::MemberState,
+        link::{LinkMeasured, LinkReport},
+    },
     backend::local::{LocalHost, port_names},
     error::{Code, Problem},
     names::{DeploymentName, GuestName, HostName},
@@ -139,6 +142,40 @@ impl Fleet<'_> {
         cluster.places.write(&blueprint.deployment, &placed)
     }
 
+    /// Adds what is measured of links, all at once.
+    pub fn measure(&self, deployment: &DeploymentName, links: Vec<&mut LinkReport>, probe: bool) -> Result<(), Problem> {
+        let here = self.local.config().host.as_str();
+        let ask = |host: &str, port: uuid::Uuid| -> Result<Option<LinkMeasured>, Problem> {
+            let member = self.cluster.filter(|_| host != here);
+            let Some(cluster) = member else { return self.local.measure_link(deployment, port, probe) };
+            let call = Call::MeasureLink { deployment: deployment.clone(), port, probe };
+            cluster.call(&HostName::new(host)?, &call, PROBE, self.cancel, &|_| {})
+        };
+        std::thread::scope(|scope| {
+            let asked: Vec<_> = links
+                .into_iter()
+                .map(|link| {
+                    (
+                        scope.spawn({
+                            let (host, port) = (link.host.clone(), link.port);
+                            move || ask(&host, port)
+                        }),
+                        link,
+                    )
+                })
+                .collect();
+            for (thread, link) in asked {
+                let measured = thread.join().unwrap_or_else(|_| Err(Problem::internal("measuring a link panicked")))?;
+                if let Some(LinkMeasured { to_guest, from_guest }) = measured {
+                    for (direction, found) in [(&mut link.to_guest, to_guest), (&mut link.from_guest, from_guest)] {
+                        (direction.probed, direction.traffic) = (found.probed, Some(found.traffic));
+                    }
+                }
+            }
+            Ok(())
+        })
+    }
+
     /// The member that a guest stands on; nothing for the master's own host.
     pub fn member_of(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<Option<HostName>, Problem> {
         let host = self.placed(deployment)?.guests.remove(guest);
@@ -158,6 +195,9 @@ impl Fleet<'_> {
 
 /// A host that has just joined may be testing whether KVM works there.
 const SEAT: Patience = Patience::Look(std::time::Duration::from_secs(20));
+
+/// A probe waits for its frames on a slow link.
+const PROBE: Patience = Patience::Look(std::time::Duration::from_secs(30));
 
 /// A look does not wait for a host that hangs.
 pub const LOOK: Patience = Patience::Look(std::time::Duration::from_secs(5));
@@ -235,5 +275,6 @@ fn part(wanted: &Blueprint, host: &HostName) -> Blueprint {
         folder: wanted.folder.clone(),
         rows: Vec::new(),
         guests,
+        outside: wanted.outside.on(host),
     }
 }

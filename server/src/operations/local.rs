@@ -2,12 +2,18 @@
 //!
 //! Translates between the server's questions and the library's answers; decides nothing about the work itself.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use kvm_compose::{
-    api::{CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, UpOptions},
+    api::{
+        CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, UpOptions, WhyAnswer, WhyRequest,
+        link::{LinkReport, SetLink},
+    },
     backend::accelerator::LIMIT,
     backend::hypervisor::console::LibvirtConsole,
     backend::local::{ExecCall, ExecResult, LocalConfig, LocalHost, Prepared, Purpose},
@@ -31,6 +37,7 @@ use super::{
     driver::{Console, Driver, Project, View},
     far_console::FarConsole,
     fleet::{Fleet, LOOK},
+    why,
 };
 use crate::cluster::{
     Cluster,
@@ -66,13 +73,18 @@ impl LocalDriver {
         LocalDriver { cluster: Some(cluster), ..self }
     }
 
-    fn fleet<'a>(&'a self, patience: Patience, cancel: &'a Cancel) -> Fleet<'a> {
+    pub(super) fn fleet<'a>(&'a self, patience: Patience, cancel: &'a Cancel) -> Fleet<'a> {
         Fleet { local: &self.host, cluster: self.cluster.as_deref(), patience, cancel }
     }
 
     /// Finds out whether KVM works, so that the first `up` need not wait for it.
     pub fn test_kvm(&self) {
         self.host.test_kvm();
+    }
+
+    fn prepare_to_look(&self, project: &Project, fleet: &Fleet<'_>) -> Result<Prepared, Problem> {
+        let Project { deployment, sources, folder } = project;
+        self.host.prepare(deployment, sources, folder, Purpose::Looking, || fleet.hosts_at_a_glance(deployment))
     }
 
     fn prepare_aloud(&self, project: &Project, operation: &Operation<'_>) -> Result<Prepared, Problem> {
@@ -171,9 +183,31 @@ impl Driver for LocalDriver {
         self.host.exec(deployment, &call, cancel, say)
     }
 
+    fn set_link(&self, project: &Project, request: &SetLink, operation: &Operation<'_>) -> Result<(), Problem> {
+        let fleet = self.fleet(Patience::UntilLost, operation.cancel);
+        let prepared = self.prepare_to_look(project, &fleet)?;
+        orchestrate::link::set_link(&fleet, &prepared.blueprint, request, operation)
+    }
+
+    fn links(&self, project: &Project, only: &dyn Fn(&GuestName, &str) -> bool, probe: bool) -> Result<Vec<LinkReport>, Problem> {
+        let never = Cancel::new();
+        let fleet = self.fleet(LOOK, &never);
+        let prepared = self.prepare_to_look(project, &fleet)?;
+        let observed = fleet.observe(&project.deployment, Some(&prepared.blueprint))?;
+        let mut links = plan::link_report::reports(&prepared.blueprint, &observed);
+        links.retain(|link| only(&link.guest, &link.interface));
+        let shaped: BTreeSet<_> = observed.links.iter().filter(|link| link.what.fault.is_none()).map(|link| link.what.port).collect();
+        fleet.measure(&project.deployment, links.iter_mut().filter(|link| shaped.contains(&link.port)).collect(), probe)?;
+        Ok(links)
+    }
+
     fn topology(&self, project: &Project) -> Result<Topology, Problem> {
         let leases = self.host.leases(&project.deployment)?;
         Ok(topology::load_all(&project.sources, &project.deployment, &leases)?.topology)
+    }
+
+    fn why(&self, project: &Project, request: &WhyRequest, operation: &Operation<'_>) -> Result<WhyAnswer, Problem> {
+        why::answer(self, project, request, operation)
     }
 
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {
@@ -249,6 +283,7 @@ fn view(
             uuid: domain.uuid,
             cpus: 0,
             memory_mb: 0,
+            labels: BTreeMap::new(),
             nics: Vec::new(),
             console_log: None,
         }));
@@ -304,14 +339,15 @@ fn wanted_guests(
             wanted: true,
             state: there.map_or(unseen, |domain| domain.state.as_str()).to_string(),
             ready: there.is_some_and(|domain| match blueprint.ready.condition {
-                ReadyCondition::Running => domain.active,
-                ReadyCondition::Agent => domain.active && domain.agent,
+                ReadyCondition::Running | ReadyCondition::Log(_) => domain.active,
+                ReadyCondition::Agent | ReadyCondition::Tcp(_) | ReadyCondition::Http { .. } => domain.active && domain.agent,
             }),
             host: blueprint.host.to_string(),
             domain: domain_name(deployment, &guest.name),
             uuid: installation.domain_uuid(deployment, &guest.name),
             cpus: guest.cpus,
             memory_mb: guest.memory_mb,
+            labels: guest.labels.clone(),
             nics: nics.collect(),
             console_log: Some(blueprint.domain.console_log.display().to_string()),
         });
@@ -360,5 +396,6 @@ fn phase(prepared: Option<&Prepared>, observed: Option<&Observed>) -> Phase {
     let running: BTreeSet<_> = observed.domains.iter().filter(runs).map(|domain| &domain.guest).collect();
     let all_rows = blueprint.rows.iter().all(|row| rows.contains(&row.key)) && rows.len() == blueprint.rows.len();
     let all_guests = blueprint.guests.iter().all(|guest| running.contains(&guest.name)) && observed.domains.len() == blueprint.guests.len();
-    if all_rows && all_guests { Phase::Up } else { Phase::Partial }
+    let all_interfaces = blueprint.outside.internals.len() == observed.outside.internals.len();
+    if all_rows && all_guests && all_interfaces { Phase::Up } else { Phase::Partial }
 }

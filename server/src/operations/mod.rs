@@ -24,12 +24,13 @@ pub mod projects;
 pub mod recovery;
 pub mod removal;
 pub mod table;
+pub mod why;
 
 use std::{path::PathBuf, sync::Arc};
 
 use chrono::Utc;
 use kvm_compose::{
-    api::{ActionRequest, ActionState, Command, LogEntry, OperationSummary, Phase, RunState},
+    api::{ActionRequest, ActionState, Command, LogEntry, OperationSummary, Phase, RunState, link::LinkReport},
     error::{Code, Problem},
     names::{DeploymentName, GuestName},
     orchestrate::host::Cancel,
@@ -286,6 +287,12 @@ impl Operations {
             }
         }
         Ok(view)
+    }
+
+    /// Links of guests, asked and measured. Blocks, with `probe` for some seconds.
+    pub fn links(&self, name: &DeploymentName, only: &dyn Fn(&GuestName, &str) -> bool, probe: bool) -> Result<Vec<LinkReport>, Problem> {
+        self.record(name)?;
+        self.driver.links(&self.project(name)?, only, probe)
     }
 
     /// A look at a guest's serial console, shared with whoever looks at it already. Blocks.

@@ -47,6 +47,31 @@ fn the_outcome_of_every_command_is_on_record() {
 }
 
 #[test]
+fn links_are_listed_and_set() {
+    let lab = Lab::start();
+    lab.deployment("lab", "steps 1");
+    let names = |query: &str| -> Vec<String> {
+        let links = lab.get(&format!("/api/deployments/lab/links{query}")).expect(200).json();
+        let name = |link: &serde_json::Value| format!("{}:{}", link["guest"], link["interface"]).replace('"', "");
+        links.as_array().expect("a list").iter().map(name).collect()
+    };
+    assert_eq!(names(""), ["web:eth0", "web:eth1", "db:eth0"]);
+    assert_eq!(names("?probe=true&only=web:eth1,db"), ["web:eth1", "db:eth0"]);
+    lab.get("/api/deployments/nobody/links").expect(404);
+    let (lines, entry) = lab.finish("lab", r#"{"command": "set_link", "guest": "web", "interface": "eth0", "carrier": "down"}"#);
+    assert!(lines.iter().any(|line| line.contains("web: Some(Down)")), "{lines:?}");
+    assert_eq!((&entry["command"], &entry["error_code"]), (&"set_link".into(), &0.into()));
+    assert_eq!(lab.show("lab")["last_action"]["command"], "set_link");
+    for body in [
+        r#"{"command": "set_link", "guest": "web", "interface": "eth0"}"#,
+        r#"{"command": "set_link", "guest": "web", "interface": "eth0", "to_guest": {"loss_percent": 101}}"#,
+        r#"{"command": "set_link", "guest": "web", "interface": "eth0", "to_guest": {"delay": 1}}"#,
+    ] {
+        lab.client().post("/api/deployments/lab/action", body).expect(400);
+    }
+}
+
+#[test]
 fn what_a_command_printed_before_it_was_stopped_is_kept() {
     let lab = Lab::start();
     lab.deployment("lab", "steps 1");

@@ -11,7 +11,10 @@ use std::{
 };
 
 use kvm_compose::{
-    api::{CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, UpOptions},
+    api::{
+        CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, UpOptions, WhyAnswer, WhyRequest,
+        link::{LinkDirection, LinkReport, SetLink},
+    },
     backend::local::ExecResult,
     error::{Code, Problem},
     guest::output::Say,
@@ -116,6 +119,26 @@ impl Driver for Fake {
         Ok(())
     }
 
+    fn set_link(&self, _project: &Project, request: &SetLink, operation: &Operation<'_>) -> Result<(), Problem> {
+        operation.sink.emit(EventKind::Line { guest: Some(request.guest.clone()), text: format!("{:?}", request.carrier) })
+    }
+
+    fn links(&self, _project: &Project, only: &dyn Fn(&GuestName, &str) -> bool, _probe: bool) -> Result<Vec<LinkReport>, Problem> {
+        let link = |guest: &str, interface: &str| LinkReport {
+            guest: GuestName::new(guest).expect("valid"),
+            interface: interface.to_string(),
+            host: "here".to_string(),
+            port: uuid::Uuid::nil(),
+            carrier: None,
+            deviates: false,
+            fault: None,
+            to_guest: LinkDirection::default(),
+            from_guest: LinkDirection::default(),
+        };
+        let links = [link("web", "eth0"), link("web", "eth1"), link("db", "eth0")];
+        Ok(links.into_iter().filter(|link| only(&link.guest, &link.interface)).collect())
+    }
+
     fn down(&self, deployment: &DeploymentName, operation: &Operation<'_>) -> Result<(), Problem> {
         let folder = self.folder(deployment);
         let Ok(things) = fs::read_dir(&folder) else { return Ok(()) };
@@ -164,6 +187,10 @@ impl Driver for Fake {
 
     fn topology(&self, project: &Project) -> Result<Topology, Problem> {
         Ok(topology::load_all(&project.sources, &project.deployment, &topology::Leases::new())?.topology)
+    }
+
+    fn why(&self, project: &Project, _: &WhyRequest, _: &Operation<'_>) -> Result<WhyAnswer, Problem> {
+        Err(Problem::new(Code::Unsupported, format!("`{}` has no network", project.deployment)))
     }
 
     fn console(&self, _: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {

@@ -19,6 +19,8 @@ use crate::{
 
 /// The parts of the folder that the engine makes and removes; the rest (the project's copy) is not ours to touch.
 const PARTS: &[&str] = &["disks", "seeds", "console"];
+/// Parts that others make and remove, swept with the rest when they were killed.
+const SWEPT: &[&str] = &[crate::backend::link::RELAY_FOLDER];
 /// QEMU's user passes through folders but does not list them.
 const FOLDER_MODE: u32 = 0o711;
 
@@ -99,7 +101,7 @@ impl Folder {
 
     /// Removes our parts and, when nothing else lies in it, the folder.
     pub fn sweep(&self) -> Result<(), Problem> {
-        for part in PARTS {
+        for part in PARTS.iter().chain(SWEPT) {
             let part = self.path.join(part);
             match fs::remove_dir_all(&part) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use virt::{connect::Connect, domain::Domain as Handle, error::ErrorNumber, sys};
 
 use super::{
-    AgentFault, DomainFact, DomainState, Hypervisor, Listing, Mark, OtherDomain,
+    AgentFault, DomainFact, DomainState, Hypervisor, Listing, Mark, OtherDomain, carrier,
     connections::{Fault, Gate, Room},
     mark,
     pace::Pace,
@@ -108,6 +108,42 @@ impl Libvirt {
             Ok(listing)
         };
         self.looks.repeatable(list).map_err(|fault| problem("cannot list libvirt's domains", fault))
+    }
+}
+
+impl Libvirt {
+    /// An interface of a domain as it is plugged now; nothing when there is no such domain or interface.
+    pub fn interface(&self, uuid: Uuid, port: Uuid) -> Result<Option<carrier::Interface>, Problem> {
+        let ask = |connect: &Connect| {
+            let Some(handle) = find(connect, uuid)? else { return Ok(None) };
+            let xml = handle.get_xml_desc(0)?;
+            Ok(carrier::interfaces(&xml).into_iter().find(|interface| interface.port == port))
+        };
+        self.looks.repeatable(ask).map_err(|fault| problem(format!("cannot look at the interfaces of domain {uuid}"), fault))
+    }
+
+    /// Lets a domain's interface see a carrier or none, now and in its definition, where looks find it.
+    pub fn set_carrier(&self, name: &str, uuid: Uuid, port: Uuid, up: bool, owner: &Owner) -> Result<(), Problem> {
+        let missing = |what: &str| Problem::new(Code::NotFound, format!("domain `{name}` has no {what}"));
+        let set = |connect: &Connect| {
+            let handle = find(connect, uuid)?.ok_or_else(|| gone(name))?;
+            owned(&handle, name, owner)?;
+            let mut places = vec![(sys::VIR_DOMAIN_XML_INACTIVE, sys::VIR_DOMAIN_AFFECT_CONFIG)];
+            if state(&handle)?.is_active() {
+                places.push((0, sys::VIR_DOMAIN_AFFECT_LIVE));
+            }
+            for (look, affect) in places {
+                let xml = handle.get_xml_desc(look)?;
+                let interface = carrier::interfaces(&xml).into_iter().find(|interface| interface.port == port);
+                let interface = interface.ok_or_else(|| missing("such interface"))?;
+                if interface.up != up {
+                    let element = interface.with_link(up).ok_or_else(|| missing("interface that can be read"))?;
+                    handle.update_device_flags(&element, affect)?;
+                }
+            }
+            Ok(())
+        };
+        self.lives.repeatable(set).map_err(|fault| problem(format!("cannot change the link of domain `{name}`"), fault))
     }
 }
 
@@ -282,7 +318,8 @@ fn fact(handle: &Handle, name: &str, uuid: Uuid, ours: &dyn Fn(&Mark) -> bool) -
     };
     // The definition, not the live document: asking for that one waits for the monitor of a busy domain.
     let xml = handle.get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
-    Ok(Ok(DomainFact { name: name.to_string(), uuid, mark, state: state(handle)?, ports: mark::interface_ids(&xml) }))
+    let down = carrier::interfaces(&xml).into_iter().filter(|interface| !interface.up).map(|interface| interface.port).collect();
+    Ok(Ok(DomainFact { name: name.to_string(), uuid, mark, state: state(handle)?, ports: mark::interface_ids(&xml), down }))
 }
 
 /// The mark of a domain that is the owner's; a conflict when it is not.

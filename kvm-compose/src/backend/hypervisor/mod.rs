@@ -2,6 +2,7 @@
 //!
 //! Must not know OVN, files or what a deployment wants.
 
+pub mod carrier;
 mod connections;
 pub mod console;
 pub mod libvirt;
@@ -9,7 +10,7 @@ pub mod mark;
 mod pace;
 mod words;
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use uuid::Uuid;
 
@@ -76,6 +77,8 @@ pub struct DomainFact {
     pub state: DomainState,
     /// `interfaceid`s of its NICs, in the order of the XML.
     pub ports: Vec<Uuid>,
+    /// Those of them whose link was taken down.
+    pub down: BTreeSet<Uuid>,
 }
 
 /// libvirt's states of a domain (libvirt-domain.h, `virDomainState`).

@@ -7,12 +7,15 @@ use crate::{
     backend::{
         files::{iso9660, volume},
         hypervisor::Hypervisor,
+        link,
     },
     error::{Code, Problem},
     guest::{ready, script},
+    names::GuestName,
     orchestrate::host::Context,
     plan::{
         blueprint::{Base, Domain, Seed},
+        link::Link,
         observed::BridgePort,
         step::Work,
     },
@@ -37,6 +40,12 @@ impl LocalHost {
             Work::StopDomain { name, uuid } => self.libvirt.stop(name, *uuid, &owner),
             Work::RemoveDomain { name, uuid } => self.libvirt.remove(name, *uuid, &owner),
             Work::RemoveBridgePort { port } => self.unplug(port),
+            Work::ShapeLink { guest, link, .. } => self.shape_link(guest, link, context),
+            Work::UnshapeLink { port, .. } => self.links(context.deployment).unshape(*port, context.cancel),
+            Work::SetCarrier { domain, uuid, port, up, .. } => self.libvirt.set_carrier(domain, *uuid, *port, *up, &owner),
+            Work::SetUpUplink { uplink } => self.set_up_uplink(uplink, context.cancel),
+            Work::PlugInternal { port } => self.plug_internal(port, &owner, context),
+            Work::UnplugInternal { interface, .. } => self.unplug_internal(interface, &owner, context.cancel),
             Work::AwaitReady { guest, uuid, ready, console_log, .. } => {
                 ready::wait(&self.libvirt, guest.as_str(), *uuid, ready, console_log, context.cancel)
             }
@@ -46,6 +55,17 @@ impl LocalHost {
                 script::run(&inside, script, when, context.say)
             }
         }
+    }
+
+    fn shape_link(&self, guest: &GuestName, link: &Link, context: &Context<'_>) -> Result<(), Problem> {
+        let known = self.libvirt.interface(self.config.installation.domain_uuid(context.deployment, guest), link.port)?;
+        let wanted = link::Wanted {
+            port: link.port,
+            label: format!("{guest}:{}", link.interface),
+            shape: &link.shape,
+            known: known.and_then(|interface| interface.tap.zip(interface.mac)),
+        };
+        self.links(context.deployment).shape(&wanted, context.cancel)
     }
 
     fn fetch(&self, base: &Base, context: &Context<'_>) -> Result<(), Problem> {

@@ -15,6 +15,7 @@ use crate::{
     backend::{
         files::bases,
         hypervisor::{DomainFact, Hypervisor, Listing, OtherDomain},
+        link::is_link_device,
     },
     error::Problem,
     guest::{agent::Agent, script},
@@ -76,9 +77,11 @@ impl LocalHost {
     ) -> Result<Observed, Problem> {
         let here = |guest: &&GuestBlueprint| guest.host == self.config.host;
         let wanted_here: Vec<&GuestBlueprint> = wanted.iter().flat_map(|wanted| wanted.guests.iter().filter(here)).collect();
-        let strangers = strange_domains(&wanted_here, listing);
+        let (outside, elsewhere) = self.look_outside(deployment, wanted)?;
+        let strangers = strange_domains(&wanted_here, listing).into_iter().chain(elsewhere).collect();
         let domains = self.domains(&listing.ours, &wanted_here)?;
         let plugged = self.switch.ports(&iface_ids(ports, &domains, &wanted_here), &vm_ids(&domains, &wanted_here))?;
+        let links = self.links(deployment).observe()?;
         let missing_bases = match wanted {
             Some(_) => self.missing_bases(&wanted_here)?,
             None => Vec::new(),
@@ -87,9 +90,16 @@ impl LocalHost {
         Ok(Observed {
             domains,
             files: files.into_iter().map(|what| OnHost { host: self.config.host.clone(), what }).collect(),
-            bridge_ports: plugged.into_iter().map(|what| OnHost { host: self.config.host.clone(), what }).collect(),
+            // Ports of ours belong to their links.
+            bridge_ports: plugged
+                .into_iter()
+                .filter(|port| !is_link_device(&port.name))
+                .map(|what| OnHost { host: self.config.host.clone(), what })
+                .collect(),
+            links: links.into_iter().map(|what| OnHost { host: self.config.host.clone(), what }).collect(),
             strangers,
             missing_bases,
+            outside,
             ..Observed::default()
         })
     }
@@ -119,6 +129,7 @@ impl LocalHost {
                 agent: answer.is_some(),
                 scripts: answer.unwrap_or_default(),
                 ports: fact.ports.clone(),
+                down: fact.down.clone(),
             })
         };
         Ok(facts.iter().filter_map(observed).collect())

@@ -47,7 +47,8 @@ fn vanished(key: &RowKey) -> Problem {
 struct Builder<'a> {
     owner: &'a Owner,
     operation: Uuid,
-    seen: &'a [Seen],
+    /// Rows that are there, by their ids.
+    by_id: BTreeMap<Uuid, &'a Seen>,
     /// Rows that are there and stay.
     there: BTreeMap<&'a RowKey, &'a Seen>,
     /// Rows that are there and go.
@@ -80,7 +81,8 @@ impl<'a> Builder<'a> {
                 parts.entry((parent, column)).or_default().push(&row.key);
             }
         }
-        Builder { owner, operation, seen, there, gone, new, parts }
+        let by_id = seen.iter().map(|seen| (seen.row.uuid, seen)).collect();
+        Builder { owner, operation, by_id, there, gone, new, parts }
     }
 
     fn reference(&self, key: &RowKey) -> Result<Value, Problem> {
@@ -113,7 +115,8 @@ impl<'a> Builder<'a> {
         let mut columns = value::write_columns(row.table, &row.columns, &|key| self.reference(key))?;
         columns.insert(EXTERNAL_IDS.to_string(), self.external_ids(&row.key, row.columns.get(EXTERNAL_IDS)));
         // Parts of a row that this transaction makes too are listed from the start.
-        for ((_, column), parts) in self.parts.iter().filter(|((parent, _), _)| **parent == row.key) {
+        let own = self.parts.range((&row.key, "")..).take_while(|((parent, _), _)| **parent == row.key);
+        for ((_, column), parts) in own {
             let parts: Result<Vec<Value>, Problem> = parts.iter().map(|part| self.reference(part)).collect();
             columns.insert((*column).to_string(), json!(["set", parts?]));
         }
@@ -166,7 +169,7 @@ impl<'a> Builder<'a> {
         let row = &gone.row;
         let mut operations = Vec::new();
         if let Some((parent, column)) = gone.listed_in
-            && let Some(parent) = self.seen.iter().map(|seen| &seen.row).find(|row| row.uuid == parent)
+            && let Some(parent) = self.by_id.get(&parent).map(|seen| &seen.row)
         {
             let part = [json!(["uuid", row.uuid.to_string()])];
             operations.push((format!("parts of `{}`", parent.key), mutate(parent.table, parent.uuid, column, "delete", &part)));

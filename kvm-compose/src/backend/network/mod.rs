@@ -5,9 +5,15 @@
 pub mod change;
 pub mod chassis;
 mod framing;
+mod host_commit;
+pub mod host_link;
+mod host_masquerade;
+pub mod internal;
+pub mod mapping;
 pub mod ovn;
 pub mod ovs;
 pub mod ovsdb;
+pub mod path;
 pub mod seen;
 pub mod settle;
 pub mod southbound;

@@ -46,6 +46,9 @@ pub struct Drive<'a> {
 /// The kernel's command line of a micro guest. `panic=1`: a guest that cannot boot resets instead of burning a core.
 const MICRO_CMDLINE: &str = "console=ttyS0 quiet panic=1 mitigations=off cryptomgr.notests";
 
+/// How the digest's place looks before it is known.
+const NO_DIGEST: &str = " digest=\"\"";
+
 type Xml = Writer<Cursor<Vec<u8>>>;
 
 /// Renders a guest's domain; `ports` are its NICs' OVN ports, `console_log` takes its serial console's output.
@@ -59,13 +62,13 @@ pub fn domain(
 ) -> Result<Domain, std::io::Error> {
     let uuid = site.installation.domain_uuid(deployment, &guest.name);
     let name = domain_name(deployment, &guest.name);
-    let render = |digest: &str| -> Result<String, std::io::Error> {
-        let mut xml = Writer::new_with_indent(Cursor::new(Vec::new()), b' ', 2);
+    let render = || -> Result<String, std::io::Error> {
+        let mut xml = Writer::new_with_indent(Cursor::new(Vec::with_capacity(4096)), b' ', 2);
         let kind = if site.accelerator == Accelerator::Kvm { "kvm" } else { "qemu" };
         xml.create_element("domain").with_attribute(("type", kind)).write_inner_content(|xml| {
             text(xml, "name", &name)?;
             text(xml, "uuid", &uuid.to_string())?;
-            metadata(xml, guest, deployment, site, digest)?;
+            metadata(xml, guest, deployment, site)?;
             xml.create_element("memory")
                 .with_attribute(("unit", "MiB"))
                 .write_text_content(BytesText::new(&guest.memory_mb.to_string()))?;
@@ -82,8 +85,10 @@ pub fn domain(
         String::from_utf8(xml.into_inner().into_inner()).map_err(std::io::Error::other)
     };
     // The digest stands in the XML, so it is taken over the XML without it.
-    let digest = super::digest(&[&render("")?]);
-    let xml = render(&digest)?;
+    let without = render()?;
+    let digest = super::digest(&[&without]);
+    let (before, after) = without.split_once(NO_DIGEST).ok_or_else(|| std::io::Error::other("the XML has no place for its digest"))?;
+    let xml = [before, " digest=\"", &digest, "\"", after].concat();
     Ok(Domain {
         name,
         uuid,
@@ -98,7 +103,7 @@ pub fn domain(
     })
 }
 
-fn metadata(xml: &mut Xml, guest: &Guest, deployment: &DeploymentName, site: &Site, digest: &str) -> std::io::Result<()> {
+fn metadata(xml: &mut Xml, guest: &Guest, deployment: &DeploymentName, site: &Site) -> std::io::Result<()> {
     let installation = site.installation.to_string();
     xml.create_element("metadata").write_inner_content(|xml| {
         empty(
@@ -109,7 +114,7 @@ fn metadata(xml: &mut Xml, guest: &Guest, deployment: &DeploymentName, site: &Si
                 ("installation", &installation),
                 ("deployment", deployment.as_str()),
                 ("guest", guest.name.as_str()),
-                ("digest", digest),
+                ("digest", ""),
                 ("operation", OPERATION_MARK),
             ],
         )

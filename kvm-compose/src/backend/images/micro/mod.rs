@@ -23,6 +23,8 @@ use crate::{
 
 /// The environment variable that names the folder of unpacked packages.
 pub const PACKAGES_VARIABLE: &str = "TESTBEDOS_MICRO_PACKAGES";
+/// The environment variable that names more programs for the guest, separated by colons.
+pub const EXTRA_VARIABLE: &str = "TESTBEDOS_MICRO_EXTRA";
 /// Where `./setup.sh` unpacks the kernel package.
 pub const PACKAGES_FOLDER: &str = "/var/cache/testbedos/micro-packages";
 
@@ -33,12 +35,17 @@ pub struct MicroSources {
     pub kernel_root: PathBuf,
     /// Holds busybox, dropbear and the guest agent with their libraries, as far as `kernel_root` does not: `/`.
     pub tools_root: PathBuf,
+    /// More programs of this machine, each with the libraries it needs: for tests that measure from inside a guest.
+    pub extra: Vec<PathBuf>,
 }
 
 impl MicroSources {
     /// Looks for a kernel in `$TESTBEDOS_MICRO_PACKAGES`, else where `./setup.sh` unpacks one, else on this machine.
     pub fn find() -> Result<Self, Problem> {
-        Self::find_in(std::env::var_os(PACKAGES_VARIABLE), Path::new(PACKAGES_FOLDER), Path::new("/"))
+        let extra = std::env::var_os(EXTRA_VARIABLE).unwrap_or_default();
+        let extra = std::env::split_paths(&extra).filter(|path| !path.as_os_str().is_empty()).collect();
+        let sources = Self::find_in(std::env::var_os(PACKAGES_VARIABLE), Path::new(PACKAGES_FOLDER), Path::new("/"))?;
+        Ok(MicroSources { extra, ..sources })
     }
 
     /// Where programs are looked for: what was unpacked beside the kernel goes before what is installed.
@@ -60,7 +67,7 @@ impl MicroSources {
                 }
             },
         };
-        let sources = MicroSources { kernel_root, tools_root: machine.to_owned() };
+        let sources = MicroSources { kernel_root, tools_root: machine.to_owned(), extra: Vec::new() };
         root::check_programs(&sources.roots())?;
         Ok(sources)
     }
@@ -83,7 +90,7 @@ pub fn build_micro(images_dir: &Path, sources: &MicroSources, cancel: &Cancel, s
     };
     cancel.check()?;
     say("collecting programs and modules");
-    let initramfs = compress(&root::tree(&chosen, &sources.roots(), cancel)?.archive())?;
+    let initramfs = compress(&root::tree(&chosen, &sources.roots(), &sources.extra, cancel)?.archive())?;
     let digest = store::digest(&kernel, &initramfs);
     if store.holds(&digest) {
         store.make_current(&lock, &digest)?;

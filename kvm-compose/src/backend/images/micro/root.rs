@@ -29,6 +29,8 @@ const OFFERED: &[&str] =
 /// Programs beside busybox: where they are looked for.
 const PROGRAMS: &[&[&str]] =
     &[&["usr/sbin/dropbear", "usr/bin/dropbear"], &["usr/bin/dropbearkey"], &["usr/sbin/qemu-ga", "usr/bin/qemu-ga"]];
+/// Programs that are taken where they are found: the DHCPv6 client, which busybox lacks.
+const WELCOME: &[&[&str]] = &[&["usr/sbin/dhcp6c"]];
 /// Where busybox is looked for.
 const BUSYBOX: &[&str] = &["bin/busybox", "usr/bin/busybox"];
 /// Libraries that the C library opens by itself to resolve names.
@@ -49,6 +51,7 @@ const FILES: &[(&str, u32, &str)] = &[
     ("etc/testbedos/services.sh", 0o644, include_str!("guest/services.sh")),
     ("etc/testbedos/boot", 0o755, include_str!("guest/boot")),
     ("etc/testbedos/dhcp", 0o755, include_str!("guest/dhcp")),
+    ("etc/testbedos/dhcp6", 0o755, include_str!("guest/dhcp6")),
     ("etc/testbedos/agent", 0o755, include_str!("guest/agent")),
     ("etc/testbedos/ssh", 0o755, include_str!("guest/ssh")),
     ("etc/nocloud/env.sh", 0o755, include_str!("guest/env.sh")),
@@ -80,15 +83,15 @@ fn program(roots: &[&Path], places: &[&str]) -> Result<PathBuf, Problem> {
 }
 
 /// The guest's file tree, of programs below the first of `roots` that has them. Libraries are searched from the last root
-/// on, this machine's own.
-pub fn tree(kernel: &Kernel, roots: &[&Path], cancel: &Cancel) -> Result<Tree, Problem> {
+/// on, this machine's own. `extra` names more programs.
+pub fn tree(kernel: &Kernel, roots: &[&Path], extra: &[PathBuf], cancel: &Cancel) -> Result<Tree, Problem> {
     let mut tree = Tree::new();
     for (path, mode) in
         [("root", 0o700), ("tmp", 0o1777), ("proc", 0o555), ("sys", 0o555), ("root/.ssh", 0o700), ("srv", 0o755), ("etc/dropbear", 0o700)]
     {
         tree.put(path, Node::Folder(mode));
     }
-    for path in ["run/testbedos/scripts", "run/testbedos/seed", "var/log", "mnt", "usr/local/bin", "usr/share/udhcpc"] {
+    for path in ["run/testbedos/scripts", "run/testbedos/seed", "var/log", "var/lib/dhcpv6", "mnt", "usr/local/bin", "usr/share/udhcpc"] {
         tree.put(path, Node::Folder(0o755));
     }
     tree.put("dev/console", Node::Device(0o600, 5, 1));
@@ -99,17 +102,18 @@ pub fn tree(kernel: &Kernel, roots: &[&Path], cancel: &Cancel) -> Result<Tree, P
     for (path, mode, content) in FILES {
         tree.put(path, Node::File(*mode, content.as_bytes().to_vec()));
     }
-    put_programs(&mut tree, roots)?;
+    put_programs(&mut tree, roots, extra)?;
     cancel.check()?;
     put_modules(&mut tree, kernel, &program(roots, BUSYBOX)?)?;
     cancel.check()?;
     Ok(tree)
 }
 
-fn put_programs(tree: &mut Tree, roots: &[&Path]) -> Result<(), Problem> {
+fn put_programs(tree: &mut Tree, roots: &[&Path], extra: &[PathBuf]) -> Result<(), Problem> {
     let mut libraries = Libraries::new(roots.iter().rev().copied());
-    for places in std::iter::once(&BUSYBOX).chain(PROGRAMS) {
-        let path = program(roots, places)?;
+    let welcome = WELCOME.iter().filter_map(|places| program(roots, places).ok());
+    let needed: Result<Vec<PathBuf>, Problem> = std::iter::once(&BUSYBOX).chain(PROGRAMS).map(|places| program(roots, places)).collect();
+    for path in needed?.into_iter().chain(welcome).chain(extra.iter().cloned()) {
         let content = std::fs::read(&path).map_err(|error| Problem::io(format!("reading {}", path.display()), &error))?;
         libraries.add_needs_of(&path.display().to_string(), &content)?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
