@@ -69,6 +69,7 @@ main() {
     remove_systemd_service
     stop_server
     say "Taking settings of Open vSwitch back"
+    remove_uplinks
     stop_ovn_controller
     unconfigure_ovs
     services_stop

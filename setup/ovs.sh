@@ -92,6 +92,43 @@ remove_datapath_device() {
     run ip link delete ovs-netdev || warn "the network device ovs-netdev could not be deleted; it goes with the next boot"
 }
 
+set_or_remove_ovs_id() { # KEY VALUE
+    run ovs-vsctl --timeout=5 --no-wait remove Open_vSwitch . external-ids "$1"
+    if [[ -n $2 ]]; then run ovs-vsctl --timeout=5 --no-wait set Open_vSwitch . "external-ids:$1=\"$2\""; fi
+}
+
+# For teardown.sh: the bridges that testbeds lead outside by (docs/outside.md), by the marks that they carry.
+remove_uplinks() {
+    local bridge port kept=() mapping ours rest='' staying=''
+    have ovs-vsctl && daemon_answers ovsdb-server || return 0
+    while read -r bridge; do
+        [[ -n $bridge ]] || continue
+        for port in $(vsctl list-ports "$bridge"); do
+            # ovn-controller's own patch ports go with the mapping.
+            if [[ $(vsctl get Interface "$port" type | tr -d '"') != patch ]]; then kept+=("$bridge"); fi
+        done
+        if [[ " ${kept[*]} " = *" $bridge "* ]]; then
+            warn "the bridge $bridge stays: somebody has put $(vsctl list-ports "$bridge" | paste -sd' ') on it"
+        else
+            run ovs-vsctl --timeout=5 --if-exists del-br "$bridge" || warn "the bridge $bridge could not be deleted"
+        fi
+    done < <(vsctl --bare --columns=name find Bridge 'external_ids:testbedos-installation!=""')
+    ours=$(get_ovs_id testbedos-bridge-mappings || true)
+    if [[ -n $ours ]]; then
+        for mapping in $(get_ovs_id ovn-bridge-mappings | tr , ' '); do
+            if [[ ,$ours, != *",$mapping,"* ]]; then rest+=,$mapping
+            elif [[ " ${kept[*]} " = *" ${mapping#*:} "* ]]; then rest+=,$mapping staying+=,$mapping; fi
+        done
+        set_or_remove_ovs_id ovn-bridge-mappings "${rest#,}"
+        set_or_remove_ovs_id testbedos-bridge-mappings "${staying#,}"
+    fi
+    if have nft && nft list table ip testbedos >/dev/null 2>&1; then run nft delete table ip testbedos; fi
+    if [[ $(get_ovs_id testbedos-ip-forward || true) = 0 ]]; then
+        run sysctl -q net.ipv4.ip_forward=0
+        run ovs-vsctl --timeout=5 --no-wait remove Open_vSwitch . external-ids testbedos-ip-forward
+    fi
+}
+
 # For teardown.sh: takes back what is still as it was set.
 unconfigure_ovs() {
     local line key bridge

@@ -110,6 +110,9 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
         /// The guests of all deployments
         #[arg(short, long)]
         all: bool,
+        /// Only guests with this label; several are all asked for
+        #[arg(short, long, value_name = "KEY[=VALUE]")]
+        label: Vec<String>,
     },
     /// List deployments
     #[command(visible_alias = "ls")]

@@ -6,10 +6,12 @@ use std::{
 };
 
 use kvm_compose::{
+    catalogue::Catalogue,
     diagnostic::problem_of,
     error::{Code, Problem},
     gather::{From, gather},
     names::DeploymentName,
+    project,
     spec::Sources,
     topology::{self, Leases, Loaded},
 };
@@ -108,9 +110,21 @@ impl Project {
     fn with_named_files(&self, problem: Problem, sources: &Sources, name: &DeploymentName) -> Problem {
         let understood = topology::understood(sources, name);
         let mut all = problem.diagnostics.clone();
-        all.extend(understood.iter().flat_map(|topology| kvm_compose::project::check(topology, &self.folder)));
+        // A faulty catalogue is told when it is used: by `validate` of a file without faults.
+        let catalogue = catalogue().ok();
+        let named = understood.iter().zip(&catalogue);
+        all.extend(named.flat_map(|(topology, catalogue)| project::check(topology, &self.folder, catalogue)));
         let main = self.shown();
         all.sort_by_key(|fault| (fault.at.file != main, fault.at.file.clone(), fault.at.line, fault.at.column));
         problem_of(&main, all).unwrap_or(problem)
     }
+}
+
+/// The image catalogue as this user sees it: the built-in one, the machine's, the user's own.
+pub fn catalogue() -> Result<Catalogue, Problem> {
+    let own = std::env::var_os("XDG_CONFIG_HOME").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+    let own = own.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")));
+    let mut files = vec![Path::new(project::MACHINE_CONFIG).join(project::CATALOGUE_FILE)];
+    files.extend(own.map(|folder| folder.join("testbedos").join(project::CATALOGUE_FILE)));
+    project::catalogue(&files)
 }

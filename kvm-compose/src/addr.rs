@@ -76,6 +76,47 @@ impl From<Mac> for String {
     }
 }
 
+/// Things that follow each other: ranges of them have a length and an n-th member.
+pub trait Ordinal: Sized {
+    /// Its place among its kin.
+    fn ordinal(&self) -> u128;
+    /// True when both are of one sort: an IPv4 address does not follow an IPv6 one.
+    fn is_kin(&self, other: &Self) -> bool;
+    /// The one of `like`'s sort at a place, if there is one.
+    fn from_ordinal(like: &Self, place: u128) -> Option<Self>;
+}
+
+impl Ordinal for Mac {
+    fn ordinal(&self) -> u128 {
+        self.0.iter().fold(0, |sum, octet| sum << 8 | u128::from(*octet))
+    }
+    fn is_kin(&self, _: &Self) -> bool {
+        true
+    }
+    fn from_ordinal(_: &Self, place: u128) -> Option<Self> {
+        let [.., a, b, c, d, e, f] = place.to_be_bytes();
+        (place < 1 << 48).then_some(Mac([a, b, c, d, e, f]))
+    }
+}
+
+impl Ordinal for IpAddr {
+    fn ordinal(&self) -> u128 {
+        match self {
+            IpAddr::V4(v4) => u128::from(u32::from(*v4)),
+            IpAddr::V6(v6) => u128::from(*v6),
+        }
+    }
+    fn is_kin(&self, other: &Self) -> bool {
+        self.is_ipv4() == other.is_ipv4()
+    }
+    fn from_ordinal(like: &Self, place: u128) -> Option<Self> {
+        match like {
+            IpAddr::V4(_) => u32::try_from(place).ok().map(|number| IpAddr::V4(Ipv4Addr::from(number))),
+            IpAddr::V6(_) => Some(IpAddr::V6(std::net::Ipv6Addr::from(place))),
+        }
+    }
+}
+
 /// True when `address` can belong to a machine in `subnet`: inside it, and for IPv4 neither its first nor its last.
 pub fn usable_in(subnet: &IpNet, address: IpAddr) -> bool {
     if !subnet.contains(&address) {

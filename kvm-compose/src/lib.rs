@@ -10,6 +10,7 @@
 
 pub mod addr;
 pub mod api;
+pub mod catalogue;
 pub mod check;
 pub mod diagnostic;
 pub mod error;
@@ -18,7 +19,9 @@ pub mod names;
 pub mod orchestrate;
 pub mod picture;
 pub mod plan;
+pub mod process;
 pub mod project;
+pub mod rules;
 pub mod spec;
 pub mod topology;
 

@@ -113,6 +113,16 @@ pub fn is_variable(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
+/// What [`is_image`] accepts, in words.
+pub const IMAGE_RULE: &str = "use 1 to 64 letters, digits, `_`, `-` and `.`, starting with a letter or digit";
+
+/// True for what may be the name of an image in the catalogue.
+pub fn is_image(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c))
+}
+
 fn is_label(text: &str, longest: usize, edge: fn(char) -> bool, inner: &str) -> bool {
     let length = text.chars().count();
     (1..=longest).contains(&length) && text.starts_with(edge) && text.ends_with(edge) && text.chars().all(|c| edge(c) || inner.contains(c))

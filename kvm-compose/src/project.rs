@@ -3,13 +3,13 @@
 //! A path may lead to the project's folder or to a folder that the operator allows, and nowhere else, whatever links say.
 //! All faults are told at once, each at its place. Must not know what a script or disk is for.
 
+mod content;
+
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::Read,
-    os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::fs::{FileExt, MetadataExt},
-    },
+    os::fd::{AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -18,57 +18,124 @@ use rustix::{
     io::Errno,
 };
 
+use content::{check_env_file, read_disk, read_iso};
+
 use crate::{
+    catalogue::Catalogue,
     diagnostic::{Diagnostic, Severity},
-    names::printable,
-    plan::{
-        blueprint::DiskFormat,
-        site::{DiskFile, ProjectFiles},
-    },
-    topology::{FileRef, Guest, GuestKind, Topology},
+    error::{Place, Problem},
+    names::{GuestName, printable},
+    plan::{blueprint::DiskFormat, site::ProjectFiles},
+    topology::{Android, FileRef, GuestKind, Topology},
 };
 
-/// Longer scripts belong into an image.
-const LONGEST_SCRIPT: u64 = 1 << 20;
-
-/// Where files may lie.
+/// Where files may lie, and which images there are.
 #[derive(Debug, Clone)]
 pub struct Places<'a> {
     /// The project's folder.
     pub project: &'a Path,
     /// Folders outside of it that the operator allows.
     pub allowed: Vec<&'a Path>,
+    /// The image catalogue; without one images are not looked for.
+    pub catalogue: Option<&'a Catalogue>,
 }
 
 /// A fault of one file: its code, what is wrong, what to do.
 struct Fault(&'static str, String, Option<String>);
 
+/// What a file is named for.
+#[derive(Clone, Copy)]
+enum Use {
+    Script,
+    Disk(DiskFormat),
+    Iso,
+    EnvFile,
+    /// A file or a folder.
+    Tree,
+    Folder,
+    /// No file: a name of the catalogue.
+    Image,
+}
+
+/// Every file that a topology names, with who names it. What several clones name is listed once.
+fn named(topology: &Topology) -> Vec<(&GuestName, Use, &FileRef)> {
+    let mut all: Vec<(&GuestName, Use, &FileRef)> = Vec::new();
+    let mut seen = BTreeSet::new();
+    let shared = topology.scaled.iter().filter_map(|scaled| Some((&scaled.machine, Use::Script, scaled.shared_setup.as_ref()?)));
+    let of_guests = topology.guests.iter().flat_map(|guest| {
+        let mut files: Vec<(Use, &FileRef)> = Vec::new();
+        match &guest.kind {
+            GuestKind::Micro { .. } | GuestKind::Android(Android::Made { .. }) => {}
+            GuestKind::ExistingDisk { disk, format, .. } => files.push((Use::Disk(*format), disk)),
+            // A name that is missing is a fault of the file's text.
+            GuestKind::CloudImage { image, .. } if image.path.is_empty() => {}
+            GuestKind::CloudImage { image, .. } => files.push((Use::Image, image)),
+            GuestKind::IsoGuest { iso, .. } => files.push((Use::Iso, iso)),
+            GuestKind::Docker(container) => {
+                files.extend(container.env_file.iter().map(|file| (Use::EnvFile, file)));
+                files.extend(container.volumes.iter().map(|mount| (Use::Tree, &mount.source)));
+            }
+            GuestKind::Android(Android::Existing { path }) => files.push((Use::Folder, path)),
+        }
+        files.extend(guest.context.iter().map(|context| (Use::Tree, context)));
+        files.extend(guest.setup_scripts.iter().chain(&guest.run_scripts).map(|script| (Use::Script, script)));
+        let who = guest.clone_of.as_ref().map_or(&guest.name, |clone| &clone.machine);
+        files.into_iter().map(move |(what, file)| (who, what, file))
+    });
+    for (who, what, file) in shared.chain(of_guests) {
+        if seen.insert(&file.at) {
+            all.push((who, what, file));
+        }
+    }
+    all
+}
+
 /// Reads every file that a topology names, or tells all faults.
 pub fn read(topology: &Topology, places: &Places<'_>) -> Result<ProjectFiles, Vec<Diagnostic>> {
     let mut files = ProjectFiles::default();
     let mut faults = Vec::new();
-    for guest in &topology.guests {
-        for script in [&guest.setup_script, &guest.run_script].into_iter().flatten() {
-            match places.open(&script.path).and_then(|(file, _)| read_script(&file, &script.path)) {
-                Ok(text) => drop(files.scripts.insert(script.path.clone(), text)),
-                Err(fault) => faults.push(diagnostic(guest, script, fault)),
-            }
-        }
-        if let GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {
-            match places.open(&disk.path).and_then(|(file, path)| read_disk(&file, path, &disk.path, *format)) {
-                Ok(found) => drop(files.disks.insert(disk.path.clone(), found)),
-                Err(fault) => faults.push(diagnostic(guest, disk, fault)),
-            }
+    for (who, what, file) in named(topology) {
+        if let Err(fault) = take(what, file, places, &mut files) {
+            faults.push(diagnostic(who, file, fault));
         }
     }
     if faults.is_empty() { Ok(files) } else { Err(faults) }
+}
+
+fn take(what: Use, named: &FileRef, places: &Places<'_>, files: &mut ProjectFiles) -> Result<(), Fault> {
+    let written = named.path.as_str();
+    match what {
+        Use::Script => {
+            let text = places.open(written).and_then(|(file, _)| content::read_text(&file, written, "script"))?;
+            files.scripts.insert(named.path.clone(), text);
+        }
+        Use::Disk(format) => {
+            let disk = places.open(written).and_then(|(file, path)| read_disk(&file, path, written, format))?;
+            files.disks.insert(named.path.clone(), disk);
+        }
+        Use::Iso => places.open(written).and_then(|(file, _)| read_iso(&file, written))?,
+        Use::EnvFile => {
+            let text = places.open(written).and_then(|(file, _)| content::read_text(&file, written, "file"))?;
+            check_env_file(&text, written)?;
+        }
+        Use::Tree => places
+            .find(written, false)
+            .map_err(|Fault(code, message, hint)| Fault(code, message.replace("there is no file", "there is no file or folder"), hint))?,
+        Use::Folder => places.find(written, true)?,
+        Use::Image => {
+            if let Some((message, hint)) = places.catalogue.and_then(|catalogue| catalogue.fault(written)) {
+                return Err(Fault("E077", message, Some(hint)));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The text of a file of the project's folder, `largest` bytes at most; the error says what is wrong, what to do, and whether
 /// the file lies elsewhere.
 pub fn read_text(project: &Path, path: &str, largest: u64) -> Result<String, (String, Option<String>, bool)> {
     let shown = printable(path);
-    let opened = Places { project, allowed: Vec::new() }.open(path);
+    let opened = Places { project, allowed: Vec::new(), catalogue: None }.open(path);
     let (file, _) = opened.map_err(|Fault(code, message, hint)| match code {
         "E072" => (message, Some("move it into the project's folder".to_string()), true),
         _ => (message, hint, false),
@@ -84,19 +151,19 @@ pub fn read_text(project: &Path, path: &str, largest: u64) -> Result<String, (St
 
 /// The faults that can be told without a server, which may be allowed more: it reads as another user and may allow other
 /// folders. What only it can say is a warning.
-pub fn check(topology: &Topology, project: &Path) -> Vec<Diagnostic> {
+pub fn check(topology: &Topology, project: &Path, catalogue: &Catalogue) -> Vec<Diagnostic> {
     let anywhere = Path::new("/");
-    let mut faults = read(topology, &Places { project, allowed: vec![anywhere] }).err().unwrap_or_default();
-    for guest in &topology.guests {
-        let disk = match &guest.kind {
-            GuestKind::ExistingDisk { disk, .. } => Some(disk),
-            GuestKind::Micro { .. } => None,
+    let mut faults = read(topology, &Places { project, allowed: vec![anywhere], catalogue: Some(catalogue) }).err().unwrap_or_default();
+    let known: BTreeSet<Place> = faults.iter().map(|fault| fault.at.clone()).collect();
+    for (who, what, file) in named(topology).into_iter().filter(|(_, _, file)| !known.contains(&file.at)) {
+        let places = Places { project, allowed: Vec::new(), catalogue: None };
+        let found = match what {
+            Use::Image => Ok(()),
+            Use::Tree | Use::Folder => places.find(&file.path, false),
+            _ => places.open(&file.path).map(|_| ()),
         };
-        let known: Vec<_> = faults.iter().map(|fault| fault.at.clone()).collect();
-        for named in [&guest.setup_script, &guest.run_script].into_iter().flatten().chain(disk).filter(|named| !known.contains(&named.at)) {
-            if let Err(fault) = (Places { project, allowed: Vec::new() }).open(&named.path) {
-                faults.push(diagnostic(guest, named, fault));
-            }
+        if let Err(fault) = found {
+            faults.push(diagnostic(who, file, fault));
         }
     }
     for fault in faults.iter_mut().filter(|fault| matches!(fault.code.as_str(), "E072" | "E076")) {
@@ -107,9 +174,60 @@ pub fn check(topology: &Topology, project: &Path) -> Vec<Diagnostic> {
     faults
 }
 
+/// Names of images that are not in the catalogue: what can be told of a text without its project.
+pub fn check_images(topology: &Topology, catalogue: &Catalogue) -> Vec<Diagnostic> {
+    let images = named(topology).into_iter().filter(|(_, what, _)| matches!(what, Use::Image));
+    let fault = |(who, _, image): (&GuestName, Use, &FileRef)| {
+        let (message, hint) = catalogue.fault(&image.path)?;
+        Some(diagnostic(who, image, Fault("E077", message, Some(hint))))
+    };
+    images.filter_map(fault).collect()
+}
+
+/// The built-in image catalogue, extended by the files that are there; later ones take the place of earlier ones.
+pub fn catalogue(files: &[PathBuf]) -> Result<Catalogue, Problem> {
+    let mut catalogue = Catalogue::built_in()?;
+    for file in files {
+        match std::fs::read_to_string(file) {
+            Ok(text) => catalogue = catalogue.extended(&text, &file.display().to_string())?,
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {}
+            Err(error) => return Err(Problem::io(format_args!("cannot read {}", file.display()), &error)),
+        }
+    }
+    Ok(catalogue)
+}
+
+/// The name of a file that extends the catalogue, in a configuration folder.
+pub const CATALOGUE_FILE: &str = "images.toml";
+
+/// The configuration folder of the machine, which server and `testbed` both read.
+pub const MACHINE_CONFIG: &str = "/etc/testbedos";
+
 impl Places<'_> {
-    /// Opens a file for reading; returns it with its path, links resolved.
+    /// Opens a regular file for reading; returns it with its path, links resolved.
     fn open(&self, written: &str) -> Result<(File, PathBuf), Fault> {
+        let shown = printable(written);
+        let (file, path) = self.open_any(written)?;
+        let found = file.metadata().map_err(|error| Fault("E074", format!("`{shown}` cannot be read: {error}"), None))?;
+        if !found.is_file() {
+            let hint = found.is_dir().then(|| "it is a folder; name a file".to_string());
+            return Err(Fault("E071", format!("`{shown}` is not a regular file"), hint));
+        }
+        Ok((file, path))
+    }
+
+    /// Looks for a file or folder, or for a folder.
+    fn find(&self, written: &str, folder: bool) -> Result<(), Fault> {
+        let shown = printable(written);
+        let (file, _) = self.open_any(written)?;
+        let found = file.metadata().map_err(|error| Fault("E074", format!("`{shown}` cannot be read: {error}"), None))?;
+        match found.is_dir() || (found.is_file() && !folder) {
+            true => Ok(()),
+            false => Err(Fault("E071", format!("`{shown}` is not a {}folder", if folder { "" } else { "regular file or a " }), None)),
+        }
+    }
+
+    fn open_any(&self, written: &str) -> Result<(File, PathBuf), Fault> {
         let shown = printable(written);
         let plain = match written.strip_prefix("${PWD}") {
             Some(rest) => format!("./{}", rest.trim_start_matches('/')),
@@ -124,10 +242,6 @@ impl Places<'_> {
             other => other,
         };
         let file = File::from(opened.map_err(|error| fault_of(error, &shown, self))?);
-        let found = file.metadata().map_err(|error| Fault("E074", format!("`{shown}` cannot be read: {error}"), None))?;
-        if !found.is_file() {
-            return Err(Fault("E071", format!("`{shown}` is not a regular file"), None));
-        }
         let path = std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()));
         let path = path.map_err(|error| Fault("E074", format!("`{shown}` cannot be found again: {error}"), None))?;
         Ok((file, path))
@@ -169,72 +283,12 @@ fn fault_of(error: Errno, shown: &str, places: &Places<'_>) -> Fault {
     }
 }
 
-fn read_script(mut file: &File, written: &str) -> Result<String, Fault> {
-    let shown = printable(written);
-    let mut bytes = Vec::new();
-    let read = file.by_ref().take(LONGEST_SCRIPT + 1).read_to_end(&mut bytes);
-    read.map_err(|error| Fault("E074", format!("`{shown}` cannot be read: {error}"), None))?;
-    if bytes.len() as u64 > LONGEST_SCRIPT {
-        return Err(Fault("E074", format!("script `{shown}` is larger than 1 MiB"), None));
-    }
-    String::from_utf8(bytes).map_err(|_| Fault("E074", format!("script `{shown}` is not UTF-8 text"), None))
-}
-
-fn read_disk(file: &File, path: PathBuf, written: &str, format: DiskFormat) -> Result<DiskFile, Fault> {
-    let shown = printable(written);
-    let unreadable = |error: std::io::Error| Fault("E074", format!("`{shown}` cannot be read: {error}"), None);
-    let found = file.metadata().map_err(unreadable)?;
-    if found.len() == 0 {
-        return Err(Fault("E074", format!("disk `{shown}` is empty"), None));
-    }
-    let mut header = [0; 104];
-    let mut length = 0;
-    while length < header.len() {
-        match file.read_at(&mut header[length..], length as u64).map_err(unreadable)? {
-            0 => break,
-            count => length += count,
-        }
-    }
-    let foreign = [(&b"KDMV"[..], "VMDK"), (b"vhdxfile", "VHDX"), (b"conectix", "VPC"), (b"QED\0", "QED")];
-    if let Some((_, name)) = foreign.iter().find(|(magic, _)| header.starts_with(magic)) {
-        let hint = format!("convert it: qemu-img convert -O qcow2 {shown} disk.qcow2");
-        return Err(Fault("E073", format!("disk `{shown}` is a {name} image, not {}", format.name()), Some(hint)));
-    }
-    let says = if header.starts_with(b"QFI\xfb") { DiskFormat::Qcow2 } else { DiskFormat::Raw };
-    if says != format {
-        let hint = format!("write `driver_type: {}`, or name another image", says.name());
-        return Err(Fault(
-            "E073",
-            format!("disk `{shown}` is {} by its header, but the file says {}", says.name(), format.name()),
-            Some(hint),
-        ));
-    }
-    if says == DiskFormat::Qcow2 {
-        check_alone(&header, &shown)?;
-    }
-    let version = format!("{}.{}.{:09}", found.len(), found.mtime(), found.mtime_nsec());
-    Ok(DiskFile { path, format: says, version })
-}
-
-/// A qcow2 image that stands on other files would let a testbed file read any file of the host.
-fn check_alone(header: &[u8; 104], shown: &str) -> Result<(), Fault> {
-    let number = |at: usize| u64::from_be_bytes(std::array::from_fn(|n| header[at + n]));
-    let version = u32::from_be_bytes(std::array::from_fn(|n| header[4 + n]));
-    let external_data = version >= 3 && number(72) & 0b100 != 0;
-    let (has_backing, hint) = (number(8) != 0, format!("make it stand alone: qemu-img convert -O qcow2 {shown} alone.qcow2"));
-    if has_backing || external_data {
-        let what = if has_backing { "a backing file" } else { "an external data file" };
-        return Err(Fault("E075", format!("disk `{shown}` rests on {what}, which the testbed file does not name"), Some(hint)));
-    }
-    Ok(())
-}
-
-fn diagnostic(guest: &Guest, named: &FileRef, Fault(code, message, hint): Fault) -> Diagnostic {
+fn diagnostic(who: &GuestName, named: &FileRef, Fault(code, message, hint): Fault) -> Diagnostic {
     let width = u32::try_from(named.path.chars().count()).unwrap_or(1);
     Diagnostic {
         severity: Severity::Error,
         code: code.to_string(),
-        message: format!("guest `{}`: {message}", guest.name),
+        message: format!("guest `{who}`: {message}"),
         at: named.at.clone(),
         width,
         source: named.source.clone(),
@@ -247,14 +301,6 @@ mod tests {
     use std::{fs, os::unix::fs::symlink};
 
     use super::*;
-
-    fn qcow2(backing: u64, features: u64) -> Vec<u8> {
-        let mut header = vec![0; 200];
-        header[..8].copy_from_slice(b"QFI\xfb\0\0\0\x03");
-        header[8..16].copy_from_slice(&backing.to_be_bytes());
-        header[72..80].copy_from_slice(&features.to_be_bytes());
-        header
-    }
 
     #[test]
     fn a_path_leads_only_where_it_may() {
@@ -271,7 +317,8 @@ mod tests {
         symlink(images.join("x"), project.join("image")).expect("linked");
         symlink(&secret, images.join("out")).expect("linked");
         rustix::fs::mknodat(rustix::fs::CWD, project.join("fifo"), rustix::fs::FileType::Fifo, Mode::RWXU, 0).expect("a fifo");
-        let places = Places { project: &project, allowed: vec![&images] };
+        let catalogue = Catalogue::built_in().expect("right");
+        let places = Places { project: &project, allowed: vec![&images], catalogue: Some(&catalogue) };
         let text = |path: &Path| path.to_str().expect("UTF-8").to_string();
         for good in [
             "sub/x",
@@ -315,7 +362,11 @@ mod tests {
             let text = format!("machines:\n{machine}network: {{ovn: {{switches: {{lan: {{subnet: 10.0.0.0/24}}}}}}}}\n");
             let name = crate::names::DeploymentName::new("lab").expect("valid");
             let loaded = crate::topology::load("x.yaml", &text, &name, &Default::default()).expect("it loads");
-            check(&loaded.topology, &project).into_iter().map(|fault| (fault.code, fault.severity, fault.at.line)).collect::<Vec<_>>()
+            let catalogue = Catalogue::built_in().expect("right");
+            check(&loaded.topology, &project, &catalogue)
+                .into_iter()
+                .map(|fault| (fault.code, fault.severity, fault.at.line))
+                .collect::<Vec<_>>()
         };
         assert_eq!(check("here.sh"), []);
         assert_eq!(check("none.sh"), [("E070".to_string(), Severity::Error, 2)]);
@@ -324,34 +375,39 @@ mod tests {
     }
 
     #[test]
-    fn a_header_must_say_what_the_file_says_and_rest_on_nothing() {
+    fn everything_a_guest_names_is_looked_at_once() {
         let folder = tempfile::tempdir().expect("a folder");
-        let check = |content: &[u8], format| {
-            let path = folder.path().join("disk");
-            fs::write(&path, content).expect("written");
-            let file = File::open(&path).expect("open");
-            read_disk(&file, path, "disk", format).map(|disk| disk.format).map_err(|fault| fault.0)
+        fs::create_dir(folder.path().join("html")).expect("made");
+        fs::write(folder.path().join("good.env"), "A=1\n").expect("written");
+        fs::write(folder.path().join("bad.env"), "A\n").expect("written");
+        let catalogue = Catalogue::built_in().expect("right");
+        let check = |machine: &str| {
+            let text = format!("machines:\n  - {{name: a, {machine}}}\nnetwork: {{ovn: {{switches: {{}}}}}}\n");
+            let name = crate::names::DeploymentName::new("lab").expect("valid");
+            let loaded = crate::topology::load("x.yaml", &text, &name, &Default::default()).unwrap_or_else(|problem| panic!("{problem:?}"));
+            let faults = check(&loaded.topology, folder.path(), &catalogue);
+            faults.into_iter().map(|fault| (fault.code, fault.severity == Severity::Error)).collect::<Vec<_>>()
         };
-        assert_eq!(check(&qcow2(0, 0), DiskFormat::Qcow2), Ok(DiskFormat::Qcow2));
-        assert_eq!(check(b"raw", DiskFormat::Raw), Ok(DiskFormat::Raw));
-        assert_eq!(check(&qcow2(0, 0), DiskFormat::Raw), Err("E073"));
-        assert_eq!(check(b"raw", DiskFormat::Qcow2), Err("E073"));
-        assert_eq!(check(b"KDMV....", DiskFormat::Raw), Err("E073"));
-        assert_eq!(check(b"", DiskFormat::Raw), Err("E074"));
-        assert_eq!(check(&qcow2(512, 0), DiskFormat::Qcow2), Err("E075"));
-        assert_eq!(check(&qcow2(0, 0b100), DiskFormat::Qcow2), Err("E075"));
-    }
-
-    #[test]
-    fn a_script_is_text_of_a_decent_size() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let check = |content: &[u8]| {
-            let path = folder.path().join("script");
-            fs::write(&path, content).expect("written");
-            read_script(&File::open(&path).expect("open"), "script").map_err(|fault| fault.1)
-        };
-        assert_eq!(check(b"echo").as_deref(), Ok("echo"));
-        assert!(check(&[0xff]).is_err_and(|text| text.contains("UTF-8")));
-        assert!(check(&vec![b'x'; (1 << 20) + 1]).is_err_and(|text| text.contains("1 MiB")));
+        let error = |code: &str| vec![(code.to_string(), true)];
+        let docker = |rest: &str| check(&format!("docker: {{image: x, scaling: {{count: 3}}, {rest}}}"));
+        assert_eq!(docker("env_file: good.env, volumes: [{source: '${PWD}/html', target: /a}, {source: good.env, target: /b}]"), []);
+        assert_eq!(docker("env_file: bad.env"), error("E078"));
+        assert_eq!(docker("env_file: html"), error("E071"));
+        assert_eq!(docker("volumes: [{source: none, target: /a}]"), error("E070"));
+        assert_eq!(docker("volumes: [{source: /etc, target: /a}]"), [("W006".to_string(), false)]);
+        let libvirt = |kind: &str| check(&format!("libvirt: {{cpus: 1, memory_mb: 64, libvirt_type: {kind}}}"));
+        assert_eq!(libvirt("{cloud_image: {name: ubuntu_20_04, context: html}}"), []);
+        assert_eq!(libvirt("{cloud_image: {name: ubuntu_2004}}"), error("E077"));
+        assert_eq!(libvirt("{cloud_image: {name: micro}}"), error("E077"));
+        assert_eq!(libvirt("{cloud_image: {name: fedora, context: none}}"), error("E070"));
+        assert_eq!(libvirt("{iso_guest: {path: good.env}}"), error("E079"));
+        assert_eq!(
+            check(
+                "libvirt: {cpus: 1, memory_mb: 64, libvirt_type: {cloud_image: {name: fedora}}, scaling: {count: 2, shared_setup: none, clone_run: [{script: none}]}}"
+            ),
+            [error("E070"), error("E070")].concat()
+        );
+        assert_eq!(check("android: {existing_avd: {path: good.env}}"), error("E071"));
+        assert_eq!(check("android: {existing_avd: {path: html}}"), []);
     }
 }

@@ -44,6 +44,7 @@ fn the_error_page_is_the_table_of_codes() {
 fn every_example_of_the_language_page_loads() {
     let page = std::fs::read_to_string(docs("yaml.md")).expect("docs/yaml.md");
     let page = page + &std::fs::read_to_string(docs("checks.md")).expect("docs/checks.md");
+    let page = page + &std::fs::read_to_string(docs("outside.md")).expect("docs/outside.md");
     let blocks: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(blocks.len() >= 3);
     let readme = std::fs::read_to_string(docs("../README.md")).expect("README.md");

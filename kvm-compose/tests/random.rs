@@ -296,7 +296,7 @@ fn after_what_was_planned_is_done_nothing_is_left_to_do() {
         let sources = sound::sources(&text);
         let Ok(loaded) = sound::load(&sources) else { continue };
         let host = FakeHost::default();
-        let text = loaded.resolved.to_string();
+        let text = loaded.resolved().to_string();
         let wanted = fake::blueprint(&text, &host.world.lock().clone());
         fake::up(&host, &wanted, &UpOptions::default()).unwrap_or_else(|problem| panic!("{problem:?}\n{text}"));
         // With the addresses that the guests have now, as a server asks the second time.

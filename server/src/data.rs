@@ -12,6 +12,7 @@ use std::{
 use kvm_compose::{
     error::{Code, Problem},
     names::{DeploymentName, InstallationId},
+    project,
 };
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -79,6 +80,12 @@ impl DataDir {
     /// Settings and what the server knows of itself.
     pub fn config(&self) -> PathBuf {
         self.root.join("config")
+    }
+
+    /// Files that extend the image catalogue: the machine's, then the server's own.
+    pub fn catalogues(&self) -> Vec<PathBuf> {
+        let folders = [PathBuf::from(project::MACHINE_CONFIG), self.config()];
+        folders.into_iter().map(|folder| folder.join(project::CATALOGUE_FILE)).collect()
     }
 
     /// Records, and one folder per deployment.

@@ -91,7 +91,20 @@ fn check_config(settings: &Settings) -> Result<(), Problem> {
     logging::check_level(&settings.log_level)?;
     println!("data folder:  {}", settings.data.root().display());
     println!("mode:         {}", if mode == Mode::Master { "master" } else { "client" });
-    println!("host:         {}", host.map_or("not written yet; made at the first start".to_string(), |host| host.hostname.to_string()));
+    println!(
+        "host:         {}",
+        host.as_ref().map_or("not written yet; made at the first start".to_string(), |host| host.hostname.to_string())
+    );
+    for mapping in host.iter().flat_map(|host| &host.ovn.bridge_mappings) {
+        println!("network:      {mapping}");
+    }
+    if host.as_ref().is_some_and(|host| host.ovn.masquerade) {
+        println!("masquerade:   on: this host forwards what comes from its networks");
+    }
+    let unused = config::older::unused(&settings.data)?;
+    if !unused.is_empty() {
+        println!("no effect:    {} (keys of older versions in host.json)", unused.join(", "));
+    }
     println!("socket:       {}", settings.socket.display());
     println!("listen:       {}", settings.listen.map_or("no TCP".to_string(), |address| address.to_string()));
     println!("images:       {}", settings.images_dir.display());

@@ -78,11 +78,14 @@ pub fn local_config(settings: &Settings, host: &HostConfig, installation: Instal
         data_dir: settings.data.root().to_path_buf(),
         images_dir: settings.images_dir.clone(),
         allowed_image_dirs: settings.allowed_image_dirs.clone(),
+        catalogues: settings.data.catalogues(),
         libvirt_uri: settings.libvirt_uri.clone(),
         ovn_nb: settings.ovn_nb.clone(),
         ovs_db: settings.ovs_db.clone(),
         bridge: settings.bridge.clone(),
         accelerator: settings.accelerator,
+        mappings: host.ovn.mappings(),
+        masquerade: host.ovn.masquerade,
     }
 }
 

@@ -75,6 +75,9 @@ fn hosts(installation: InstallationId) -> Result<Hosts> {
     Ok(Hosts::alone(Site {
         installation,
         chassis: Some("any".to_string()),
+        mappings: Vec::new(),
+        masquerade: false,
+        resolver: None,
         host: HostName::new("any").map_err(|problem| anyhow!("{problem}"))?,
         deployments: PathBuf::from("/deployments"),
         accelerator: Accelerator::Kvm,

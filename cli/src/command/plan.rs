@@ -8,12 +8,14 @@ use std::{
 
 use kvm_compose::{
     api::{ActionRequest, Draft, PlanDocument, PlanOptions, UpOptions},
+    diagnostic::problem_of,
     error::Problem,
     names::{DeploymentName, HostName, InstallationId},
-    orchestrate,
+    orchestrate::{self, host::Cancel},
     plan::{
         self,
         blueprint::{DiskFormat, Sum},
+        outside::Mapping,
         site::{Accelerator, DiskFile, Hosts, MicroImage, ProjectFiles, Site},
         step::Impact,
     },
@@ -63,7 +65,12 @@ pub fn draft(session: &Session) -> Result<(DeploymentName, Option<Draft>), Probl
 
 fn offline(session: &Session) -> Outcome {
     let project = session.project()?.ok_or_else(no_file)?;
-    let (_, loaded) = project.load(&session.name_of(&project)?)?;
+    let (_, mut loaded) = project.load(&session.name_of(&project)?)?;
+    let judged = kvm_compose::rules::judge(&loaded.topology, &Cancel::new())?;
+    if let Some(problem) = problem_of(&project.shown(), judged.clone()) {
+        return Err(problem);
+    }
+    loaded.warnings.extend(judged);
     print_warnings(&session.out, &loaded.warnings);
     let (hosts, files) = (anywhere(&loaded.topology)?, files(&project, &loaded.topology));
     let places = plan::place(&loaded.topology.guests, &hosts)?;
@@ -90,17 +97,28 @@ fn anywhere(topology: &Topology) -> Result<Hosts, Problem> {
         }),
         bridge: "br-int".to_string(),
         chassis: None,
+        resolver: None,
+        mappings: anywhere_mappings(topology),
+        masquerade: false,
         mtu: 1442,
         bases: PathBuf::from("/images/bases"),
         free_memory_mb: 1 << 40,
         cpus: 1,
         busy_cpus: 0,
     };
-    let named: BTreeSet<&HostName> = topology.guests.iter().filter_map(|guest| guest.host.as_ref().map(|host| &host.name)).collect();
+    let gateways = topology.routers.iter().flat_map(|router| &router.ports).filter_map(|port| port.gateway_chassis.as_ref());
+    let asked = topology.guests.iter().filter_map(|guest| guest.placement.host.as_ref()).chain(gateways);
+    let named: BTreeSet<&HostName> = asked.map(|host| &host.name).collect();
     let others = named.into_iter().filter(|name| !matches!(name.as_str(), "main" | "master"));
     // Named ones are so busy that nobody goes there unasked.
     let members = others.map(|name| Site { host: name.clone(), busy_cpus: u32::MAX / 2, ..master.clone() }).collect();
     Ok(Hosts { members, ..Hosts::alone(master) })
+}
+
+/// Every network that the file names leads somewhere.
+fn anywhere_mappings(topology: &Topology) -> Vec<Mapping> {
+    let localnets = topology.switches.iter().flat_map(|switch| &switch.localnets);
+    localnets.map(|localnet| Mapping { network: localnet.network.clone(), bridge: "br-ex".to_string(), address: None }).collect()
 }
 
 /// The project's scripts, and its disks taken to be what the testbed file says they are.
@@ -108,7 +126,7 @@ fn files(project: &Project, topology: &Topology) -> ProjectFiles {
     let place = |file: &FileRef| project.folder.join(Path::new(&file.path.replace("${PWD}", &project.folder.to_string_lossy())));
     let mut files = ProjectFiles { scripts: BTreeMap::new(), disks: BTreeMap::new() };
     for guest in &topology.guests {
-        for script in [&guest.setup_script, &guest.run_script].into_iter().flatten() {
+        for script in guest.setup_scripts.iter().chain(&guest.run_scripts) {
             // One that cannot be read here may be there on the server.
             files.scripts.insert(script.path.clone(), fs::read_to_string(place(script)).unwrap_or_default());
         }

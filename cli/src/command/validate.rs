@@ -1,9 +1,11 @@
 //! `testbed validate`
 
+use std::collections::BTreeMap;
+
 use kvm_compose::{
     diagnostic::{Diagnostic, problem_of},
     error::{Code, Problem},
-    topology::GuestKind,
+    orchestrate::host::Cancel,
 };
 use serde::Serialize;
 
@@ -29,7 +31,8 @@ pub fn run(session: &Session) -> Outcome {
     let project = session.project()?.ok_or_else(no_file)?;
     let name = session.name_of(&project)?;
     let (_, mut loaded) = project.load(&name)?;
-    let named = kvm_compose::project::check(&loaded.topology, &project.folder);
+    let mut named = kvm_compose::project::check(&loaded.topology, &project.folder, &crate::project::catalogue()?);
+    named.extend(kvm_compose::rules::judge(&loaded.topology, &Cancel::new())?);
     if let Some(problem) = problem_of(&project.shown(), named.clone()) {
         return Err(Problem { code: Code::InvalidFile, ..problem });
     }
@@ -37,7 +40,7 @@ pub fn run(session: &Session) -> Outcome {
     if session.global.output == Format::Text {
         print_warnings(&session.out, &loaded.warnings);
     }
-    let micro = loaded.topology.guests.iter().filter(|guest| matches!(guest.kind, GuestKind::Micro { .. })).count();
+    let kinds = kinds(loaded.topology.guests.iter().map(|guest| guest.kind.word()));
     let valid = Valid {
         valid: true,
         file: project.file.display().to_string(),
@@ -52,7 +55,7 @@ pub fn run(session: &Session) -> Outcome {
     }
     session.out.result(&valid, |valid| {
         format!(
-            "`{}` is valid: {} ({micro} micro), {}, {}",
+            "`{}` is valid: {}{kinds}, {}, {}",
             valid.file,
             count(valid.guests, "guest", "guests"),
             count(valid.switches, "switch", "switches"),
@@ -60,6 +63,14 @@ pub fn run(session: &Session) -> Outcome {
         )
     });
     Ok(Exit::SUCCESS)
+}
+
+/// How many there are of each kind, in parentheses.
+fn kinds<'k>(words: impl Iterator<Item = &'k str>) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    words.for_each(|word| *counts.entry(word).or_default() += 1);
+    let list: Vec<String> = counts.into_iter().map(|(word, count)| format!("{count} {word}")).collect();
+    if list.is_empty() { String::new() } else { format!(" ({})", list.join(", ")) }
 }
 
 fn count(number: usize, one: &str, many: &str) -> String {

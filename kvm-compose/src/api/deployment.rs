@@ -1,6 +1,6 @@
 //! Deployments as the API shows them.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -145,6 +145,9 @@ pub struct GuestState {
     pub cpus: u32,
     /// Memory in MiB.
     pub memory_mb: u64,
+    /// Its labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// Its interfaces.
     pub nics: Vec<NicState>,
     /// Where its serial console's output is kept on the server's machine.

@@ -5,6 +5,7 @@
 mod apply;
 mod console;
 mod observe;
+mod outside;
 mod prepare;
 mod site;
 
@@ -37,6 +38,7 @@ use crate::{
     plan::{
         blueprint::{Blueprint, Sum},
         observed::Observed,
+        outside::Mapping,
         site::{Accelerator, MicroImage},
         step::Work,
     },
@@ -56,6 +58,8 @@ pub struct LocalConfig {
     pub images_dir: PathBuf,
     /// Folders outside a project from which testbed files may name disks.
     pub allowed_image_dirs: Vec<PathBuf>,
+    /// Files that extend the image catalogue, where they are there.
+    pub catalogues: Vec<PathBuf>,
     /// libvirt's URI, `qemu:///system`.
     pub libvirt_uri: String,
     /// The northbound database's socket.
@@ -66,6 +70,10 @@ pub struct LocalConfig {
     pub bridge: String,
     /// `auto`, `kvm` or `tcg`.
     pub accelerator: AcceleratorChoice,
+    /// This host's networks, by the names that testbed files use.
+    pub mappings: Vec<Mapping>,
+    /// The host forwards what comes from those networks and hides it behind its own addresses.
+    pub masquerade: bool,
 }
 
 /// Which accelerator the operator asks for.

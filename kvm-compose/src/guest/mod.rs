@@ -5,6 +5,7 @@
 //! out before people see it.
 
 pub mod agent;
+mod condition;
 pub mod exec;
 pub mod output;
 pub mod ready;

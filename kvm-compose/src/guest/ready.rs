@@ -11,12 +11,12 @@ use std::{
 
 use uuid::Uuid;
 
-use super::agent::Agent;
+use super::{agent::Agent, condition};
 use crate::{
     backend::hypervisor::{AgentFault, DomainState, Hypervisor},
     error::{Code, Problem},
     orchestrate::{event::clean, host::Cancel},
-    plan::blueprint::{Readiness, ReadyCondition},
+    plan::blueprint::Readiness,
 };
 
 /// How long the agent may take for a ping once it is connected.
@@ -50,14 +50,14 @@ pub fn wait(
             return Err(ended(guest, state, console_log));
         }
         let running = state.is_some_and(DomainState::is_running);
-        let last = match (running, ready.condition) {
-            (true, ReadyCondition::Running) => return Ok(()),
-            (true, ReadyCondition::Agent) => match agent.ping() {
-                Ok(()) => return Ok(()),
+        let last = match running {
+            true => match condition::holds(&ready.condition, &agent, console_log) {
+                Ok(None) => return Ok(()),
+                Ok(Some(seen)) => seen,
                 Err(AgentFault::Broken(problem)) if problem.code != Code::Libvirt => return Err(problem),
                 Err(fault) => fault.text(),
             },
-            (false, _) => state.map_or_else(String::new, |state| format!("the domain is {state}")),
+            false => state.map_or_else(String::new, |state| format!("the domain is {state}")),
         };
         if Instant::now() >= deadline {
             return Err(late(guest, ready, &last, console_log));
@@ -76,7 +76,7 @@ fn ended(guest: &str, state: Option<DomainState>, console_log: &Path) -> Problem
 }
 
 fn late(guest: &str, ready: &Readiness, last: &str, console_log: &Path) -> Problem {
-    let (condition, limit) = (ready.condition, ready.timeout_s);
+    let (condition, limit) = (&ready.condition, ready.timeout_s);
     let message = format!("guest `{guest}` is not ready: waited {limit} s until {condition}; last seen: {}", clean(last));
     let hint = "`testbed up --keep-on-failure` leaves the guest and its console's log for a look; `ready: {timeout_s: …}` gives it longer"
         .to_string();

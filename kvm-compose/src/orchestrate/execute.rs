@@ -71,7 +71,11 @@ enum Class {
 impl Class {
     fn of(work: &Work) -> Class {
         match work {
-            Work::Network { .. } | Work::RemoveBridgePort { .. } => Class::Network,
+            Work::Network { .. }
+            | Work::RemoveBridgePort { .. }
+            | Work::SetUpUplink { .. }
+            | Work::PlugInternal { .. }
+            | Work::UnplugInternal { .. } => Class::Network,
             Work::ShapeLink { .. } | Work::UnshapeLink { .. } | Work::SetCarrier { .. } => Class::Link,
             Work::StartDomain { .. } => Class::Start,
             Work::RemoveDomain { .. } | Work::StopDomain { .. } => Class::Remove,

@@ -259,6 +259,7 @@ fn leftovers(observed: &Observed) -> Vec<String> {
     let files = observed.files.iter().map(|file| file.what.display().to_string());
     let ports = observed.bridge_ports.iter().map(|port| format!("port {}", port.what.name));
     let links = observed.links.iter().map(|link| format!("link {}", link.what.device));
+    let internals = observed.outside.internals.iter().map(|port| format!("interface {}", port.what.interface));
     let away = observed.away.iter().map(|(host, why)| format!("whatever stands on host `{host}` ({why})"));
-    away.chain(rows).chain(domains).chain(files).chain(ports).chain(links).take(10).collect()
+    away.chain(rows).chain(domains).chain(files).chain(ports).chain(internals).chain(links).take(10).collect()
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::link::Link;
+use super::outside::Outside;
 use crate::names::{DeploymentName, GuestName, HostName, InstallationId};
 pub use crate::spec::model::{DiskFormat, ReadyCondition};
 pub use crate::topology::Readiness;
@@ -28,6 +29,9 @@ pub struct Blueprint {
     pub rows: Vec<Row>,
     /// The guests, by name.
     pub guests: Vec<GuestBlueprint>,
+    /// Where it leaves OVN: hosts' bridges, and interfaces of hosts.
+    #[serde(default)]
+    pub outside: Outside,
 }
 
 /// One row of OVN's northbound database, as far as we manage it (ovn-nb(5)).
@@ -163,6 +167,9 @@ pub struct GuestBlueprint {
     pub links: Vec<Link>,
     /// When it counts as ready.
     pub ready: Readiness,
+    /// Guests that must have settled before it starts; they come before it in the blueprint.
+    #[serde(default)]
+    pub depends_on: Vec<GuestName>,
     /// What runs in it once it is ready, in order.
     pub scripts: Vec<Script>,
 }

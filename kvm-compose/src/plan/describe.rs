@@ -34,6 +34,9 @@ pub fn what(work: &Work) -> String {
         }
         Work::StopDomain { name, .. } => format!("stop {name}"),
         Work::RemoveDomain { name, .. } => format!("stop and remove {name}"),
+        Work::SetUpUplink { uplink } => format!("lead the network {} to the bridge {}", uplink.mapping.network, uplink.mapping.bridge),
+        Work::PlugInternal { port } => format!("give the host the interface {} with {}", port.interface, port.address),
+        Work::UnplugInternal { interface, .. } => format!("take the interface {interface} away"),
         Work::RemoveBridgePort { port } => format!("take port {} off {}", port.name, port.bridge),
         Work::ShapeLink { guest, link, .. } => format!("link {guest}:{}: {}", link.interface, link::words(&link.shape)),
         Work::UnshapeLink { label, .. } => format!("link {label}: plain"),

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     blueprint::{Blueprint, GuestBlueprint, ReadyCondition, ScriptKind},
-    diff_rows, link_diff,
+    diff_outside, diff_rows, link_diff,
     observed::{Observed, ObservedDomain, OnHost},
     step::{Impact, Plan, Step, StepId, Work},
 };
@@ -34,9 +34,11 @@ pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Opti
         taints,
         master,
         network: None,
+        before_network: Vec::new(),
         removed: BTreeMap::new(),
         freed: Vec::new(),
         fetched: BTreeMap::new(),
+        settled: BTreeMap::new(),
     };
     let fates: Vec<(&GuestBlueprint, Fate)> =
         wanted.guests.iter().filter(|guest| chosen(&guest.name)).map(|guest| (guest, differ.fate(guest))).collect();
@@ -61,7 +63,11 @@ pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Opti
     }
     differ.remove_left_ports(&fates);
     differ.remove_files(wanted, &fates, only);
+    let outside = diff_outside::before(wanted, observed);
+    differ.before_network.extend(outside.iter().map(|step| step.id.clone()));
+    differ.steps.extend(outside);
     differ.network(wanted);
+    differ.steps.extend(diff_outside::after(wanted, observed, differ.network.as_ref()));
     let settled: Vec<StepId> = fates.iter().flat_map(|(guest, fate)| differ.guest(guest, fate)).collect();
     for (guest, _) in &fates {
         differ.run_scripts(guest, &settled);
@@ -87,12 +93,21 @@ struct Differ<'a> {
     taints: &'a Taints,
     master: &'a HostName,
     network: Option<StepId>,
+    /// Steps that come before the network changes.
+    before_network: Vec<StepId>,
     /// Guest → the step that removes its domain.
     removed: BTreeMap<GuestName, StepId>,
     /// Steps that free a name or a file which a new guest may need.
     freed: Vec<StepId>,
     /// Host and base file → the step that brings it there.
     fetched: BTreeMap<(HostName, PathBuf), StepId>,
+    /// Guest → the steps after which it has settled.
+    settled: BTreeMap<GuestName, Vec<StepId>>,
+}
+
+/// The id of a guest's n-th script.
+fn numbered(word: &str, guest: &GuestBlueprint, number: usize) -> String {
+    if number == 0 { format!("{word}/{}", guest.name) } else { format!("{word}/{}/{}", guest.name, number + 1) }
 }
 
 impl<'a> Differ<'a> {
@@ -239,7 +254,7 @@ impl<'a> Differ<'a> {
             _ => ("the network changed", Impact::InPlace),
         };
         // A guest leaves before its port does.
-        let needs = self.removed.values().cloned().collect();
+        let needs = self.removed.values().chain(&self.before_network).cloned().collect();
         let id = self.push("network".to_string(), self.master.clone(), Work::Network { change }, needs, (reason, impact), Vec::new());
         self.network = Some(id);
     }
@@ -259,6 +274,7 @@ impl<'a> Differ<'a> {
             needs.sort();
             needs.dedup();
             needs.extend(self.files(guest, fate, reason));
+            needs.extend(guest.depends_on.iter().filter_map(|other| self.settled.get(other)).flatten().cloned());
             let work = Work::StartDomain { domain: Box::new(guest.domain.clone()) };
             let id =
                 self.push(format!("start/{}", guest.name), guest.host.clone(), work, needs, (reason, impact), vec![guest.name.clone()]);
@@ -271,8 +287,11 @@ impl<'a> Differ<'a> {
             started = Some(id);
         }
         let ready = match guest.ready.condition {
-            ReadyCondition::Running => started.is_none(),
-            ReadyCondition::Agent => started.is_none() && domain.is_some_and(|domain| domain.agent),
+            ReadyCondition::Running | ReadyCondition::Log(_) => started.is_none(),
+            // Whether a port is open is only asked of a guest that starts.
+            ReadyCondition::Agent | ReadyCondition::Tcp(_) | ReadyCondition::Http { .. } => {
+                started.is_none() && domain.is_some_and(|domain| domain.agent)
+            }
         };
         let mut settled: Vec<StepId> = started.iter().cloned().collect();
         if !ready {
@@ -294,8 +313,8 @@ impl<'a> Differ<'a> {
             );
             settled = vec![id];
         }
-        let before = settled.clone();
-        for script in guest.scripts.iter().filter(|script| script.kind == ScriptKind::Setup) {
+        let mut before = settled.clone();
+        for (number, script) in guest.scripts.iter().filter(|script| script.kind == ScriptKind::Setup).enumerate() {
             let has_run = started.is_none() && domain.is_some_and(|domain| domain.scripts.contains(&script.digest));
             if !has_run || self.taints.rerun_scripts {
                 let reason = if has_run { "--rerun-scripts" } else { "it has not run" };
@@ -306,16 +325,18 @@ impl<'a> Differ<'a> {
                     rerun: self.taints.rerun_scripts,
                 };
                 let id = self.push(
-                    format!("setup/{}", guest.name),
+                    numbered("setup", guest, number),
                     guest.host.clone(),
                     work,
                     before.clone(),
                     (reason, Impact::None),
                     vec![guest.name.clone()],
                 );
+                before = vec![id.clone()];
                 settled.push(id);
             }
         }
+        self.settled.insert(guest.name.clone(), settled.clone());
         settled
     }
 
@@ -383,16 +404,18 @@ impl<'a> Differ<'a> {
 
     /// Scripts that run at the end of every `up`, when every guest has settled.
     fn run_scripts(&mut self, guest: &GuestBlueprint, settled: &[StepId]) {
-        for script in guest.scripts.iter().filter(|script| script.kind == ScriptKind::Run) {
+        let mut before = settled.to_vec();
+        for (number, script) in guest.scripts.iter().filter(|script| script.kind == ScriptKind::Run).enumerate() {
             let work = Work::RunScript { guest: guest.name.clone(), uuid: guest.domain.uuid, script: script.clone(), rerun: true };
-            self.push(
-                format!("run/{}", guest.name),
+            let id = self.push(
+                numbered("run", guest, number),
                 guest.host.clone(),
                 work,
-                settled.to_vec(),
+                before,
                 ("it runs at every up", Impact::None),
                 vec![guest.name.clone()],
             );
+            before = vec![id];
         }
     }
 }

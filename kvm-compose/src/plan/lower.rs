@@ -10,13 +10,14 @@ use std::{
 use super::{
     blueprint::{Base, Blueprint, GuestBlueprint, Script, ScriptKind, Seed, Sum, Volume},
     link::Link,
+    outside::{Outside, outside},
     place::{self, Place, Places},
     render::{digest, domain, rows, seed},
     site::{Hosts, MicroImage, ProjectFiles, Site},
 };
 use crate::{
     error::{Code, Problem},
-    names::{DeploymentName, HostName, InstallationId},
+    names::{DeploymentName, GuestName, HostName, InstallationId},
     topology::{DiskDevice, FileRef, Guest, GuestKind, Topology},
 };
 
@@ -34,16 +35,45 @@ pub fn lower(topology: &Topology, hosts: &Hosts, places: &Places, files: &Projec
     let master = &hosts.master;
     let lowering = Lowering { topology, hosts, files, sums };
     let chassis = chassis(topology, hosts)?;
-    let place = rows::Place { installation: master.installation, mtu: master.mtu, chassis: &chassis };
-    let guests: Result<Vec<_>, Problem> = topology.guests.iter().map(|guest| lowering.guest(guest, places)).collect();
+    let place = rows::Place { installation: master.installation, mtu: master.mtu, chassis: &chassis, resolver: master.resolver };
+    let startable = in_order(&topology.guests).into_iter().filter(|guest| guest.kind.is_startable());
+    let guests: Result<Vec<_>, Problem> = startable.map(|guest| lowering.guest(guest, places)).collect();
     Ok(Blueprint {
         installation: master.installation,
         deployment: topology.deployment.clone(),
         master: master.host.clone(),
         rows: rows::rows(topology, &place),
         guests: guests?,
+        outside: outside(topology, hosts, places)?,
         folder: master.deployments.join(topology.deployment.as_str()),
     })
+}
+
+/// The guests with those before each that it waits for; otherwise in the file's order.
+fn in_order(guests: &[Guest]) -> Vec<&Guest> {
+    let place: BTreeMap<&GuestName, usize> = guests.iter().enumerate().map(|(place, guest)| (&guest.name, place)).collect();
+    let mut done = vec![false; guests.len()];
+    let mut order = Vec::with_capacity(guests.len());
+    for start in 0..guests.len() {
+        // By hand, since a chain may be as long as the file has guests; a circle was refused before.
+        let mut path = vec![(start, 0)];
+        while let Some((at, next)) = path.pop() {
+            if done[at] {
+                continue;
+            }
+            match guests[at].depends_on.get(next).map(|name| place.get(name)) {
+                Some(other) => {
+                    path.push((at, next + 1));
+                    path.extend(other.filter(|other| !done[**other]).map(|other| (*other, 0)));
+                }
+                None => {
+                    done[at] = true;
+                    order.push(&guests[at]);
+                }
+            }
+        }
+    }
+    order
 }
 
 /// The names in OVN of the hosts through which routers' traffic leaves.
@@ -74,6 +104,8 @@ pub fn travelling(topology: &Topology, hosts: &Hosts, places: &Places, files: &P
                 paths.extend(hosts.master.micro.iter().flat_map(|image| [image.kernel.clone(), image.initramfs.clone()]))
             }
             GuestKind::ExistingDisk { disk, .. } => paths.extend(files.disks.get(&disk.path).map(|file| file.path.clone())),
+            // They are not started.
+            GuestKind::CloudImage { .. } | GuestKind::IsoGuest { .. } | GuestKind::Docker(_) | GuestKind::Android(_) => {}
         }
     }
     paths
@@ -82,7 +114,15 @@ pub fn travelling(topology: &Topology, hosts: &Hosts, places: &Places, files: &P
 /// The blueprint of nothing: what `down` aims at.
 pub fn nothing(installation: InstallationId, deployment: &DeploymentName, master: &HostName) -> Blueprint {
     let (deployment, master) = (deployment.clone(), master.clone());
-    Blueprint { installation, deployment, master, folder: PathBuf::new(), rows: Vec::new(), guests: Vec::new() }
+    Blueprint {
+        installation,
+        deployment,
+        master,
+        folder: PathBuf::new(),
+        rows: Vec::new(),
+        guests: Vec::new(),
+        outside: Outside::default(),
+    }
 }
 
 struct Lowering<'a> {
@@ -132,6 +172,9 @@ impl Lowering<'_> {
                 }
                 bases.push(base);
             }
+            GuestKind::CloudImage { .. } | GuestKind::IsoGuest { .. } | GuestKind::Docker(_) | GuestKind::Android(_) => {
+                return Err(Problem::internal(format!("guest `{}` is of a kind that cannot be started", guest.name)));
+            }
         }
         let uuid = site.installation.domain_uuid(&topology.deployment, &guest.name);
         let seed = match &guest.kind {
@@ -164,6 +207,7 @@ impl Lowering<'_> {
             domain,
             links: links(guest, &ports),
             ready: guest.ready.clone(),
+            depends_on: guest.depends_on.clone(),
             scripts: scripts(guest, files)?,
         })
     }
@@ -192,10 +236,9 @@ fn links(guest: &Guest, ports: &[uuid::Uuid]) -> Vec<Link> {
 }
 
 fn scripts(guest: &Guest, files: &ProjectFiles) -> Result<Vec<Script>, Problem> {
-    let named = [(ScriptKind::Setup, &guest.setup_script), (ScriptKind::Run, &guest.run_script)];
+    let setup = guest.setup_scripts.iter().map(|file| (ScriptKind::Setup, file));
     let mut scripts = Vec::new();
-    for (kind, file) in named {
-        let Some(file) = file else { continue };
+    for (kind, file) in setup.chain(guest.run_scripts.iter().map(|file| (ScriptKind::Run, file))) {
         let content = files.scripts.get(&file.path).ok_or_else(|| unread(file))?.clone();
         let word = match kind {
             ScriptKind::Setup => "setup",

@@ -5,12 +5,14 @@
 pub mod blueprint;
 pub mod describe;
 mod diff;
+mod diff_outside;
 mod diff_rows;
 pub mod link;
 mod link_diff;
 pub mod link_report;
 mod lower;
 pub mod observed;
+pub mod outside;
 pub mod place;
 pub mod render;
 pub mod site;

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::{
     blueprint::{Column, RowKey, Table},
     link::ObservedLink,
+    outside::SeenOutside,
 };
 use crate::names::{GuestName, HostName};
 
@@ -34,6 +35,9 @@ pub struct Observed {
     pub strangers: Vec<Stranger>,
     /// Base files of the blueprint that are missing or unusable.
     pub missing_bases: Vec<MissingBase>,
+    /// Hosts' bridges that the blueprint needs, and the deployment's interfaces of hosts.
+    #[serde(default)]
+    pub outside: SeenOutside,
     /// Hosts that may have something of the deployment and could not be asked, with the reason.
     pub away: BTreeMap<HostName, String>,
 }
@@ -61,12 +65,8 @@ pub struct MissingBase {
 impl Observed {
     /// True when nothing is there, as far as every host that matters has answered.
     pub fn is_nothing(&self) -> bool {
-        self.rows.is_empty()
-            && self.domains.is_empty()
-            && self.files.is_empty()
-            && self.bridge_ports.is_empty()
-            && self.links.is_empty()
-            && self.away.is_empty()
+        let network = self.rows.is_empty() && self.bridge_ports.is_empty() && self.outside.internals.is_empty();
+        network && self.domains.is_empty() && self.files.is_empty() && self.links.is_empty() && self.away.is_empty()
     }
 
     /// True when a file is there.
@@ -83,6 +83,7 @@ impl Observed {
         self.links.extend(other.links);
         self.strangers.extend(other.strangers);
         self.missing_bases.extend(other.missing_bases);
+        self.outside.merge(other.outside);
         self.away.extend(other.away);
     }
 }

@@ -3,7 +3,7 @@
 //! Pure and deterministic: the same hosts and guests give the same places. A guest that stands somewhere stays there.
 //! Decides nothing else; what a place means for paths and XML is [`super::lower()`]'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::site::{Hosts, Site, Standing};
 use crate::{
@@ -31,43 +31,95 @@ struct Room<'h> {
     cpus: u32,
 }
 
+/// Who stands near whom and apart from whom, both ways round.
+#[derive(Default)]
+struct Relations<'g> {
+    near: BTreeMap<&'g GuestName, BTreeSet<&'g GuestName>>,
+    apart: BTreeMap<&'g GuestName, BTreeSet<&'g GuestName>>,
+}
+
+impl<'g> Relations<'g> {
+    fn of(guests: &'g [Guest]) -> Self {
+        let mut all = Relations::default();
+        for guest in guests {
+            for (map, others) in [(&mut all.near, &guest.placement.near), (&mut all.apart, &guest.placement.apart)] {
+                for other in others {
+                    map.entry(&guest.name).or_default().insert(other);
+                    map.entry(other).or_default().insert(&guest.name);
+                }
+            }
+        }
+        all
+    }
+
+    /// Why a guest may not stand on a host, given where others stand.
+    fn against(&self, guest: &Guest, host: &HostName, places: &Places) -> Option<String> {
+        let at = |other: &&&GuestName| places.get(**other).map(|place| &place.host);
+        let near = self.near.get(&guest.name).into_iter().flatten().find(|other| at(other).is_some_and(|there| there != host));
+        if let Some(other) = near {
+            return Some(format!("it must stand near `{other}`, which stands on `{}`", places[*other].host));
+        }
+        let apart = self.apart.get(&guest.name).into_iter().flatten().find(|other| at(other) == Some(host));
+        apart.map(|other| format!("it must stand apart from `{other}`, which stands on `{host}`"))
+    }
+}
+
 /// Places every guest, or says with numbers why one does not fit.
 ///
 /// First those whose host is given (by the file, or because they stand there), then the others in the file's order: each
 /// goes where the most virtual CPUs are left per CPU, then where more memory is left, the master and then the names in
-/// order when both are equal. Memory is a limit; CPUs are shared.
+/// order when both are equal. Memory is a limit; CPUs are shared. `near` and `apart` are kept; a guest that stands where
+/// they no longer let it is placed anew.
 pub fn place(guests: &[Guest], hosts: &Hosts) -> Result<Places, Problem> {
     let mut rooms: Vec<Room<'_>> = hosts.all().map(|site| Room { site, free_mb: site.free_memory_mb, cpus: site.busy_cpus }).collect();
+    let relations = Relations::of(guests);
     let mut places = Places::new();
     let mut open = Vec::new();
     for guest in guests {
-        match given(guest, hosts)? {
+        let Some(asked) = &guest.placement.host else {
+            open.push(guest);
+            continue;
+        };
+        let place = asked_for(guest, asked, hosts)?;
+        if let Some(why) = relations.against(guest, &place.host, &places) {
+            return Err(torn(guest, asked, &why));
+        }
+        take(guest, &place.host, hosts, &mut rooms)?;
+        places.insert(guest.name.clone(), place);
+    }
+    let mut free = Vec::new();
+    for guest in open {
+        match standing(guest, hosts)?.filter(|place| relations.against(guest, &place.host, &places).is_none()) {
             Some(place) => {
                 take(guest, &place.host, hosts, &mut rooms)?;
                 places.insert(guest.name.clone(), place);
             }
-            None => open.push(guest),
+            None => free.push(guest),
         }
     }
-    for guest in open {
-        let place = choose(guest, hosts, &rooms)?;
+    for guest in free {
+        let place = choose(guest, hosts, &rooms, &relations, &places)?;
         take(guest, &place.host, hosts, &mut rooms)?;
         places.insert(guest.name.clone(), place);
     }
     Ok(places)
 }
 
-/// The place that is not ours to choose.
-fn given(guest: &Guest, hosts: &Hosts) -> Result<Option<Place>, Problem> {
-    if let Some(asked) = &guest.host {
-        return Ok(Some(asked_for(guest, asked, hosts)?));
-    }
+/// The place of a guest that is there already.
+fn standing(guest: &Guest, hosts: &Hosts) -> Result<Option<Place>, Problem> {
     let Some(standing) = hosts.standing.get(&guest.name) else { return Ok(None) };
     if let Some(why) = hosts.away.get(&standing.host) {
         return Err(away(guest, &standing.host, why));
     }
     // A host that has left the cluster holds nobody.
     Ok(hosts.find(&standing.host).map(|site| Place { host: site.host.clone(), why: stands(hosts) }))
+}
+
+fn torn(guest: &Guest, asked: &HostRef, why: &str) -> Problem {
+    let message = format!("guest `{}` cannot be placed on `{}`: {why}", guest.name, asked.name);
+    let mut problem = Problem::new(Code::Capacity, message).hint("let one of the two stand on another host");
+    problem.at = Some(asked.at.clone());
+    problem
 }
 
 fn stands(hosts: &Hosts) -> String {
@@ -109,21 +161,38 @@ fn away(guest: &Guest, host: &HostName, why: &str) -> Problem {
         .hint(format!("wait until it is back, or give it up with `testbed cluster remove {host}`"))
 }
 
-fn choose(guest: &Guest, hosts: &Hosts, rooms: &[Room<'_>]) -> Result<Place, Problem> {
-    let fits = rooms.iter().filter(|room| room.free_mb >= guest.memory_mb);
+fn choose(guest: &Guest, hosts: &Hosts, rooms: &[Room<'_>], relations: &Relations<'_>, places: &Places) -> Result<Place, Problem> {
+    let against: Vec<Option<String>> = rooms.iter().map(|room| relations.against(guest, &room.site.host, places)).collect();
+    if against.iter().all(Option::is_some) {
+        let mut problem = Problem::new(Code::Capacity, format!("guest `{}` cannot be placed: no host is left for it", guest.name))
+            .hint("change `near` and `apart`, or add a host with `testbed cluster token`");
+        problem.causes = against.into_iter().flatten().take(20).collect();
+        problem.causes.dedup();
+        return Err(problem);
+    }
+    let fits = rooms.iter().zip(&against).filter(|(room, why)| why.is_none() && room.free_mb >= guest.memory_mb).map(|(room, _)| room);
     // Shares are compared by cross-multiplying: no rounding, so no accident decides.
-    let load = |room: &Room<'_>| (u64::from(room.cpus + guest.cpus), u64::from(room.site.cpus.max(1)));
+    let load = |room: &Room<'_>| (u64::from(room.cpus) + u64::from(weight(guest)), u64::from(room.site.cpus.max(1)));
     let best = fits.min_by(|one, other| {
         let ((cpus, of), (other_cpus, of_other)) = (load(one), load(other));
         (cpus * of_other).cmp(&(other_cpus * of)).then((other.free_mb / 1024).cmp(&(one.free_mb / 1024)))
     });
     let Some(room) = best else { return Err(full(guest, rooms)) };
+    let near = relations.near.get(&guest.name).into_iter().flatten().find(|other| places.contains_key(**other));
     let why = if hosts.members.is_empty() {
         "the only host".to_string()
+    } else if let Some(other) = near {
+        format!("near `{other}`")
     } else {
-        format!("the least loaded: {} of its {} CPUs are taken, {} MiB are free", room.cpus, room.site.cpus, room.free_mb)
+        let but = if against.iter().any(Option::is_some) { " of those left to it" } else { "" };
+        format!("the least loaded{but}: {} of its {} CPUs are taken, {} MiB are free", room.cpus, room.site.cpus, room.free_mb)
     };
     Ok(Place { host: room.site.host.clone(), why })
+}
+
+/// How many virtual CPUs a guest counts for.
+fn weight(guest: &Guest) -> u32 {
+    guest.placement.weight.unwrap_or(guest.cpus)
 }
 
 fn full(guest: &Guest, rooms: &[Room<'_>]) -> Problem {
@@ -161,7 +230,7 @@ fn take(guest: &Guest, host: &HostName, hosts: &Hosts, rooms: &mut [Room<'_>]) -
         .hint("lower `memory_mb`, take guests away, or let it stand on another host"));
     }
     room.free_mb -= guest.memory_mb;
-    room.cpus = room.cpus.saturating_add(guest.cpus);
+    room.cpus = room.cpus.saturating_add(weight(guest));
     Ok(())
 }
 
@@ -187,6 +256,9 @@ mod tests {
             micro: None,
             bridge: "br-int".to_string(),
             chassis: None,
+            resolver: None,
+            mappings: Vec::new(),
+            masquerade: false,
             mtu: 1442,
             free_memory_mb,
             cpus,
@@ -246,6 +318,41 @@ mod tests {
         assert_eq!(said, "capacity: guest `g0` cannot be placed: it needs 4096 MiB, the most that any host has left is 3000 MiB (`h1`)");
         let said = placed(&["600@h2", "600@h2"], &hosts([1000, 3000, 1000]));
         assert_eq!(said, "capacity: guest `g1` cannot be placed on `h2`: it needs 600 MiB, 400 MiB are left there");
+    }
+
+    /// Guests with these `placement`s.
+    fn related(of: &[&str], hosts: &Hosts) -> String {
+        let machines: String =
+            of.iter().enumerate().map(|(n, placement)| format!("  - {{name: g{n}, micro: {{}}, placement: {placement}}}\n")).collect();
+        let text = format!("machines:\n{machines}network: {{ovn: {{switches: {{}}}}}}\n");
+        let name = DeploymentName::new("lab").expect("valid");
+        let guests = topology::load("f.yaml", &text, &name, &topology::Leases::new()).expect("valid").topology.guests;
+        match place(&guests, hosts) {
+            Ok(places) => places.values().map(|place| place.host.as_str()).collect::<Vec<_>>().join(" "),
+            Err(problem) => format!("{}: {problem}", problem.code),
+        }
+    }
+
+    #[test]
+    fn guests_stand_near_and_apart_as_the_file_says_and_heavy_ones_count_more() {
+        let three = hosts([8000; 3]);
+        assert_eq!(related(&["{}", "{near: g0}", "{near: [g1]}", "{apart: [g0]}"], &three), "m m m h1");
+        // Whoever is named later is bound as well.
+        assert_eq!(related(&["{near: g2}", "{}", "{host: h2}"], &three), "h2 m h2");
+        assert_eq!(related(&["{apart: [g1, g2]}", "{apart: g2}", "{}"], &three), "m h1 h2");
+        assert_eq!(related(&["{weight: 8}", "{}", "{}", "{}"], &three), "m h1 h2 h1");
+        let said = related(&["{apart: [g1, g2, g3]}", "{apart: [g2, g3]}", "{apart: g3}", "{}"], &three);
+        assert_eq!(said, "capacity: guest `g3` cannot be placed: no host is left for it");
+        let said = related(&["{host: h1}", "{host: h2, near: g0}"], &three);
+        assert_eq!(said, "capacity: guest `g1` cannot be placed on `h2`: it must stand near `g0`, which stands on `h1`");
+        // One that stands where it no longer may is placed anew.
+        let mut moved = hosts([8000; 3]);
+        let standing = |host: &str| Standing { host: HostName::new(host).expect("valid"), running: true };
+        for guest in ["g0", "g1"] {
+            moved.standing.insert(GuestName::new(guest).expect("valid"), standing("h1"));
+        }
+        assert_eq!(related(&["{}", "{}"], &moved), "h1 h1");
+        assert_eq!(related(&["{}", "{apart: g0}"], &moved), "h1 m");
     }
 
     #[test]

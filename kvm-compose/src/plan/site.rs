@@ -2,11 +2,11 @@
 //!
 //! Pure data, gathered by the effects before planning.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::blueprint::DiskFormat;
+use super::{blueprint::DiskFormat, outside::Mapping};
 use crate::names::{GuestName, HostName, InstallationId};
 
 /// A host, as far as planning needs it.
@@ -31,6 +31,15 @@ pub struct Site {
     /// Its name as a chassis of OVN (`system-id`), when it is one.
     #[serde(default)]
     pub chassis: Option<String>,
+    /// Whom the host asks for names, when that is somebody its guests could ask as well.
+    #[serde(default)]
+    pub resolver: Option<IpAddr>,
+    /// Its networks, by the names that testbed files use.
+    #[serde(default)]
+    pub mappings: Vec<Mapping>,
+    /// It forwards what comes from those networks and hides it behind its own addresses.
+    #[serde(default)]
+    pub masquerade: bool,
     /// MTU of guests' interfaces: 1500 less Geneve's 58 bytes (RFC 8926 over IPv4).
     pub mtu: u16,
     /// Memory free for guests, in MiB.

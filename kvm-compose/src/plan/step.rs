@@ -11,10 +11,11 @@ use super::{
     blueprint::{Base, Column, Domain, Readiness, Row, RowKey, Script, Seed, Table, Volume},
     link::Link,
     observed::BridgePort,
+    outside::{InternalPort, Uplink},
 };
 pub use crate::api::event::Impact;
 use crate::{
-    names::{GuestName, HostName},
+    names::{GuestName, HostName, NetworkName},
     topology::Shape,
 };
 
@@ -111,6 +112,23 @@ pub enum Work {
         name: String,
         /// libvirt's UUID.
         uuid: Uuid,
+    },
+    /// Makes a host's bridge to a network of its own; there already is success. It stays.
+    SetUpUplink {
+        /// The bridge.
+        uplink: Uplink,
+    },
+    /// Makes an interface of the host on the integration bridge, or makes one that is there as it is wanted.
+    PlugInternal {
+        /// The interface.
+        port: InternalPort,
+    },
+    /// Takes such an interface away; absent already is success.
+    UnplugInternal {
+        /// Its name in the testbed file.
+        name: NetworkName,
+        /// The interface.
+        interface: String,
     },
     /// Takes a port off the integration bridge that its guest left behind.
     RemoveBridgePort {
@@ -259,8 +277,11 @@ impl Work {
                 port: *port,
                 up: !up,
             }),
-            // Base files stay: the next deployment needs them.
+            Work::PlugInternal { port } => Some(Work::UnplugInternal { name: port.name.clone(), interface: port.interface.clone() }),
+            // Base files and hosts' bridges stay: the next deployment needs them.
             Work::FetchBase { .. }
+            | Work::SetUpUplink { .. }
+            | Work::UnplugInternal { .. }
             | Work::RemoveFile { .. }
             | Work::StopDomain { .. }
             | Work::RemoveDomain { .. }

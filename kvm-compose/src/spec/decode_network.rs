@@ -7,13 +7,13 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv6Net};
 
 use super::{
-    decode::{address, mac},
-    decode_acl, decode_link, decode_router,
+    decode::{self, address, mac},
+    decode_acl, decode_bridges, decode_link, decode_router,
     model::{Internal, Ipv6, Ipv6Mode, Labels, Localnet, Network, Ovn, Switch, SwitchPort},
     node::Node,
     reader::{Fields, Reader, Spanned},
 };
-use crate::names::{NetworkName, printable};
+use crate::names::NetworkName;
 
 /// Decodes `network`.
 pub fn network(node: &Node, reader: &mut Reader) -> Network {
@@ -23,14 +23,21 @@ pub fn network(node: &Node, reader: &mut Reader) -> Network {
         Some(node) => ovn(node, reader),
         None => Ovn::default(),
     };
-    let older = ["bridges", "bridge_connections", "external_bridge"];
-    if ovn_at.is_none() && fields.key_at("links").is_none() && !older.iter().any(|key| fields.key_at(key).is_some()) {
-        reader.error(fields.at, "E004", "`network` needs `ovn`".to_string(), Some("add `ovn:` with `switches:` below it".to_string()));
+    let bridges = decode_bridges::bridges(&mut fields, reader);
+    match (ovn_at, &bridges) {
+        (None, None) if fields.key_at("links").is_none() => {
+            reader.error(fields.at, "E004", "`network` needs `ovn`".to_string(), Some("add `ovn:` with `switches:` below it".to_string()));
+        }
+        (Some(_), Some(_)) => {
+            let at = decode_bridges::KEYS.iter().find_map(|key| fields.key_at(key)).unwrap_or(fields.at);
+            let hint = Some("keep one of the two; `testbed config` turns bridges into `ovn`".to_string());
+            reader.error(at, "E007", "`network` has `ovn` or `bridges`, not both".to_string(), hint);
+        }
+        _ => {}
     }
     let links = items(&mut fields, "links", reader).iter().filter_map(|node| decode_link::link(node, reader)).collect();
-    fields.refuse(reader, &["bridges", "bridge_connections", "external_bridge"]);
     fields.finish(reader);
-    Network { ovn, links }
+    Network { ovn, links, bridges, bridge_connections: (), external_bridge: () }
 }
 
 fn ovn(node: &Node, reader: &mut Reader) -> Ovn {
@@ -63,21 +70,9 @@ pub(super) fn items<'a>(fields: &mut Fields<'a>, key: &'static str, reader: &mut
     fields.get(key).and_then(|node| reader.list(node, &format!("`{key}`"))).unwrap_or_default()
 }
 
-/// The longest key and the longest value of a label.
-const LONGEST_LABEL: usize = 255;
-
 /// Decodes `labels`: free keys and values.
 pub(super) fn labels(fields: &mut Fields<'_>, reader: &mut Reader) -> Labels {
-    let mut labels = fields.get("labels").map(|node| reader.text_map(node, "`labels`")).unwrap_or_default();
-    labels.retain(|key, value| {
-        let fits = !key.is_empty() && key.len() <= LONGEST_LABEL && value.value.len() <= LONGEST_LABEL;
-        if !fits {
-            let hint = Some(format!("use 1 to {LONGEST_LABEL} bytes for the key and at most as many for the value"));
-            reader.error(value.at, "E010", format!("the label `{}` is empty or too long", printable(key)), hint);
-        }
-        fits
-    });
-    labels
+    fields.get("labels").map(|node| decode::labels(node, reader)).unwrap_or_default()
 }
 
 fn switch(name: Spanned<NetworkName>, node: &Node, reader: &mut Reader) -> Option<Switch> {

@@ -9,7 +9,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use super::model_link::*;
-use super::{node::Mark, reader::Spanned};
+use super::{
+    model_bridges::{Bridge, Bridges, ConnectionsForm},
+    node::Mark,
+    reader::Spanned,
+};
 use crate::{
     addr::Mac,
     names::{HostName, NetworkName},
@@ -24,11 +28,24 @@ pub type Labels = BTreeMap<String, Spanned<String>>;
 pub struct Network {
     /// A software-defined network on OVN.
     #[serde(default)]
+    #[schemars(with = "Option<Ovn>")]
     pub ovn: Ovn,
     /// Wires between two guests, without a switch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<LinkForm>")]
     pub links: Vec<Link>,
+    /// The older form: bridges. Each becomes a switch.
+    #[serde(skip_serializing)]
+    #[schemars(with = "Option<Vec<Bridge>>")]
+    pub bridges: Option<Bridges>,
+    /// In the older form: bridge → the bridge or bridges that it is connected to, so that they are one segment.
+    #[serde(skip_serializing)]
+    #[schemars(with = "Option<ConnectionsForm>")]
+    pub bridge_connections: (),
+    /// In the older form: the bridge whose segment has a way out.
+    #[serde(skip_serializing)]
+    #[schemars(with = "Option<String>")]
+    pub external_bridge: (),
 }
 
 /// A software-defined network on OVN.

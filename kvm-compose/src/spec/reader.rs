@@ -44,6 +44,7 @@ pub struct Reader {
     texts: Vec<Text>,
     errors: Listed,
     warnings: Listed,
+    not_yet: Listed,
     /// Values that hold variables, as they are written: what a variable holds may be secret and stands in no message.
     written: BTreeMap<Mark, String>,
     /// Values that were found wrong before they were decoded: one fault each is enough.
@@ -70,6 +71,9 @@ const LOOK_AT_VARIABLE: &str = "look at what the variable holds: `testbed` reads
 /// The most errors, and the most warnings, of one file that are reported; more help nobody.
 const MAX_FAULTS: usize = 200;
 
+/// The code of a warning of what `up` refuses.
+pub const NOT_YET: &str = "W020";
+
 impl Reader {
     /// A reader of `text`; `file` is its name for messages. Its marks have the number 0.
     pub fn new(file: &str, text: &str) -> Self {
@@ -77,6 +81,7 @@ impl Reader {
             texts: Vec::new(),
             errors: Listed::default(),
             warnings: Listed::default(),
+            not_yet: Listed::default(),
             written: BTreeMap::new(),
             spoilt: BTreeSet::new(),
         };
@@ -130,6 +135,13 @@ impl Reader {
         self.report(Severity::Warning, at, code, message, hint);
     }
 
+    /// Reports a key that the file may have and that this version cannot act on: `up` refuses what is warned of here. They
+    /// are listed apart, so that other warnings never hide them.
+    pub fn not_yet(&mut self, at: Mark, message: String) {
+        let hint = Some("`up` refuses it; `validate`, `config`, `plan --offline` and `graph` take it".to_string());
+        self.report(Severity::Warning, at, NOT_YET, message, hint);
+    }
+
     fn report(&mut self, severity: Severity, at: Mark, code: &str, message: String, hint: Option<String>) {
         if self.spoilt.contains(&at) {
             return;
@@ -137,6 +149,7 @@ impl Reader {
         let (place, source) = (self.place(at), self.source(at));
         let listed = match severity {
             Severity::Error => &mut self.errors,
+            Severity::Warning if code == NOT_YET => &mut self.not_yet,
             Severity::Warning => &mut self.warnings,
         };
         if listed.diagnostics.len() < MAX_FAULTS {
@@ -159,13 +172,13 @@ impl Reader {
 
     /// All faults, by place: those of the testbed file first.
     pub fn into_diagnostics(self) -> Vec<Diagnostic> {
-        let mut all: Vec<(Mark, Diagnostic)> = self.errors.diagnostics.into_iter().chain(self.warnings.diagnostics).collect();
+        let mut all: Vec<(Mark, Diagnostic)> = [self.errors.diagnostics, self.warnings.diagnostics, self.not_yet.diagnostics].concat();
         all.sort_by(|(a, one), (b, other)| (a.text, a.line, a.column, &one.code).cmp(&(b.text, b.line, b.column, &other.code)));
         let mut all: Vec<Diagnostic> = all.into_iter().map(|(_, fault)| fault).collect();
         let Some(last) = all.last().cloned() else { return all };
         let cut = [
             (Severity::Error, self.errors.more, "E009", "faults", Some("mend these first".to_string())),
-            (Severity::Warning, self.warnings.more, "W009", "warnings", None),
+            (Severity::Warning, self.warnings.more + self.not_yet.more, "W009", "warnings", None),
         ];
         for (severity, more, code, word, hint) in cut.into_iter().filter(|(_, more, ..)| *more > 0) {
             let message = format!("{more} more {word} are not listed");
@@ -177,7 +190,7 @@ impl Reader {
     /// A map's fields, or a fault.
     pub fn fields<'a>(&mut self, node: &'a Node, what: &str) -> Option<Fields<'a>> {
         match &node.value {
-            Value::Map(entries) => Some(Fields { entries, at: node.at, what: what.to_string(), known: Vec::new() }),
+            Value::Map(entries) => Some(Fields { entries, at: node.at, what: what.to_string(), known: Vec::new(), said: Vec::new() }),
             _ => {
                 self.wrong_type(node, &format!("{what} must be a map of keys and values"));
                 None
@@ -332,6 +345,8 @@ impl Reader {
 
     fn wrong_type(&mut self, node: &Node, message: &str) {
         let found = match node.text() {
+            // What is wrong with "2" are its quotes.
+            Some(_) if !node.is_null() && matches!(node.value, Value::Scalar { plain: false, .. }) => format!("`\"{}\"`", self.shown(node)),
             Some(_) if !node.is_null() => format!("`{}`", self.shown(node)),
             _ => node.kind().to_string(),
         };
@@ -354,6 +369,7 @@ pub struct Fields<'a> {
     pub at: Mark,
     what: String,
     known: Vec<&'static str>,
+    said: Vec<String>,
 }
 
 impl<'a> Fields<'a> {
@@ -389,6 +405,42 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The value of a key that may be absent, but not empty.
+    pub fn require_if(&mut self, reader: &mut Reader, key: &'static str) -> Option<&'a Node> {
+        let at = self.key_at(key);
+        let found = self.get(key);
+        if let (None, Some(at)) = (found, at) {
+            let hint = Some("write its keys below it, indented further".to_string());
+            reader.error(at, "E004", format!("`{key}` is empty"), hint);
+        }
+        found
+    }
+
+    /// A key that people write here and that does not stand here: refused with what to write instead.
+    pub fn misplaced(&mut self, reader: &mut Reader, key: &'static str, hint: &str) {
+        self.misplaced_text(reader, key, hint);
+    }
+
+    /// The same for a key that is not known beforehand.
+    pub fn misplaced_text(&mut self, reader: &mut Reader, key: &str, hint: &str) {
+        if let Some(at) = self.key_at(key) {
+            reader.error(at, "E003", format!("{} has no key `{}`", self.what, printable(key)), Some(hint.to_string()));
+            self.said.push(key.to_string());
+        }
+    }
+
+    /// True when there is a key that looks like one of these, or that was said to be misplaced.
+    pub fn is_misspelt(&self, keys: &[&str]) -> bool {
+        let unknown = self.entries.iter().filter_map(|(key, _)| key.text());
+        !self.said.is_empty() || unknown.filter(|key| !keys.contains(key)).any(|key| suggestion(key, keys).is_some())
+    }
+
+    /// Entries that nobody asked for yet.
+    pub fn unknown(&self) -> impl Iterator<Item = (String, &'a Node)> + '_ {
+        let known = |key: &str| self.known.contains(&key) || self.said.iter().any(|said| said == key);
+        self.entries.iter().filter_map(move |(key, value)| Some((key.text().filter(|key| !known(key))?.to_string(), value)))
+    }
+
     /// Every entry, for maps whose keys are names.
     pub fn entries(&self) -> &'a [(Node, Node)] {
         self.entries
@@ -398,7 +450,7 @@ impl<'a> Fields<'a> {
     pub fn finish(self, reader: &mut Reader) {
         for (key, _) in self.entries {
             match key.text() {
-                Some(text) if self.known.contains(&text) => {}
+                Some(text) if self.known.contains(&text) || self.said.iter().any(|said| said == text) => {}
                 Some(_) if reader.is_full() => reader.errors.more += 1,
                 Some(text) => {
                     let hint = suggestion(text, &self.known).unwrap_or_else(|| format!("known keys here: {}", self.known.join(", ")));

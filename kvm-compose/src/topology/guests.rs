@@ -10,7 +10,8 @@ use std::{
 
 use super::{
     interface::{Chosen, interface, who},
-    model::{DiskDevice, DiskFormat, FileRef, Guest, GuestKind, HostRef, Leases, Readiness, ReadyCondition, Switch},
+    kinds,
+    model::{Guest, Leases, Switch},
     resolve::{Segments, check_unique_hostnames},
 };
 use crate::{
@@ -22,11 +23,6 @@ use crate::{
     },
 };
 
-/// The memory of a micro guest that asks for none, in MiB.
-const MICRO_MEMORY_MB: u64 = 128;
-/// The readiness limit of a guest that asks for none, in seconds. Fifty guests that boot at once on two cores without
-/// KVM take almost three minutes.
-const READY_S: u64 = 300;
 /// The most interfaces of a guest: the PCI bus of the lean machine has no more free slots.
 const MAX_NICS: usize = 20;
 
@@ -42,7 +38,13 @@ pub fn guests(
     check_unique_hostnames(&names, reader);
     claim_written(wrote, segments, reader);
     let chosen = choose_addresses(wrote, leases, segments, reader);
-    wrote.iter().enumerate().filter_map(|(index, machine)| guest(index, machine, deployment, &chosen, segments, reader)).collect()
+    let mut guests = Vec::new();
+    for (index, machine) in wrote.iter().enumerate() {
+        let plugged = 0..machine.network.len();
+        let nics = plugged.filter_map(|nic| interface(index, nic, machine, deployment, &chosen, segments, reader)).collect();
+        guests.extend(kinds::guest(machine, nics, reader));
+    }
+    guests
 }
 
 /// Claims every address and MAC that the file names, before anything is chosen.
@@ -91,7 +93,8 @@ fn check_gateway(gateway: &Spanned<IpAddr>, switch: &Switch, segments: &Segments
         return;
     }
     let known = segments.gateways.get(&switch.name).map(Vec::as_slice).unwrap_or_default();
-    if !known.contains(&gateway.value) {
+    // Beyond a `localnet` port stands whoever stands on the hosts' network.
+    if !known.contains(&gateway.value) && switch.localnets.is_empty() {
         let list: Vec<String> = known.iter().map(IpAddr::to_string).collect();
         let hint = Some(match list.is_empty() {
             true => "no router stands on this switch".to_string(),
@@ -177,88 +180,4 @@ fn pool(switch: &NetworkName, subnet: ipnet::Ipv4Net, segments: &Segments) -> Po
         pool.take(first);
     }
     pool
-}
-
-fn guest(
-    index: usize,
-    machine: &wrote::Machine,
-    deployment: &DeploymentName,
-    chosen: &Chosen,
-    segments: &mut Segments,
-    reader: &mut Reader,
-) -> Option<Guest> {
-    let name = machine.name.value.clone();
-    let hostname = name.hostname();
-    if hostname != name.as_str() {
-        let hint = Some(format!("its hostname is `{hostname}` (RFC 1123)"));
-        reader.warning(machine.name.at, "W001", format!("`{name}` is not a DNS label"), hint);
-    }
-    let nics = (0..machine.network.len()).filter_map(|nic| interface(index, nic, machine, deployment, chosen, segments, reader)).collect();
-    let host = machine
-        .placement
-        .as_ref()
-        .and_then(|placement| placement.host.as_ref())
-        .map(|host| HostRef { name: host.value.clone(), at: reader.place(host.at) });
-    let timeout_s = machine.ready.as_ref().and_then(|ready| ready.timeout_s.as_ref()).map_or(READY_S, |limit| limit.value);
-    let asked = machine.ready.as_ref().and_then(|ready| ready.agent.as_ref()).map(|agent| agent.value);
-    let file = |path: &Spanned<String>, reader: &Reader| FileRef {
-        path: path.value.clone(),
-        at: reader.place(path.at),
-        source: reader.source(path.at),
-    };
-    if let Some(micro) = &machine.micro {
-        return Some(Guest {
-            name,
-            hostname,
-            kind: GuestKind::Micro { services: micro.services.iter().map(|(name, port)| (name.clone(), port.value as u16)).collect() },
-            cpus: micro.cpus.as_ref().map_or(1, |cpus| cpus.value as u32),
-            memory_mb: micro.memory_mb.as_ref().map_or(MICRO_MEMORY_MB, |memory| memory.value),
-            nics,
-            host,
-            ready: Readiness { condition: asked.unwrap_or(ReadyCondition::Agent), timeout_s },
-            environment: micro.environment.iter().map(|(key, value)| (key.clone(), value.value.clone())).collect(),
-            setup_script: micro.setup_script.as_ref().map(|path| file(path, reader)),
-            run_script: micro.run_script.as_ref().map(|path| file(path, reader)),
-        });
-    }
-    let libvirt = machine.libvirt.as_ref()?;
-    let disk = libvirt.libvirt_type.existing_disk.as_ref()?;
-    for (key, given) in [("username", &libvirt.username), ("password", &libvirt.password)] {
-        if let Some(given) = given {
-            let hint = Some("`existing_disk` boots the image as it is; log in with what the image knows".to_string());
-            reader.warning(given.at, "W003", format!("`{key}` has no effect on an `existing_disk`"), hint);
-        }
-    }
-    let device = disk.device_type.as_ref().map_or(DiskDevice::Disk, |device| device.value);
-    if let (DiskDevice::Cdrom, Some(copy)) = (device, disk.create_deep_copy.as_ref().filter(|copy| copy.value)) {
-        reader.error(
-            copy.at,
-            "E007",
-            "a CD-ROM is never written to, so `create_deep_copy` makes no sense".to_string(),
-            Some("remove it".to_string()),
-        );
-    }
-    let scripts = disk.setup_script.is_some() || disk.run_script.is_some();
-    let readonly = disk.readonly.as_ref().is_some_and(|readonly| readonly.value) || device == DiskDevice::Cdrom;
-    Some(Guest {
-        name,
-        hostname,
-        kind: GuestKind::ExistingDisk {
-            disk: file(&disk.path, reader),
-            format: disk.driver_type.as_ref().map_or(DiskFormat::Raw, |format| format.value),
-            device,
-            readonly,
-            deep_copy: disk.create_deep_copy.as_ref().is_some_and(|copy| copy.value),
-            graphics: libvirt.extended_graphics_support.as_ref().is_some_and(|graphics| graphics.value),
-        },
-        cpus: libvirt.cpus.as_ref()?.value as u32,
-        memory_mb: libvirt.memory_mb.as_ref()?.value,
-        nics,
-        host,
-        // An image is only known to have an agent when the file says so or wants scripts run through it.
-        ready: Readiness { condition: asked.unwrap_or(if scripts { ReadyCondition::Agent } else { ReadyCondition::Running }), timeout_s },
-        environment: BTreeMap::new(),
-        setup_script: disk.setup_script.as_ref().map(|path| file(path, reader)),
-        run_script: disk.run_script.as_ref().map(|path| file(path, reader)),
-    })
 }

@@ -102,6 +102,10 @@ fn ipv4(
 
 /// Says that the testbed chose an address which nobody hands out.
 fn assigned(machine: &wrote::Machine, nic: &wrote::Interface, switch: &Switch, address: IpAddr, reader: &mut Reader) {
+    // In the form of bridges it cannot be otherwise.
+    if nic.assigned {
+        return;
+    }
     let at = nic.ip.as_ref().map_or(nic.at, |ip| ip.at);
     let hint = Some(format!("add a `dhcp` rule for `{}` to a router to have OVN hand it out", switch.name));
     let message = format!("no DHCP rule covers switch `{}`: the testbed gives machine `{}` {address}", switch.name, machine.name.value);

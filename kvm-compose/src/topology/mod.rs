@@ -2,13 +2,19 @@
 //!
 //! Pure. Must not know paths of a host, XML, or OVN rows.
 
+mod bridges;
 pub mod checks;
+mod clones;
 mod config;
+mod config_guest;
 mod config_network;
 mod guests;
 mod interface;
+mod kinds;
 mod links;
 pub mod model;
+mod model_guest;
+mod relations;
 mod resolve;
 mod routers;
 mod shape;
@@ -17,10 +23,14 @@ mod switches;
 pub use model::*;
 
 use crate::{
-    diagnostic::{Severity, problem_of},
+    diagnostic::{Diagnostic, Severity, problem_of},
     error::Problem,
     names::DeploymentName,
-    spec::{self, Sources, model::Spec, reader::Reader},
+    spec::{
+        self, Sources,
+        model::Spec,
+        reader::{NOT_YET, Reader},
+    },
 };
 
 /// Reads and resolves a testbed file that stands alone. `file` is its name for messages.
@@ -50,6 +60,17 @@ impl Loaded {
     }
 }
 
+/// What `up` refuses of a file, all of it at once: keys of the language that this version cannot act on yet.
+pub fn refused(file: &str, loaded: &Loaded) -> Option<Problem> {
+    let mut refused: Vec<Diagnostic> = loaded.warnings.iter().filter(|warning| warning.code == NOT_YET).cloned().collect();
+    for fault in &mut refused {
+        fault.severity = Severity::Error;
+        fault.code = "E090".to_string();
+        fault.hint = Some("take it out, or use a version that acts on it; `testbed validate` lists all of these".to_string());
+    }
+    problem_of(file, refused)
+}
+
 /// What could be understood of a testbed, faults or not: to look at the files that it names.
 pub fn understood(sources: &Sources, deployment: &DeploymentName) -> Option<Topology> {
     let (spec, mut reader) = spec::parse(sources);
@@ -58,21 +79,28 @@ pub fn understood(sources: &Sources, deployment: &DeploymentName) -> Option<Topo
 
 /// Resolves what was read; faults go to the reader, so that those of structure and those of meaning come out together.
 fn resolve_spec(spec: &Spec, deployment: &DeploymentName, leases: &Leases, reader: &mut Reader) -> Topology {
+    let spec = bridges::as_switches(spec.clone(), deployment, reader);
+    let (machines, scaled) = clones::written_out(spec.machines, reader);
     let ovn = &spec.network.ovn;
     let mut segments = resolve::Segments::new(&ovn.switches, reader);
     let mut routers = routers::routers(&ovn.routers, deployment, &mut segments, reader);
     switches::ports(&ovn.switches, deployment, &mut segments, reader);
-    let mut guests = guests::guests(&spec.machines, deployment, leases, &mut segments, reader);
+    let mut guests = guests::guests(&machines, deployment, leases, &mut segments, reader);
     // After the guests, which look at their switch again and again: it is light until it has its rules.
     switches::acls(ovn.acl.as_ref(), &mut segments, reader);
-    let wires = links::links(&spec.network.links, &spec.machines, deployment, &mut guests, &mut segments, reader);
+    let wires = links::links(&spec.network.links, &machines, deployment, &mut guests, &mut segments, reader);
+    let switches: Vec<Switch> = segments.switches.values().cloned().collect();
+    switches::check_port_names(ovn.acl.as_ref(), &switches, &routers, &guests, reader);
     routers::nat(&ovn.routers, &mut routers, &mut segments, reader);
+    relations::resolve(&mut guests, &machines, &scaled, reader);
     let checks = checks::checks(&spec.checks, &guests, reader);
     Topology {
         deployment: deployment.clone(),
         switches: segments.switches.into_values().collect(),
         routers,
         guests,
+        scaled,
+        labels: spec.labels.into_iter().map(|(key, value)| (key, value.value)).collect(),
         wires,
         checks,
         dns: ovn.dns.as_ref().is_none_or(|dns| dns.value),

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
+pub use super::model_guest::*;
 pub use crate::spec::model::{AclAction, AclDirection, DiskDevice, DiskFormat, Ipv6Mode, NatType, ReadyCondition, Transport};
 use crate::{
     addr::Mac,
@@ -26,6 +27,10 @@ pub struct Topology {
     pub routers: Vec<Router>,
     /// Guests, in the file's order.
     pub guests: Vec<Guest>,
+    /// Machines of which there are several, in the file's order.
+    pub scaled: Vec<Scaled>,
+    /// Free words, to find the testbed by.
+    pub labels: Labels,
     /// Wires between two guests; each has a switch of its own among the switches.
     pub wires: Vec<Wire>,
     /// Guests resolve each other by name.
@@ -156,6 +161,10 @@ pub struct Acl {
     pub at: Place,
     /// The line it stands on.
     pub source: String,
+    /// Where its action stands.
+    pub action_at: Place,
+    /// The line that one stands on.
+    pub action_source: String,
 }
 
 /// A wire between two guests.
@@ -258,68 +267,6 @@ pub struct StaticRoute {
     pub prefix: IpNet,
     /// Through whom.
     pub nexthop: IpAddr,
-}
-
-/// A guest.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Guest {
-    /// Its name.
-    pub name: GuestName,
-    /// Its hostname.
-    pub hostname: String,
-    /// What it boots.
-    pub kind: GuestKind,
-    /// Virtual CPUs.
-    pub cpus: u32,
-    /// Memory in MiB.
-    pub memory_mb: u64,
-    /// Its interfaces: `eth0`, `eth1`, …
-    pub nics: Vec<Nic>,
-    /// The host the file asks for.
-    pub host: Option<HostRef>,
-    /// When it is ready.
-    pub ready: Readiness,
-    /// Variables in the guest's environment.
-    pub environment: BTreeMap<String, String>,
-    /// Runs once in its life.
-    pub setup_script: Option<FileRef>,
-    /// Runs at the end of every `up`.
-    pub run_script: Option<FileRef>,
-}
-
-/// What a guest boots.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum GuestKind {
-    /// The built-in kernel and initramfs, no disk.
-    Micro {
-        /// Test services and their TCP ports, such as `http: 80`.
-        services: BTreeMap<String, u16>,
-    },
-    /// A disk that exists already.
-    ExistingDisk {
-        /// The image.
-        disk: FileRef,
-        /// Its format.
-        format: DiskFormat,
-        /// Disk or CD-ROM.
-        device: DiskDevice,
-        /// The guest may not write to it.
-        readonly: bool,
-        /// Copy it whole instead of a linked clone.
-        deep_copy: bool,
-        /// Virtual graphics with VNC.
-        graphics: bool,
-    },
-}
-
-impl GuestKind {
-    /// The key in the testbed file.
-    pub fn word(&self) -> &'static str {
-        match self {
-            GuestKind::Micro { .. } => "micro",
-            GuestKind::ExistingDisk { .. } => "libvirt",
-        }
-    }
 }
 
 /// A host that the testbed file names, and where.
@@ -433,13 +380,4 @@ pub struct Loaded {
     pub topology: Topology,
     /// Warnings.
     pub warnings: Vec<Diagnostic>,
-}
-
-/// When a guest counts as ready.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Readiness {
-    /// The fact that is waited for.
-    pub condition: ReadyCondition,
-    /// The limit, in seconds.
-    pub timeout_s: u64,
 }

@@ -42,6 +42,13 @@ pub fn routers(wrote: &[wrote::Router], deployment: &DeploymentName, segments: &
         routers.push(Router { name: name.value.clone(), ports, routes, nat: Vec::new(), labels });
     }
     second_addresses(&mut routers, segments);
+    for (router, resolved) in wrote.iter().filter(|router| router.name.is_some()).zip(&routers) {
+        let own = |hop: IpAddr| resolved.ports.iter().any(|port| port.address6.is_some_and(|own| hop == own.addr()));
+        for hop in router.static_routes.iter().filter_map(|route| route.nexthop.as_ref()).filter(|hop| own(hop.value)) {
+            let hint = Some("name the next router: they have the first addresses of a second subnet, in the order of the file".to_string());
+            reader.error(hop.at, "E037", format!("{} is router `{}` itself", hop.value, resolved.name), hint);
+        }
+    }
     // After all ports: a rule may stand anywhere in the file.
     for (router, resolved) in wrote.iter().filter(|router| router.name.is_some()).zip(&routers) {
         for rule in router.dhcp.iter().filter(|_| resolved.ports.len() == router.ports.len()) {

@@ -7,12 +7,15 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 
 use super::{
-    model::{Acl, Internal, Localnet, Switch},
+    model::{Acl, Guest, Internal, Localnet, Router, Switch},
     resolve::Segments,
 };
 use crate::{
-    names::{DeploymentName, NetworkName},
-    spec::{model as wrote, reader::Reader},
+    names::{DeploymentName, NetworkName, printable},
+    spec::{
+        model as wrote,
+        reader::{Reader, suggestion},
+    },
 };
 
 /// Ways to the hosts' networks and the master's own interfaces; their addresses and MACs are claimed on the segments.
@@ -87,7 +90,8 @@ pub fn acls(wrote: Option<&wrote::AclSection>, segments: &mut Segments, reader: 
 
 fn acl(rule: &wrote::AclRule, before: &[Acl], reader: &mut Reader) -> Option<Acl> {
     let (direction, priority) = (rule.direction.as_ref()?.value, rule.priority.as_ref()?);
-    let (matches, action) = (rule.matches.as_ref()?, rule.action.as_ref()?.value);
+    let (matches, action_at) = (rule.matches.as_ref()?, rule.action.as_ref()?.at);
+    let action = rule.action.as_ref()?.value;
     let priority_value = priority.value as u16;
     let same = |other: &&Acl| other.direction == direction && other.priority == priority_value && other.matches == matches.value;
     if let Some(other) = before.iter().find(same) {
@@ -106,5 +110,27 @@ fn acl(rule: &wrote::AclRule, before: &[Acl], reader: &mut Reader) -> Option<Acl
         action,
         at: reader.place(matches.at),
         source: reader.source(matches.at),
+        action_at: reader.place(action_at),
+        action_source: reader.source(action_at),
     })
+}
+
+/// Warns of expressions that name a port which nothing has: they match nothing.
+pub fn check_port_names(wrote: Option<&wrote::AclSection>, switches: &[Switch], routers: &[Router], guests: &[Guest], reader: &mut Reader) {
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    for switch in switches {
+        known.extend(switch.localnets.iter().map(|port| port.name.to_string()));
+        known.extend(switch.internals.iter().map(|port| port.name.to_string()));
+    }
+    known.extend(routers.iter().flat_map(|router| &router.ports).map(|port| port.name.to_string()));
+    known.extend(guests.iter().flat_map(|guest| guest.nics.iter().map(move |nic| format!("{}:{}", guest.name, nic.name))));
+    let rules = wrote.into_iter().flat_map(|wrote| &wrote.switches).flat_map(|section| &section.rules);
+    for matches in rules.filter_map(|rule| rule.matches.as_ref()) {
+        for name in matches.value.split('"').skip(1).step_by(2).filter(|name| !known.contains(*name)) {
+            let names: Vec<&str> = known.iter().map(String::as_str).collect();
+            let hint = suggestion(name, &names)
+                .unwrap_or_else(|| "a guest's port is called `guest:eth0`, others by their `name` in the file".to_string());
+            reader.warning(matches.at, "W010", format!("no port of this file is called `{}`", printable(name)), Some(hint));
+        }
+    }
 }

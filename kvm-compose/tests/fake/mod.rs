@@ -22,6 +22,7 @@ use kvm_compose::{
         blueprint::{Blueprint, Row, RowKey, Sum},
         link::ObservedLink,
         observed::{MissingBase, Observed, ObservedDomain, ObservedRow, OnHost},
+        outside::{InternalPort, Mapping, SeenInternal, SeenOutside, SeenUplink},
         site::{Accelerator, DiskFile, Hosts, MicroImage, ProjectFiles, Site},
         step::Work,
     },
@@ -64,6 +65,10 @@ pub struct World {
     pub links: BTreeMap<Uuid, OnHost<ObservedLink>>,
     /// Base files that came from the master; they stay.
     pub bases: BTreeSet<OnHost<PathBuf>>,
+    /// Hosts' networks that lead somewhere; they stay.
+    pub uplinks: BTreeSet<OnHost<PathBuf>>,
+    /// Hosts' interfaces, by name.
+    pub internals: BTreeMap<String, InternalPort>,
     /// How often each domain was started.
     pub starts: BTreeMap<GuestName, u32>,
 }
@@ -71,7 +76,7 @@ pub struct World {
 impl World {
     /// The world without what only history knows.
     pub fn shape(&self) -> World {
-        World { starts: BTreeMap::new(), bases: BTreeSet::new(), ..self.clone() }
+        World { starts: BTreeMap::new(), bases: BTreeSet::new(), uplinks: BTreeSet::new(), ..self.clone() }
     }
 }
 
@@ -219,6 +224,17 @@ impl FakeHost {
                 Some(domain) => drop(domain.down.insert(*port)),
                 None => return refuse(format!("guest {guest} is not there")),
             },
+            Work::SetUpUplink { uplink } => {
+                world.uplinks.insert(on(&PathBuf::from(uplink.mapping.network.as_str())));
+            }
+            Work::PlugInternal { port } => {
+                // OVN makes no port of an interface whose row is not there.
+                if !world.rows.contains_key(&RowKey(format!("internal/{}", port.name))) {
+                    return refuse(format!("interface {} has no port", port.name));
+                }
+                world.internals.insert(port.interface.clone(), port.clone());
+            }
+            Work::UnplugInternal { interface, .. } => drop(world.internals.remove(interface)),
             Work::AwaitReady { guest, .. } => match world.domains.get_mut(guest) {
                 Some(domain) if domain.active => domain.agent = true,
                 _ => return refuse(format!("guest {guest} does not run")),
@@ -264,6 +280,7 @@ impl Host for FakeHost {
             strangers: if wanted.is_some() { self.strangers.lock().clone() } else { Vec::new() },
             missing_bases: self.missing.lock().iter().cloned().chain(travelling(&world, wanted)).collect(),
             away: BTreeMap::new(),
+            outside: outside(&world, wanted),
         })
     }
 
@@ -317,6 +334,26 @@ fn leases(world: &World) -> Leases {
     leases
 }
 
+/// What is there outside OVN.
+fn outside(world: &World, wanted: Option<&Blueprint>) -> SeenOutside {
+    let there = |host: &HostName, network: &str| world.uplinks.contains(&OnHost { host: host.clone(), what: PathBuf::from(network) });
+    let uplinks = wanted.iter().flat_map(|wanted| &wanted.outside.uplinks).filter(|it| there(&it.host, it.mapping.network.as_str()));
+    let uplink = |network| SeenUplink { network, there: true, lacks: Vec::new() };
+    let internal = |port: &InternalPort| SeenInternal {
+        name: port.name.clone(),
+        interface: port.interface.clone(),
+        iface_id: port.iface_id.clone(),
+        mac: Some(port.mac),
+        mtu: Some(port.mtu),
+        addresses: vec![port.address],
+        up: true,
+    };
+    SeenOutside {
+        uplinks: uplinks.map(|it| OnHost { host: it.host.clone(), what: uplink(it.mapping.network.clone()) }).collect(),
+        internals: world.internals.values().map(|port| OnHost { host: port.host.clone(), what: internal(port) }).collect(),
+    }
+}
+
 /// Base files that a host does not have yet.
 fn travelling(world: &World, wanted: Option<&Blueprint>) -> Vec<MissingBase> {
     let bases = wanted.iter().flat_map(|wanted| wanted.guests.iter().flat_map(|guest| guest.bases.iter().map(move |base| (guest, base))));
@@ -361,6 +398,13 @@ pub fn site() -> Site {
         }),
         bridge: "br-int".to_string(),
         chassis: None,
+        resolver: None,
+        mappings: vec![Mapping {
+            network: "public".parse().expect("valid"),
+            bridge: "br-ex".to_string(),
+            address: Some("172.16.1.1/24".parse().expect("valid")),
+        }],
+        masquerade: false,
         mtu: 1442,
         bases: PathBuf::from(BASES),
         free_memory_mb: 65536,
@@ -382,7 +426,7 @@ pub fn blueprint(text: &str, world: &World) -> Blueprint {
         topology::load("kvm-compose.yaml", text, &deployment(), &leases(world)).unwrap_or_else(|problem| panic!("{problem:?}\n{text}"));
     let mut files = ProjectFiles::default();
     for guest in &loaded.topology.guests {
-        for script in [&guest.setup_script, &guest.run_script].into_iter().flatten() {
+        for script in guest.setup_scripts.iter().chain(&guest.run_scripts) {
             files.scripts.insert(script.path.clone(), format!("#!/bin/sh\necho {}\n", script.path));
         }
         if let topology::GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {

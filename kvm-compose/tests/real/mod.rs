@@ -107,11 +107,14 @@ impl Lab {
             data_dir: data.path().to_path_buf(),
             images_dir: images(),
             allowed_image_dirs: Vec::new(),
+            catalogues: Vec::new(),
             libvirt_uri: std::env::var("TESTBEDOS_LIBVIRT_URI").unwrap_or_else(|_| "qemu:///system".to_string()),
             ovn_nb: socket("TESTBEDOS_OVN_NB", "/var/run/ovn/ovnnb_db.sock"),
             ovs_db: socket("TESTBEDOS_OVS_DB", "/var/run/openvswitch/db.sock"),
             bridge: "br-int".to_string(),
             accelerator: AcceleratorChoice::Auto,
+            mappings: Vec::new(),
+            masquerade: false,
         };
         let unique = Uuid::new_v4().simple().to_string();
         let deployment = DeploymentName::new(&format!("t-{name}-{}", &unique[..6])).expect("valid");

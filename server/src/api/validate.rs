@@ -1,10 +1,15 @@
 //! A testbed file, checked before anybody uses it.
 
+use std::path::PathBuf;
+
 use axum::extract::{Request, State};
 use kvm_compose::{
     api::Validation,
+    diagnostic::problem_of,
     error::{Code, Problem},
     names::DeploymentName,
+    orchestrate::host::Cancel,
+    project, rules,
     spec::Sources,
     topology::{self, Leases},
 };
@@ -16,27 +21,37 @@ use crate::{
     operations::projects::FILE,
 };
 
-/// POST `/api/validate`: the check that every `up` begins with. Images and scripts are not looked for. With `?deployment=` the
+/// POST `/api/validate`: the check that every `up` begins with. Images are looked for in the catalogue,
+/// disks and scripts not at all. With `?deployment=` the
 /// text is read as that deployment's file, with all that it includes.
 pub async fn validate(State(app): State<App>, words: Words, request: Request) -> Answer<axum::Json<Validation>> {
     let of = words.deployment("deployment")?;
     let content = body(request).await?;
+    let catalogues = app.data.catalogues();
     let checked = blocking(move || {
         let Ok(text) = String::from_utf8(content) else {
             return Err(Problem::new(Code::InvalidFile, format!("`{FILE}` is not UTF-8 text")));
         };
         match of {
-            Some(name) => Ok(check(&app.operations.project_with(&name, &text)?.sources, &name)),
-            None => Ok(check(&Sources::alone(FILE, &text), &DeploymentName::new("testbed")?)),
+            Some(name) => check(&app.operations.project_with(&name, &text)?.sources, &name, &catalogues),
+            None => check(&Sources::alone(FILE, &text), &DeploymentName::new("testbed")?, &catalogues),
         }
     });
     Ok(axum::Json(checked.await?))
 }
 
-fn check(sources: &Sources, deployment: &DeploymentName) -> Validation {
-    let (valid, message, diagnostics) = match topology::load_all(sources, deployment, &Leases::new()) {
-        Ok(loaded) => (true, String::new(), loaded.warnings),
-        Err(problem) => (false, problem.message, problem.diagnostics),
+fn check(sources: &Sources, deployment: &DeploymentName, catalogues: &[PathBuf]) -> Result<Validation, Problem> {
+    let said = |valid, message, diagnostics| Validation { valid, message, file: sources.file.clone(), diagnostics };
+    let loaded = match topology::load_all(sources, deployment, &Leases::new()) {
+        Ok(loaded) => loaded,
+        Err(problem) if problem.diagnostics.is_empty() => return Err(problem),
+        Err(problem) => return Ok(said(false, problem.message, problem.diagnostics)),
     };
-    Validation { valid, message, file: sources.file.clone(), diagnostics }
+    let images = project::check_images(&loaded.topology, &project::catalogue(catalogues)?);
+    let judged = rules::judge(&loaded.topology, &Cancel::new())?;
+    let all = [loaded.warnings, images, judged].concat();
+    Ok(match problem_of(&sources.file, all.clone()) {
+        Some(problem) => said(false, problem.message, problem.diagnostics),
+        None => said(true, String::new(), all),
+    })
 }

@@ -250,11 +250,14 @@ mod tests {
             data_dir: folder.path().to_path_buf(),
             images_dir: folder.path().join("images"),
             allowed_image_dirs: Vec::new(),
+            catalogues: Vec::new(),
             libvirt_uri: "qemu:///system".to_string(),
             ovn_nb: nowhere.clone(),
             ovs_db: nowhere.clone(),
             bridge: "br-int".to_string(),
             accelerator: AcceleratorChoice::Tcg,
+            mappings: Vec::new(),
+            masquerade: false,
         });
         let setup = Setup { data: data.clone(), installation, host: host.clone(), southbound: nowhere };
         let cluster = Cluster::open(setup, Arc::new(local)).expect("a cluster");

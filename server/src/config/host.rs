@@ -5,16 +5,19 @@ use kvm_compose::{
     names::{HostName, InstallationId},
 };
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
+use super::{older, uplinks::OvnHost};
 use crate::{
     data::{DataDir, read_if_there},
     store::{atomic, records::to_json},
 };
 
 /// GET and POST `/api/config/host`: config/host.json.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+///
+/// Files of older versions are read as well ([`super::older`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(deny_unknown_fields)]
 pub struct HostConfig {
     /// The host's name, by which plans place guests.
     pub hostname: HostName,
@@ -26,6 +29,30 @@ pub struct HostConfig {
     pub architecture: String,
     /// The kernel's version.
     pub kernel: String,
+    /// How OVN's networks reach those of this host.
+    #[serde(default)]
+    pub ovn: OvnHost,
+}
+
+impl<'de> Deserialize<'de> for HostConfig {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct File {
+            hostname: HostName,
+            cpus: u32,
+            memory_mb: u64,
+            architecture: String,
+            kernel: String,
+            #[serde(default)]
+            ovn: OvnHost,
+        }
+        let mut value = serde_json::Value::deserialize(deserializer)?;
+        older::translate(&mut value).map_err(D::Error::custom)?;
+        let File { hostname, cpus, memory_mb, architecture, kernel, ovn } = serde_json::from_value(value).map_err(D::Error::custom)?;
+        ovn.check().map_err(D::Error::custom)?;
+        Ok(HostConfig { hostname, cpus, memory_mb, architecture, kernel, ovn })
+    }
 }
 
 /// config/mode.json.
@@ -83,6 +110,7 @@ impl HostConfig {
             memory_mb,
             architecture: text(system.machine()),
             kernel: text(system.release()),
+            ovn: OvnHost::default(),
         })
     }
 

@@ -4,6 +4,8 @@
 
 pub mod file;
 pub mod host;
+pub mod older;
+pub mod uplinks;
 
 use std::{net::SocketAddr, path::PathBuf};
 

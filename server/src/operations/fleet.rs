@@ -275,5 +275,6 @@ fn part(wanted: &Blueprint, host: &HostName) -> Blueprint {
         folder: wanted.folder.clone(),
         rows: Vec::new(),
         guests,
+        outside: wanted.outside.on(host),
     }
 }

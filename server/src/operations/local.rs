@@ -2,7 +2,10 @@
 //!
 //! Translates between the server's questions and the library's answers; decides nothing about the work itself.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
@@ -275,6 +278,7 @@ fn view(
             uuid: domain.uuid,
             cpus: 0,
             memory_mb: 0,
+            labels: BTreeMap::new(),
             nics: Vec::new(),
             console_log: None,
         }));
@@ -330,14 +334,15 @@ fn wanted_guests(
             wanted: true,
             state: there.map_or(unseen, |domain| domain.state.as_str()).to_string(),
             ready: there.is_some_and(|domain| match blueprint.ready.condition {
-                ReadyCondition::Running => domain.active,
-                ReadyCondition::Agent => domain.active && domain.agent,
+                ReadyCondition::Running | ReadyCondition::Log(_) => domain.active,
+                ReadyCondition::Agent | ReadyCondition::Tcp(_) | ReadyCondition::Http { .. } => domain.active && domain.agent,
             }),
             host: blueprint.host.to_string(),
             domain: domain_name(deployment, &guest.name),
             uuid: installation.domain_uuid(deployment, &guest.name),
             cpus: guest.cpus,
             memory_mb: guest.memory_mb,
+            labels: guest.labels.clone(),
             nics: nics.collect(),
             console_log: Some(blueprint.domain.console_log.display().to_string()),
         });
@@ -386,5 +391,6 @@ fn phase(prepared: Option<&Prepared>, observed: Option<&Observed>) -> Phase {
     let running: BTreeSet<_> = observed.domains.iter().filter(runs).map(|domain| &domain.guest).collect();
     let all_rows = blueprint.rows.iter().all(|row| rows.contains(&row.key)) && rows.len() == blueprint.rows.len();
     let all_guests = blueprint.guests.iter().all(|guest| running.contains(&guest.name)) && observed.domains.len() == blueprint.guests.len();
-    if all_rows && all_guests { Phase::Up } else { Phase::Partial }
+    let all_interfaces = blueprint.outside.internals.len() == observed.outside.internals.len();
+    if all_rows && all_guests && all_interfaces { Phase::Up } else { Phase::Partial }
 }

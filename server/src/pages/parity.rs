@@ -88,6 +88,7 @@ fn guest(name: &str) -> GuestState {
         uuid: Uuid::nil(),
         cpus: 2,
         memory_mb: 128,
+        labels: Default::default(),
         nics: vec![nic(1), nic(2)],
         console_log: Some(AWKWARD.to_string()),
     }

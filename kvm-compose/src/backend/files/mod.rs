@@ -5,7 +5,7 @@
 pub mod bases;
 pub mod folder;
 pub mod iso9660;
-pub mod process;
+pub use crate::process;
 pub mod sums;
 pub mod volume;
 

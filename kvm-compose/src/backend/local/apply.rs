@@ -43,6 +43,9 @@ impl LocalHost {
             Work::ShapeLink { guest, link, .. } => self.shape_link(guest, link, context),
             Work::UnshapeLink { port, .. } => self.links(context.deployment).unshape(*port, context.cancel),
             Work::SetCarrier { domain, uuid, port, up, .. } => self.libvirt.set_carrier(domain, *uuid, *port, *up, &owner),
+            Work::SetUpUplink { uplink } => self.set_up_uplink(uplink, context.cancel),
+            Work::PlugInternal { port } => self.plug_internal(port, &owner, context),
+            Work::UnplugInternal { interface, .. } => self.unplug_internal(interface, &owner, context.cancel),
             Work::AwaitReady { guest, uuid, ready, console_log, .. } => {
                 ready::wait(&self.libvirt, guest.as_str(), *uuid, ready, console_log, context.cancel)
             }

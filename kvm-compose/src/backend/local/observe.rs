@@ -77,7 +77,8 @@ impl LocalHost {
     ) -> Result<Observed, Problem> {
         let here = |guest: &&GuestBlueprint| guest.host == self.config.host;
         let wanted_here: Vec<&GuestBlueprint> = wanted.iter().flat_map(|wanted| wanted.guests.iter().filter(here)).collect();
-        let strangers = strange_domains(&wanted_here, listing);
+        let (outside, elsewhere) = self.look_outside(deployment, wanted)?;
+        let strangers = strange_domains(&wanted_here, listing).into_iter().chain(elsewhere).collect();
         let domains = self.domains(&listing.ours, &wanted_here)?;
         let plugged = self.switch.ports(&iface_ids(ports, &domains, &wanted_here), &vm_ids(&domains, &wanted_here))?;
         let links = self.links(deployment).observe()?;
@@ -98,6 +99,7 @@ impl LocalHost {
             links: links.into_iter().map(|what| OnHost { host: self.config.host.clone(), what }).collect(),
             strangers,
             missing_bases,
+            outside,
             ..Observed::default()
         })
     }

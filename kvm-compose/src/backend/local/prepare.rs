@@ -18,7 +18,7 @@ use crate::{
         blueprint::{Blueprint, Sum},
         site::{Accelerator, Hosts, Site},
     },
-    project,
+    project, rules,
     spec::Sources,
     topology::{self, Loaded},
 };
@@ -53,15 +53,29 @@ impl LocalHost {
         hosts: impl FnOnce() -> Result<Hosts, Problem>,
     ) -> Result<Prepared, Problem> {
         let leases = self.leases(deployment)?;
-        let loaded = topology::load_all(sources, deployment, &leases)?;
+        let mut loaded = topology::load_all(sources, deployment, &leases)?;
+        // Before anything is looked at: what is refused is refused all at once.
+        if let (Purpose::Doing(_), Some(refused)) = (purpose, topology::refused(&sources.file, &loaded)) {
+            return Err(refused);
+        }
         let mut allowed: Vec<&Path> = self.config.allowed_image_dirs.iter().map(PathBuf::as_path).collect();
         allowed.push(&self.config.images_dir);
-        let files = project::read(&loaded.topology, &project::Places { project, allowed })
+        let catalogue = project::catalogue(&self.config.catalogues)?;
+        let files = project::read(&loaded.topology, &project::Places { project, allowed, catalogue: Some(&catalogue) })
             .map_err(|faults| problem_of(&sources.file, faults).unwrap_or_else(|| Problem::internal("a fault without a fault")))?;
+        if let Purpose::Doing(cancel) = purpose {
+            let judged = rules::judge(&loaded.topology, cancel)?;
+            if let Some(problem) = problem_of(&sources.file, judged.clone()) {
+                return Err(problem);
+            }
+            loaded.warnings.extend(judged);
+        }
         let mut hosts = hosts()?;
         if matches!(purpose, Purpose::Looking) {
             // A host that the file names and the cluster does not have hinders `up`, not a look.
-            let named = loaded.topology.guests.iter().filter_map(|guest| guest.host.as_ref().map(|host| &host.name));
+            let named = loaded.topology.guests.iter().filter_map(|guest| guest.placement.host.as_ref().map(|host| &host.name));
+            let gateways = loaded.topology.routers.iter().flat_map(|router| &router.ports);
+            let named = named.chain(gateways.filter_map(|port| port.gateway_chassis.as_ref().map(|host| &host.name)));
             let missing: BTreeSet<_> =
                 named.filter(|name| hosts.find(name).is_none() && !matches!(name.as_str(), "main" | "master")).cloned().collect();
             hosts.members.extend(missing.into_iter().map(|host| Site { host, ..hosts.master.clone() }).collect::<Vec<_>>());

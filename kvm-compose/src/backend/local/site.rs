@@ -100,6 +100,9 @@ impl LocalHost {
             micro,
             bridge: self.config.bridge.clone(),
             chassis: self.chassis()?,
+            resolver: resolver(),
+            mappings: self.config.mappings.clone(),
+            masquerade: self.config.masquerade,
             mtu: MTU,
             free_memory_mb: free_memory_mb()?,
             cpus: std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),
@@ -124,6 +127,19 @@ impl LocalHost {
             }
         }
     }
+}
+
+/// The first name server of the host that is not the host itself; where a stub listens on loopback, the one behind it.
+fn resolver() -> Option<std::net::IpAddr> {
+    ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"]
+        .into_iter()
+        .find_map(|file| named_resolver(&std::fs::read_to_string(file).ok()?))
+}
+
+/// The first name server of a resolv.conf(5) that others could ask as well.
+fn named_resolver(text: &str) -> Option<std::net::IpAddr> {
+    let named = text.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse::<std::net::IpAddr>().ok());
+    named.into_iter().find(|address| !address.is_loopback() && !address.is_unspecified())
 }
 
 /// Memory that guests could have without anything being pushed out, in MiB (proc_meminfo(5)).

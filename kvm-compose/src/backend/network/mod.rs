@@ -5,6 +5,11 @@
 pub mod change;
 pub mod chassis;
 mod framing;
+mod host_commit;
+pub mod host_link;
+mod host_masquerade;
+pub mod internal;
+pub mod mapping;
 pub mod ovn;
 pub mod ovs;
 pub mod ovsdb;

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{
     ovsdb::{Database, Session},
+    seen::INSTALLATION,
     value,
 };
 use crate::{
@@ -102,6 +103,10 @@ fn plugged(session: &mut Session) -> Result<Vec<Plugged>, Problem> {
     let (port_of, bridge_of) = (parts(1, "interfaces"), parts(2, "ports"));
     let plugged = |row: &Value| -> Option<Plugged> {
         let ids = value::read_map(&row["external_ids"])?;
+        // What carries our own mark is no guest's: its deployment knows it by the mark.
+        if ids.contains_key(INSTALLATION) {
+            return None;
+        }
         let interface_row = value::read_uuid(&row["_uuid"])?;
         let port_row = value::read_uuid(&port_of.get(&interface_row)?["_uuid"])?;
         let bridge = bridge_of.get(&port_row)?;

@@ -43,7 +43,9 @@ pub enum Kind {
 /// The columns that a blueprint may manage, `external_ids` apart, which every table has.
 pub const fn managed(table: Table) -> &'static [(&'static str, Kind)] {
     match table {
-        Table::LogicalSwitch => &[("name", Kind::Text), ("other_config", Kind::Map), ("dns_records", Kind::Refs)],
+        Table::LogicalSwitch => {
+            &[("name", Kind::Text), ("other_config", Kind::Map), ("dns_records", Kind::Refs), ("load_balancer", Kind::Refs)]
+        }
         Table::LogicalSwitchPort => &[
             ("name", Kind::Text),
             ("type", Kind::Text),

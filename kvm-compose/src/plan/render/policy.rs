@@ -9,14 +9,17 @@ use super::{
     rows::{router_key, router_port_key, row, scoped, switch_key, text},
 };
 use crate::{
-    names::{DeploymentName, HostName},
+    names::{DeploymentName, HostName, InstallationId},
     plan::blueprint::{Column, Row, RowKey, Table},
-    topology::{Acl, Nat, Router, RouterPort, Switch},
+    topology::{Acl, Nat, Router, RouterPort, Switch, Topology},
 };
 
-/// What `apply_deny_all` drops: all IP on its way to a port, but for how IPv6 neighbours find each other (RFC 4861). ARP is
-/// no IP and passes, as do the answers of OVN's own DHCP and DNS (ovn-northd(8)).
-const DENY_ALL: &str = "ip && !nd && !nd_rs && !nd_ra";
+/// What `apply_deny_all` drops: all IP on its way to a port. ARP is no IP and passes, as do the answers of OVN's own DHCP and
+/// DNS (ovn-northd(8)).
+pub const DENY_ALL: &str = "ip";
+/// What passes all the same, with a priority above it: how IPv6 neighbours and routers find each other (RFC 4861). OVN can
+/// test these words positively alone, so they cannot be taken out of the other expression.
+pub const NEIGHBOURS: &str = "nd || nd_rs || nd_ra";
 
 /// The key of a rule's row: it depends on the rule alone, so that rules beside it may come and go.
 pub fn acl_key(switch: &Switch, acl: &Acl) -> RowKey {
@@ -29,8 +32,33 @@ pub fn deny_all_key(switch: &Switch) -> RowKey {
     RowKey(format!("acl/{}/deny-all", switch.name))
 }
 
+/// The names of ports in the file, such as `web:eth0`, and what OVN calls them.
+pub fn port_names(topology: &Topology, installation: InstallationId) -> BTreeMap<String, String> {
+    let deployment = &topology.deployment;
+    let mut names = BTreeMap::new();
+    for switch in &topology.switches {
+        let own = switch.localnets.iter().map(|port| &port.name).chain(switch.internals.iter().map(|port| &port.name));
+        names.extend(own.map(|name| (name.to_string(), scoped(deployment, name))));
+    }
+    let routed = topology.routers.iter().flat_map(|router| &router.ports).map(|port| &port.name);
+    names.extend(routed.map(|name| (name.to_string(), format!("{}.peer", scoped(deployment, name)))));
+    for guest in &topology.guests {
+        let uuid = |index| installation.port_uuid(deployment, &guest.name, index).to_string();
+        names.extend(guest.nics.iter().enumerate().map(|(index, nic)| (format!("{}:{}", guest.name, nic.name), uuid(index))));
+    }
+    names
+}
+
+/// An expression with OVN's names of ports in place of the file's. Texts in quotes are names of ports and nothing else
+/// (ovn-sb(5)): one that is no port of the file is passed on as it is.
+fn with_names(matches: &str, names: &BTreeMap<String, String>) -> String {
+    let parts = matches.split('"').enumerate();
+    let named = parts.map(|(index, part)| if index % 2 == 1 { names.get(part).map_or(part, String::as_str) } else { part });
+    named.collect::<Vec<_>>().join("\"")
+}
+
 /// A switch's rules.
-pub fn acl_rows(switch: &Switch) -> Vec<Row> {
+pub fn acl_rows(switch: &Switch, names: &BTreeMap<String, String>) -> Vec<Row> {
     let rule = |key: RowKey, direction: &str, priority: u16, matches: &str, action: &str| {
         let columns = vec![
             ("direction", text(direction.to_string())),
@@ -43,10 +71,11 @@ pub fn acl_rows(switch: &Switch) -> Vec<Row> {
     let mut rows: Vec<Row> = switch
         .acls
         .iter()
-        .map(|acl| rule(acl_key(switch, acl), acl.direction.word(), acl.priority, &acl.matches, acl.action.word()))
+        .map(|acl| rule(acl_key(switch, acl), acl.direction.word(), acl.priority, &with_names(&acl.matches, names), acl.action.word()))
         .collect();
     if switch.deny_all {
         rows.push(rule(deny_all_key(switch), "to-lport", 0, DENY_ALL, "drop"));
+        rows.push(rule(RowKey(format!("acl/{}/neighbours", switch.name)), "to-lport", 1, NEIGHBOURS, "allow"));
     }
     rows
 }

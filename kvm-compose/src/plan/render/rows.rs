@@ -39,6 +39,8 @@ pub struct Place<'a> {
     pub installation: InstallationId,
     /// MTU of guests' interfaces.
     pub mtu: u16,
+    /// Whom guests with a way out are told to ask for names.
+    pub resolver: Option<IpAddr>,
     /// The names of hosts as chassis.
     pub chassis: &'a BTreeMap<HostName, String>,
 }
@@ -48,13 +50,17 @@ pub fn rows(topology: &Topology, place: &Place<'_>) -> Vec<Row> {
     let deployment = &topology.deployment;
     let mut rows: Vec<Row> = services::dns_row(topology).into_iter().collect();
     let named = !rows.is_empty();
-    rows.extend(topology.switches.iter().map(|switch| switch_row(deployment, switch, named)));
     let balancers: Vec<Row> = topology.routers.iter().flat_map(|router| policy::balancer_rows(deployment, router)).collect();
+    let mut forwards: Vec<RowKey> = balancers.iter().map(|row| row.key.clone()).collect();
+    forwards.sort();
+    rows.extend(topology.switches.iter().map(|switch| switch_row(deployment, switch, named, &forwards)));
     rows.extend(topology.routers.iter().map(|router| router_row(deployment, router)));
     rows.splice(0..0, balancers);
-    rows.extend(topology.switches.iter().flat_map(|switch| services::dhcp_rows(topology, switch, place.mtu)));
+    rows.extend(topology.switches.iter().flat_map(|switch| services::dhcp_rows(topology, switch, place)));
+    let names = policy::port_names(topology, place.installation);
     for switch in &topology.switches {
-        rows.extend(policy::acl_rows(switch));
+        rows.extend(policy::acl_rows(switch, &names));
+        rows.extend(services::resolver_row(topology, switch));
         rows.extend(switch.localnets.iter().map(|localnet| localnet_row(deployment, switch, localnet)));
         rows.extend(switch.internals.iter().map(|internal| internal_row(deployment, switch, internal)));
     }
@@ -90,9 +96,16 @@ fn hops(topology: &Topology) -> BTreeSet<IpAddr> {
     gateways.chain(next).collect()
 }
 
-fn switch_row(deployment: &DeploymentName, switch: &Switch, named: bool) -> Row {
+fn switch_row(deployment: &DeploymentName, switch: &Switch, named: bool, forwards: &[RowKey]) -> Row {
     let records = if named && !switch.wire { vec![services::dns_key()] } else { Vec::new() };
-    let columns = vec![("name", text(scoped(deployment, &switch.name))), ("dns_records", Column::Refs(records))];
+    // A router's gateway takes back what a forwarding did only to answers that leave through it. For guests inside, their own
+    // switch forwards, and takes it back as well (ovn-northd(8), `ls_in_lb`).
+    let forwards = if switch.wire || !switch.localnets.is_empty() { Vec::new() } else { forwards.to_vec() };
+    let columns = vec![
+        ("name", text(scoped(deployment, &switch.name))),
+        ("dns_records", Column::Refs(records)),
+        ("load_balancer", Column::Refs(forwards)),
+    ];
     row(switch_key(&switch.name), Table::LogicalSwitch, columns, None)
 }
 

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use uuid::Uuid;
 
+use super::services::{RESOLVER, needs_resolver};
 use crate::topology::{Assignment, Guest, GuestKind, Nic, NicAddress, Topology};
 
 /// File name → content.
@@ -39,11 +40,14 @@ fn network_config(guest: &Guest, topology: &Topology, mtu: u16) -> String {
             text.push_str("    dhcp4: true\n");
         }
         if has(Assignment::Dhcp, false) {
-            text.push_str("    dhcp6: true\n");
-        }
-        if has(Assignment::Slaac, false) {
+            // The default route comes from the router's advertisement alone: DHCPv6 has none (RFC 8415).
+            text.push_str("    dhcp6: true\n    accept-ra: true\n");
+        } else if has(Assignment::Slaac, false) {
             // The address that OVN expects is the one made of the MAC address (RFC 4291 appendix A).
             text.push_str("    accept-ra: true\n    ipv6-address-generation: eui64\n");
+        } else if nic.addresses.iter().any(|a| a.net.addr().is_ipv6()) {
+            // An address that the guest made beside its own would not pass OVN's port security.
+            text.push_str("    accept-ra: false\n");
         }
         let fixed: Vec<&NicAddress> =
             nic.addresses.iter().filter(|a| matches!(a.assignment, Assignment::Static | Assignment::Assigned)).collect();
@@ -52,7 +56,9 @@ fn network_config(guest: &Guest, topology: &Topology, mtu: u16) -> String {
             text.extend(fixed.iter().map(|address| format!("      - \"{}\"\n", address.net)));
         }
         let gateways: Vec<IpAddr> = fixed.iter().filter_map(|address| address.gateway).collect();
-        if !gateways.is_empty() {
+        let server = name_server(nic, &fixed, topology);
+        let aside = server.filter(|server| *server == IpAddr::V4(RESOLVER));
+        if !gateways.is_empty() || aside.is_some() {
             text.push_str("    routes:\n");
         }
         for gateway in gateways {
@@ -60,18 +66,25 @@ fn network_config(guest: &Guest, topology: &Topology, mtu: u16) -> String {
             let to = if gateway.is_ipv4() { "default" } else { "::/0" };
             text += &format!("      - to: \"{to}\"\n        via: \"{gateway}\"\n");
         }
-        if let Some(server) = name_server(nic, &fixed, topology) {
+        if let Some(server) = aside {
+            text += &format!("      - to: \"{server}/32\"\n        scope: link\n");
+        }
+        if let Some(server) = server {
             text += &format!("    nameservers:\n      addresses:\n        - \"{server}\"\n");
         }
     }
     text
 }
 
-/// Who is asked for names on an interface that no DHCP server tells: the router of its segment, in whose place OVN answers.
+/// Who is asked for names on an interface that no DHCP server tells: the router of its segment, in whose place OVN answers,
+/// or where there is none, a port that is there for this alone.
 fn name_server(nic: &Nic, fixed: &[&NicAddress], topology: &Topology) -> Option<IpAddr> {
     let told = nic.addresses.iter().any(|address| address.assignment == Assignment::Dhcp);
     if !topology.dns || told {
         return None;
+    }
+    if topology.switch(&nic.switch).is_some_and(|switch| needs_resolver(topology, switch)) {
+        return Some(IpAddr::V4(RESOLVER));
     }
     let ports = topology.routers.iter().flat_map(|router| &router.ports).filter(|port| port.switch == nic.switch);
     let mut routers = ports.flat_map(|port| port.addresses()).map(|address| address.addr());

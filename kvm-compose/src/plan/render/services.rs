@@ -3,15 +3,24 @@
 //! Pure.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-use super::rows::{map, row, text};
+use super::rows::{Place, map, row, scoped, switch_key, text};
 use crate::{
+    names::generated_mac,
     plan::blueprint::{Column, Row, RowKey, Table},
-    topology::{Ipv6Mode, RouterPort, Switch, Topology},
+    topology::{Ipv6Mode, NatType, Router, RouterPort, Switch, Topology},
 };
+
+/// Whom guests of a switch without a router ask for names. OVN answers such questions whomever they are put to, but somebody
+/// must answer the ARP request before: a port that nothing is plugged into does. Link-local (RFC 3927), so that it is in
+/// nobody's subnet; guests have a route to it.
+pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(169, 254, 0, 53);
+
+/// The IPv4 address of who has none (RFC 7600 section 4.8).
+const NOWHERE: Ipv4Addr = Ipv4Addr::new(192, 0, 0, 8);
 
 /// The key of the row that holds the guests' names.
 pub fn dns_key() -> RowKey {
@@ -28,7 +37,8 @@ pub fn dhcp_keys(switch: &Switch) -> (Option<RowKey>, Option<RowKey>) {
 /// The names of all guests with their addresses, when the testbed has names.
 ///
 /// A name needs an address of each IP version: OVN passes on a query that it cannot answer, and nobody would answer it. A
-/// guest without IPv6 has its IPv4 address mapped (RFC 4291 section 2.5.5.2), which leads to the same place.
+/// guest without IPv6 has its IPv4 address mapped (RFC 4291 section 2.5.5.2), which leads to the same place; one without
+/// IPv4 has the dummy address of RFC 7600, which leads nowhere, and who asks for both kinds gets the other one first.
 pub fn dns_row(topology: &Topology) -> Option<Row> {
     if !topology.dns {
         return None;
@@ -41,6 +51,9 @@ pub fn dns_row(topology: &Topology) -> Option<Row> {
         let mut addresses: Vec<IpAddr> = nics.flat_map(|nic| &nic.addresses).map(|address| address.net.addr()).collect();
         if addresses.is_empty() {
             continue;
+        }
+        if !addresses.iter().any(IpAddr::is_ipv4) {
+            addresses.push(IpAddr::V4(NOWHERE));
         }
         if !addresses.iter().any(IpAddr::is_ipv6) {
             let mapped = addresses.iter().filter_map(|address| match address {
@@ -56,15 +69,40 @@ pub fn dns_row(topology: &Topology) -> Option<Row> {
     (!records.is_empty()).then(|| row(dns_key(), Table::Dns, vec![("records", Column::Map(records))], None))
 }
 
+/// Do the switch's guests reach the outside through a router that changes their addresses?
+fn leads_out(topology: &Topology, switch: &Switch) -> bool {
+    let here = |router: &&Router| router.ports.iter().any(|port| port.switch == switch.name);
+    let rules = topology.routers.iter().filter(here).flat_map(|router| &router.nat).filter(|nat| nat.kind == NatType::Snat);
+    switch.subnet.is_some_and(|subnet| rules.into_iter().any(|nat| nat.logical.contains(&subnet)))
+}
+
+/// Does the switch need the port behind [`RESOLVER`]: has it names, IPv4, and no router in whose place OVN could answer?
+pub fn needs_resolver(topology: &Topology, switch: &Switch) -> bool {
+    let routed = topology.routers.iter().flat_map(|router| &router.ports).any(|port| port.switch == switch.name);
+    topology.dns && !switch.wire && !routed && switch.ipv4().is_some()
+}
+
+/// The port behind [`RESOLVER`]: OVN answers ARP for a `localport` without anything plugged into it (ovn-northd(8)).
+pub fn resolver_row(topology: &Topology, switch: &Switch) -> Option<Row> {
+    let mac = generated_mac(&topology.deployment, &format!("resolver/{}", switch.name), 0, 0);
+    let columns = vec![
+        ("name", text(format!("{}.resolver", scoped(&topology.deployment, &switch.name)))),
+        ("type", text("localport".to_string())),
+        ("addresses", Column::Set(vec![format!("{mac} {RESOLVER}")])),
+    ];
+    let key = RowKey(format!("resolver/{}", switch.name));
+    needs_resolver(topology, switch).then(|| row(key, Table::LogicalSwitchPort, columns, Some((switch_key(&switch.name), "ports"))))
+}
+
 /// What OVN's DHCP servers answer on a switch.
-pub fn dhcp_rows(topology: &Topology, switch: &Switch, mtu: u16) -> Vec<Row> {
+pub fn dhcp_rows(topology: &Topology, switch: &Switch, place: &Place<'_>) -> Vec<Row> {
     let (four, six) = dhcp_keys(switch);
     let mut rows = Vec::new();
     if let (Some(key), Some(dhcp), Some(subnet)) = (four, &switch.dhcp, switch.ipv4()) {
         let gateway = dhcp.gateway.to_string();
         let mut options: BTreeMap<String, String> = [
             ("lease_time", dhcp.lease_s.to_string()),
-            ("mtu", mtu.to_string()),
+            ("mtu", place.mtu.to_string()),
             ("router", gateway.clone()),
             ("server_id", gateway.clone()),
             ("server_mac", dhcp.server_mac.to_string()),
@@ -72,8 +110,9 @@ pub fn dhcp_rows(topology: &Topology, switch: &Switch, mtu: u16) -> Vec<Row> {
         .map(|(key, value)| (key.to_string(), value))
         .into();
         if topology.dns {
-            // OVN answers a question for a guest's name whomever it is put to.
-            options.insert("dns_server".to_string(), gateway);
+            // OVN answers a question for a guest's name whomever it is put to; other names only somebody outside knows.
+            let outside = place.resolver.filter(|resolver| resolver.is_ipv4() && leads_out(topology, switch));
+            options.insert("dns_server".to_string(), outside.map_or(gateway, |resolver| resolver.to_string()));
         }
         let columns = vec![("cidr", text(subnet.to_string())), ("options", Column::Map(options))];
         rows.push(row(key, Table::DhcpOptions, columns, None));
@@ -107,7 +146,7 @@ pub fn advertisement(topology: &Topology, port: &RouterPort, mtu: u16) -> BTreeM
         Ipv6Mode::Slaac => "slaac",
         Ipv6Mode::Dhcpv6 => "dhcpv6_stateful",
     };
-    let Column::Map(configs) = map([
+    let Column::Map(mut configs) = map([
         ("address_mode", mode.to_string()),
         ("max_interval", "30".to_string()),
         ("min_interval", "10".to_string()),
@@ -116,5 +155,9 @@ pub fn advertisement(topology: &Topology, port: &RouterPort, mtu: u16) -> BTreeM
     ]) else {
         return BTreeMap::new();
     };
+    let own = port.addresses().find(|address| matches!(address, IpNet::V6(_)));
+    if let Some(own) = own.filter(|_| topology.dns) {
+        configs.insert("rdnss".to_string(), own.addr().to_string());
+    }
     configs
 }

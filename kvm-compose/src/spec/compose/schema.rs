@@ -21,7 +21,10 @@ pub fn composed(mut schema: Value) -> Value {
     }
     // What a file needs may stand in the files that it names.
     if let Some(required) = root.remove("required") {
-        root.insert("anyOf".to_string(), json!([{"required": required}, {"required": ["include"]}, {"required": ["extends"]}]));
+        root.insert(
+            "anyOf".to_string(),
+            json!([{"required": required}, {"required": ["machines", "bridges"]}, {"required": ["include"]}, {"required": ["extends"]}]),
+        );
     }
     let variable = json!({"description": "A text with a variable: `${NAME}`, `${NAME:-default}`.", "type": "string", "pattern": r"\$\{"});
     if let Some(definitions) = root.entry("$defs").or_insert_with(|| Value::Object(Map::new())).as_object_mut() {

@@ -29,6 +29,8 @@ const OFFERED: &[&str] =
 /// Programs beside busybox: where they are looked for.
 const PROGRAMS: &[&[&str]] =
     &[&["usr/sbin/dropbear", "usr/bin/dropbear"], &["usr/bin/dropbearkey"], &["usr/sbin/qemu-ga", "usr/bin/qemu-ga"]];
+/// Programs that are taken where they are found: the DHCPv6 client, which busybox lacks.
+const WELCOME: &[&[&str]] = &[&["usr/sbin/dhcp6c"]];
 /// Where busybox is looked for.
 const BUSYBOX: &[&str] = &["bin/busybox", "usr/bin/busybox"];
 /// Libraries that the C library opens by itself to resolve names.
@@ -49,6 +51,7 @@ const FILES: &[(&str, u32, &str)] = &[
     ("etc/testbedos/services.sh", 0o644, include_str!("guest/services.sh")),
     ("etc/testbedos/boot", 0o755, include_str!("guest/boot")),
     ("etc/testbedos/dhcp", 0o755, include_str!("guest/dhcp")),
+    ("etc/testbedos/dhcp6", 0o755, include_str!("guest/dhcp6")),
     ("etc/testbedos/agent", 0o755, include_str!("guest/agent")),
     ("etc/testbedos/ssh", 0o755, include_str!("guest/ssh")),
     ("etc/nocloud/env.sh", 0o755, include_str!("guest/env.sh")),
@@ -88,7 +91,7 @@ pub fn tree(kernel: &Kernel, roots: &[&Path], extra: &[PathBuf], cancel: &Cancel
     {
         tree.put(path, Node::Folder(mode));
     }
-    for path in ["run/testbedos/scripts", "run/testbedos/seed", "var/log", "mnt", "usr/local/bin", "usr/share/udhcpc"] {
+    for path in ["run/testbedos/scripts", "run/testbedos/seed", "var/log", "var/lib/dhcpv6", "mnt", "usr/local/bin", "usr/share/udhcpc"] {
         tree.put(path, Node::Folder(0o755));
     }
     tree.put("dev/console", Node::Device(0o600, 5, 1));
@@ -108,9 +111,10 @@ pub fn tree(kernel: &Kernel, roots: &[&Path], extra: &[PathBuf], cancel: &Cancel
 
 fn put_programs(tree: &mut Tree, roots: &[&Path], extra: &[PathBuf]) -> Result<(), Problem> {
     let mut libraries = Libraries::new(roots.iter().rev().copied());
-    let own: Result<Vec<PathBuf>, Problem> = std::iter::once(&BUSYBOX).chain(PROGRAMS).map(|places| program(roots, places)).collect();
-    for path in own?.iter().chain(extra) {
-        let content = std::fs::read(path).map_err(|error| Problem::io(format!("reading {}", path.display()), &error))?;
+    let welcome = WELCOME.iter().filter_map(|places| program(roots, places).ok());
+    let needed: Result<Vec<PathBuf>, Problem> = std::iter::once(&BUSYBOX).chain(PROGRAMS).map(|places| program(roots, places)).collect();
+    for path in needed?.into_iter().chain(welcome).chain(extra.iter().cloned()) {
+        let content = std::fs::read(&path).map_err(|error| Problem::io(format!("reading {}", path.display()), &error))?;
         libraries.add_needs_of(&path.display().to_string(), &content)?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         tree.put(&format!("bin/{name}"), Node::File(0o755, content));

@@ -48,9 +48,13 @@ resolver() {
         *) is_address "$dns_word" && echo "nameserver $dns_word" >>"$run/dns.$dns_link" ;;
         esac
     done
-    for dns_file in "$run"/dns.*; do
-        while read -r dns_line; do echo "$dns_line"; done <"$dns_file"
-    done >/etc/resolv.conf.new
+    {
+        for dns_file in "$run"/dns.*; do
+            while read -r dns_line; do echo "$dns_line"; done <"$dns_file"
+        done
+        # Names that nobody knows may get no answer at all.
+        echo 'options timeout:1 attempts:2'
+    } >/etc/resolv.conf.new
     mv /etc/resolv.conf.new /etc/resolv.conf
 }
 

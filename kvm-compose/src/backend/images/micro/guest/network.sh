@@ -37,12 +37,52 @@ dhcp() {
     ) &
 }
 
-# network_names FILE : the interfaces' names.
+# dhcp6 LINK : asks for an IPv6 address for ever, in the background.
+dhcp6() {
+    if ! command -v dhcp6c >/dev/null; then
+        say "network-config: $1: this image has no DHCPv6 client"
+        return 0
+    fi
+    asked=$((asked + 1))
+    ip link set dev "$1" up
+    # dhcp6c starts its script with an environment of its own, which does not name the interface.
+    printf '#!/bin/sh\nexec /etc/testbedos/dhcp6 %s\n' "$1" >"$run/dhcp6.$1" && chmod 755 "$run/dhcp6.$1"
+    printf 'interface %s { send ia-na 1; request domain-name-servers; script "%s"; };\nid-assoc na 1 { };\n' \
+        "$1" "$run/dhcp6.$1" >"$run/dhcp6.$1.conf"
+    (
+        while :; do
+            dhcp6c -f -c "$run/dhcp6.$1.conf" -p "$run/dhcp6.$1.pid" "$1"
+            sleep 1
+        done </dev/null >/dev/null 2>&1
+    ) &
+}
+
+# advertised LINK : notes in the background when the interface made its address of a router's advertisement.
+advertised() {
+    asked=$((asked + 1))
+    (
+        for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25; do
+            while read -r _ _ _ ra_scope _ ra_link; do
+                [ "$ra_link $ra_scope" = "$1 00" ] || continue
+                [ -p "$leases" ] && echo "$1" 1<>"$leases"
+                exit 0
+            done </proc/net/if_inet6
+            usleep 200000
+        done
+    ) </dev/null >/dev/null 2>&1 &
+}
+
+# network_names FILE : the interfaces' names, and whether they listen to routers, which they ask as soon as they are up.
 network_names() {
     while IFS= read -r line || [ -n "$line" ]; do
         case $line in
         '      macaddress: '*) scalar "$line" && mac=$value ;;
-        '    set-name: '*) scalar "$line" && link_rename "$mac" "$value" ;;
+        '    set-name: '*) scalar "$line" && named=$value && link_rename "$mac" "$value" ;;
+        '    accept-ra: '*)
+            scalar "$line"
+            case $value in true) value=1 ;; *) value=0 ;; esac
+            is_link "$named" && [ -e "/sys/class/net/$named" ] && echo "$value" >"/proc/sys/net/ipv6/conf/$named/accept_ra"
+            ;;
         esac
     done <"$1"
 }
@@ -61,8 +101,11 @@ network_apply() {
             ;;
         '    mtu: '*) scalar "$line" && only 0-9 "$value" && apply link set dev "$link" mtu "$value" ;;
         '    dhcp4: true') [ -n "$link" ] && dhcp "$link" ;;
+        '    dhcp6: true') [ -n "$link" ] && dhcp6 "$link" ;;
+        '    ipv6-address-generation: eui64') [ -n "$link" ] && advertised "$link" ;;
         '    '[a-z]*:) section=${line#    } ;;
         '      - to: '*) scalar "${line#*to}" && to=$value ;;
+        '        scope: link') [ -n "$link" ] && route "$to" link ;;
         '        via: '*) scalar "$line" && is_address "$value" && route "$to" "$value" ;;
         '      - '*) scalar "$line" && [ "$section" = addresses: ] && is_address "$value" && apply addr add "$value" dev "$link" ;;
         '        - '*)
@@ -79,10 +122,11 @@ apply() {
     apply_error=$(ip "$@" 2>&1) || say "network-config: ip $*: $apply_error"
 }
 
-# route TO VIA : one route of $link.
+# route TO VIA : one route of $link; VIA may be `link`, for what is on it.
 route() {
     [ "$1" = default ] || is_address "$1" || return 0
     case $2 in
+    link) apply route add "$1" dev "$link" scope link ;;
     *:*) apply -6 route add "$1" via "$2" dev "$link" ;;
     *) apply route add "$1" via "$2" dev "$link" ;;
     esac

@@ -1,0 +1,155 @@
+//! Scaled machines, written out: each clone as a machine of its own, called `<machine>-<id>`.
+//!
+//! Pure. What can only be said of the machine as a whole (`shared_setup`, how `testbed config` prints it) is kept beside.
+
+use serde_json::{Map, Value, json};
+
+use super::model::{FileRef, Scaled};
+use crate::{
+    addr::Ordinal,
+    names::GuestName,
+    spec::{
+        model::{CloneOf, CloneScript, Interface, IpChoice, Machine, Range, ScaledInterface, Scaling},
+        reader::{Reader, Spanned},
+    },
+};
+
+/// A few lines may ask for millions of clones.
+const MOST_GUESTS: usize = 50_000;
+
+/// Machines with their clones written out, and what is known of each scaled machine.
+pub fn written_out(machines: Vec<Machine>, reader: &mut Reader) -> (Vec<Machine>, Vec<Scaled>) {
+    let (mut all, mut scaled) = (Vec::new(), Vec::new());
+    for mut machine in machines {
+        let taken = match (&mut machine.libvirt, &mut machine.docker) {
+            (Some(libvirt), _) => libvirt.scaling.take(),
+            (_, Some(docker)) => docker.scaling.take(),
+            _ => None,
+        };
+        let Some(scaling) = taken else {
+            all.push(machine);
+            continue;
+        };
+        // A faulty count is a fault already; what rests on it is not judged.
+        let Some(count) = scaling.count.as_ref().map(|count| count.value as u32) else { continue };
+        if GuestName::new(&format!("{}-{}", machine.name.value, count - 1)).is_err() {
+            let hint = Some(format!("a guest's name has at most 50 characters: {}", GuestName::RULE));
+            let message = format!("the name `{}` leaves no room for the numbers of its clones", machine.name.value);
+            reader.error(machine.name.at, "E010", message, hint);
+            continue;
+        }
+        if all.len() + count as usize > MOST_GUESTS {
+            let hint = Some("lower `count`".to_string());
+            reader.error(machine.name.at, "E006", format!("a testbed has at most {MOST_GUESTS} guests"), hint);
+            break;
+        }
+        all.extend((0..count).filter_map(|id| clone(&machine, &scaling, id)));
+        scaled.push(Scaled {
+            machine: machine.name.value.clone(),
+            shared_setup: scaling.shared_setup.as_ref().map(|path| FileRef {
+                path: path.value.clone(),
+                at: reader.place(path.at),
+                source: reader.source(path.at),
+            }),
+            written: document(&scaling, count),
+        });
+        if let Some(shared) = &scaling.shared_setup {
+            reader
+                .not_yet(shared.at, "`shared_setup`: this version cannot run a script in the image that clones are made from".to_string());
+        }
+    }
+    (all, scaled)
+}
+
+fn clone(machine: &Machine, scaling: &Scaling, id: u32) -> Option<Machine> {
+    let name = GuestName::new(&format!("{}-{id}", machine.name.value)).ok()?;
+    let network = scaling.interfaces.iter().filter_map(|interface| plugged(interface, id)).collect();
+    let own = |scripts: &[CloneScript]| -> Vec<Spanned<String>> {
+        scripts.iter().filter(|script| of(&script.clones, id).is_some()).filter_map(|script| script.script.clone()).collect()
+    };
+    let clone_of = Some(CloneOf { machine: machine.name.clone(), id, setup: own(&scaling.clone_setup), run: own(&scaling.clone_run) });
+    Some(Machine { name: Spanned { value: name, at: machine.name.at }, network, clone_of, ..machine.clone() })
+}
+
+/// The place of a clone in a list of clones; without a list all are on it.
+fn of(clones: &Option<Vec<Spanned<u64>>>, id: u32) -> Option<u128> {
+    match clones {
+        None => Some(u128::from(id)),
+        Some(list) => list.iter().position(|clone| clone.value == u64::from(id)).map(|place| place as u128),
+    }
+}
+
+fn plugged(interface: &ScaledInterface, id: u32) -> Option<Interface> {
+    let place = of(&interface.clones, id)?;
+    let ip = match &interface.ip_range {
+        Some(range) => Spanned { value: IpChoice::Address(nth(range, place)?), at: range.from.at },
+        None => Spanned { value: IpChoice::Dynamic, at: interface.at },
+    };
+    let mac = interface.mac_range.as_ref().and_then(|range| Some(Spanned { value: nth(range, place)?, at: range.from.at }));
+    Some(Interface {
+        switch: interface.switch.clone(),
+        ip: Some(ip),
+        gateway: interface.gateway.clone(),
+        mac,
+        impairment: None,
+        at: interface.at,
+        assigned: interface.bridge,
+    })
+}
+
+/// The n-th of a range; a range that is too short is a fault already, and then its last.
+fn nth<T: Ordinal>(range: &Range<T>, place: u128) -> Option<T> {
+    T::from_ordinal(&range.from.value, range.from.value.ordinal().checked_add(place)?)
+}
+
+/// `scaling` as it is printed: the same in the language.
+fn document(scaling: &Scaling, count: u32) -> Value {
+    let mut value = Map::from_iter([("count".to_string(), json!(count))]);
+    let ids = |clones: &Option<Vec<Spanned<u64>>>| match clones {
+        Some(list) => list.iter().map(|id| id.value).collect::<Vec<_>>(),
+        None => (0..u64::from(count)).collect(),
+    };
+    let range = |from: String, to: String| json!({"from": from, "to": to});
+    let interface = |interface: &ScaledInterface| {
+        let mut value = Map::from_iter([("clones".to_string(), json!(ids(&interface.clones)))]);
+        if let Some(gateway) = &interface.gateway {
+            value.insert("gateway".to_string(), json!(gateway.value.to_string()));
+        }
+        let ip = interface.ip_range.as_ref().map(|ip| json!({"ip_range": range(ip.from.value.to_string(), ip.to.value.to_string())}));
+        value.insert("ip_type".to_string(), ip.unwrap_or_else(|| json!("dynamic")));
+        if let Some(mac) = &interface.mac_range {
+            value.insert("mac_range".to_string(), range(mac.from.value.to_string(), mac.to.value.to_string()));
+        }
+        value
+    };
+    let twice = scaling
+        .interfaces
+        .iter()
+        .enumerate()
+        .any(|(at, one)| scaling.interfaces[..at].iter().any(|other| other.switch.value == one.switch.value));
+    let interfaces: Value = if twice {
+        let listed = scaling.interfaces.iter().map(|one| {
+            let named = Map::from_iter([("switch".to_string(), json!(one.switch.value.as_str()))]);
+            Value::Object(named.into_iter().chain(interface(one)).collect())
+        });
+        Value::Array(listed.collect())
+    } else {
+        Value::Object(scaling.interfaces.iter().map(|one| (one.switch.value.to_string(), Value::Object(interface(one)))).collect())
+    };
+    if !scaling.interfaces.is_empty() {
+        value.insert("interfaces".to_string(), interfaces);
+    }
+    if let Some(shared) = &scaling.shared_setup {
+        value.insert("shared_setup".to_string(), json!(shared.value));
+    }
+    for (key, scripts) in [("clone_setup", &scaling.clone_setup), ("clone_run", &scaling.clone_run)] {
+        let list: Vec<Value> = scripts
+            .iter()
+            .filter_map(|script| Some(json!({"script": script.script.as_ref()?.value, "clones": ids(&script.clones)})))
+            .collect();
+        if !list.is_empty() {
+            value.insert(key.to_string(), Value::Array(list));
+        }
+    }
+    Value::Object(value)
+}
