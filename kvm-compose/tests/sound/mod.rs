@@ -128,7 +128,7 @@ fn check_good(loaded: &Loaded) -> Fared {
     check_addresses(&loaded.topology);
     let text = loaded.resolved().to_string();
     let again = load(&Sources::alone("resolved.yaml", &text)).unwrap_or_else(|problem| panic!("{problem:#?}\n{text}"));
-    assert_eq!(again.resolved, loaded.resolved, "the resolved file means the same");
+    assert_eq!(again.resolved(), loaded.resolved(), "the resolved file means the same");
     picture::svg(&loaded.topology, &picture::Scene::default());
     let blueprint = match lowered(&loaded.topology) {
         Ok(blueprint) => blueprint,
