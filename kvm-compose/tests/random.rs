@@ -7,7 +7,6 @@ use std::{fmt::Write as _, time::Duration};
 
 use fake::FakeHost;
 use kvm_compose::api::UpOptions;
-use sound::Fared;
 
 /// As long as a text may take, in a build that is not optimised.
 const LIMIT: Duration = Duration::from_secs(1);

@@ -223,6 +223,9 @@ pub fn lowered(topology: &Topology) -> Result<Blueprint, Problem> {
         }),
         bridge: "br-int".to_string(),
         chassis: None,
+        mappings: kvm_compose::plan::outside::anywhere(topology),
+        masquerade: false,
+        resolver: None,
         mtu: 1442,
         bases: PathBuf::from("/images/bases"),
         free_memory_mb: 1 << 40,
@@ -231,13 +234,13 @@ pub fn lowered(topology: &Topology) -> Result<Blueprint, Problem> {
     };
     let gateways = topology.routers.iter().flat_map(|router| &router.ports).filter_map(|port| port.gateway_chassis.as_ref());
     let named: BTreeSet<&HostName> =
-        topology.guests.iter().filter_map(|guest| guest.host.as_ref()).chain(gateways).map(|host| &host.name).collect();
+        topology.guests.iter().filter_map(|guest| guest.placement.host.as_ref()).chain(gateways).map(|host| &host.name).collect();
     let others = named.into_iter().filter(|name| !matches!(name.as_str(), "main" | "master" | "any"));
     let members = others.map(|name| Site { host: name.clone(), ..master.clone() }).collect();
     let hosts = Hosts { members, ..Hosts::alone(master) };
     let mut files = ProjectFiles { scripts: BTreeMap::new(), disks: BTreeMap::new() };
     for guest in &topology.guests {
-        for script in [&guest.setup_script, &guest.run_script].into_iter().flatten() {
+        for script in guest.setup_scripts.iter().chain(&guest.run_scripts) {
             files.scripts.insert(script.path.clone(), "true".to_string());
         }
         if let GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {

@@ -17,6 +17,8 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(10);
 /// What the names of our devices begin with.
 const PREFIX: &str = "tbl";
+/// The same, of those that the kernel leads packets through.
+const INBOUND: &str = "tbi";
 /// What their aliases begin with.
 const MARK: &str = "testbedos-link";
 
@@ -25,9 +27,16 @@ pub fn name_of(port: Uuid) -> String {
     format!("{PREFIX}{}", &port.simple().to_string()[..10])
 }
 
+/// The device of a port through which the kernel leads what its guest sends.
+pub fn inbound_name_of(port: Uuid) -> String {
+    format!("{INBOUND}{}", &port.simple().to_string()[..10])
+}
+
 /// True for a name of one of our devices.
 pub fn is_ours(name: &str) -> bool {
-    name.strip_prefix(PREFIX).is_some_and(|rest| rest.len() == 10 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    name.strip_prefix(PREFIX)
+        .or(name.strip_prefix(INBOUND))
+        .is_some_and(|rest| rest.len() == 10 && rest.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// The mark of a port's device.
