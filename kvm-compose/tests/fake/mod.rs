@@ -301,7 +301,7 @@ impl FakeHost {
             Work::RemoveBridgePort { .. } => {}
             Work::ShapeLink { guest, link, .. } => match world.domains.get(guest) {
                 Some(domain) if domain.active => {
-                    let what = ObservedLink { port: link.port, device: String::new(), shape: link.shape, fault: None };
+                    let what = ObservedLink { port: link.port, device: link.port.to_string(), shape: link.shape, fault: None };
                     world.links.insert(link.port, OnHost { host: host.clone(), what });
                 }
                 _ => return refuse(format!("guest {guest} has no device to shape")),
@@ -335,6 +335,14 @@ impl FakeHost {
             },
         }
         Ok(())
+    }
+}
+
+/// The same work, also when it goes by another name once its guest is gone.
+fn same(one: &Work, other: &Work) -> bool {
+    match (one, other) {
+        (Work::UnshapeLink { port, .. }, Work::UnshapeLink { port: other, .. }) => port == other,
+        _ => one == other,
     }
 }
 
@@ -386,7 +394,7 @@ impl Host for FakeHost {
 
     fn apply(&self, work: &Work, context: &Context<'_>) -> Result<(), Problem> {
         self.dead()?;
-        let fault = self.fault.lock().clone().filter(|(at, _)| at == work).map(|(_, fault)| fault);
+        let fault = self.fault.lock().clone().filter(|(at, _)| same(at, work)).map(|(_, fault)| fault);
         match fault {
             None => {
                 if matches!(work, Work::AwaitReady { .. }) {
