@@ -2,6 +2,9 @@
 //!
 //! Pure. `up` and `down` are the same function: `down` compares with the empty blueprint.
 
+mod files;
+mod in_place;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -11,7 +14,7 @@ use super::{
     affected::{self, Affected, Wiring},
     blueprint::{Blueprint, GuestBlueprint, ReadyCondition, ScriptKind},
     diff_outside, diff_rows, link_diff,
-    live::{self, Change, Live},
+    live::{self, Live},
     observed::{Observed, ObservedDomain, OnHost},
     step::{Impact, Plan, Step, StepId, Work},
 };
@@ -168,52 +171,6 @@ impl<'a> Differ<'a> {
         }
     }
 
-    /// What a guest that has a process takes up while it runs.
-    fn live(&self, guest: &GuestBlueprint, fate: &Fate) -> Option<Live> {
-        let domain = self.domain_of(guest).filter(|domain| domain.active)?;
-        let live = match fate {
-            Fate::Keep | Fate::Start { .. } => live::live(guest, domain),
-            Fate::Create | Fate::Replace { .. } => return None,
-        };
-        (!live.is_nothing()).then_some(live)
-    }
-
-    /// The guest lets go of NICs, then they are taken away.
-    fn unplug(&mut self, guest: &GuestBlueprint, live: &Live) {
-        let guests = || vec![guest.name.clone()];
-        let released: Vec<StepId> =
-            live.release.iter().map(|change| self.configure(format!("release/{}", guest.name), guest, change, Vec::new())).collect();
-        for nic in &live.unplug {
-            let work = Work::DetachNic { name: guest.domain.name.clone(), uuid: guest.domain.uuid, nic: nic.clone() };
-            let reason = if guest.domain.nics.iter().any(|wanted| wanted.name == nic.name) { "it is another" } else { NO_LONGER };
-            let id = format!("unplug/{}/{}", guest.name, nic.name);
-            let id = self.push(id, guest.host.clone(), work, released.clone(), (reason, Impact::HotPlug), guests());
-            self.unplugged.push(id);
-        }
-    }
-
-    /// The guest takes up a network configuration.
-    fn configure(&mut self, id: String, guest: &GuestBlueprint, change: &Change, needs: Vec<StepId>) -> StepId {
-        let agent_s = match guest.ready.condition {
-            ReadyCondition::Running => 0,
-            _ => guest.ready.timeout_s,
-        };
-        let work = |network: &str| Work::ConfigureNetwork {
-            guest: guest.name.clone(),
-            name: guest.domain.name.clone(),
-            uuid: guest.domain.uuid,
-            network: network.to_string(),
-            links: change.links.clone(),
-            agent_s,
-        };
-        let reason = ("its network changed", Impact::InPlace);
-        let id = self.push(id, guest.host.clone(), work(&change.to), needs, reason, vec![guest.name.clone()]);
-        if let Some(step) = self.steps.last_mut() {
-            step.undo = Some(work(&change.from));
-        }
-        id
-    }
-
     fn push(
         &mut self,
         id: String,
@@ -268,47 +225,6 @@ impl<'a> Differ<'a> {
                 needs,
                 ("its guest does not run", Impact::Remove),
                 guests,
-            );
-            self.freed.push(id);
-        }
-    }
-
-    fn remove_files(&mut self, wanted: &Blueprint, fates: &[(&GuestBlueprint, Fate)], only: Option<&BTreeSet<GuestName>>) {
-        if only.is_some() || self.observed.files.is_empty() {
-            return;
-        }
-        let needed: BTreeSet<(&HostName, &PathBuf)> = wanted
-            .guests
-            .iter()
-            .flat_map(|guest| {
-                let seed = guest.seed.as_ref().map(|seed| &seed.path);
-                let paths = guest.volumes.iter().map(|volume| &volume.path).chain(seed).chain([&guest.domain.console_log]);
-                paths.map(|path| (&guest.host, path))
-            })
-            .collect();
-        let anew: BTreeSet<(&HostName, &PathBuf)> = match self.taints.provision {
-            true => fates.iter().flat_map(|(guest, _)| guest.volumes.iter().map(|volume| (&guest.host, &volume.path))).collect(),
-            false => BTreeSet::new(),
-        };
-        for OnHost { host, what: path } in &self.observed.files {
-            let reason = match (needed.contains(&(host, path)), anew.contains(&(host, path))) {
-                (true, false) => continue,
-                (true, true) => "--provision",
-                (false, _) => "nothing needs it",
-            };
-            let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
-            let kind =
-                path.parent().and_then(|folder| folder.file_name()).map(|folder| folder.to_string_lossy().into_owned()).unwrap_or_default();
-            // A domain may hold the file open, or be defined with it.
-            let needs = self.removed.values().cloned().collect();
-            let work = Work::RemoveFile { path: path.clone() };
-            let id = self.push(
-                format!("file/{kind}/{name}{}", self.suffix(host)),
-                host.clone(),
-                work,
-                needs,
-                (reason, Impact::Remove),
-                Vec::new(),
             );
             self.freed.push(id);
         }
@@ -437,107 +353,6 @@ impl<'a> Differ<'a> {
         }
         self.settled.insert(guest.name.clone(), settled.clone());
         settled
-    }
-
-    /// NICs come, then the guest takes up the rest of its network. Returns what it has to wait for.
-    fn plug(&mut self, guest: &GuestBlueprint, live: &Live, seeds: Vec<StepId>, started: Option<&StepId>) -> Vec<StepId> {
-        let own = format!("unplug/{}/", guest.name);
-        // An address or a name that another NIC had must be free.
-        let gone = self.unplugged.iter().filter(|step| step.0.starts_with(&own)).cloned();
-        let mut needs: Vec<StepId> = self.network.iter().chain(started).cloned().chain(gone).collect();
-        needs.sort();
-        needs.dedup();
-        let mut plugged = Vec::new();
-        for nic in &live.plug {
-            let work = Work::AttachNic { name: guest.domain.name.clone(), uuid: guest.domain.uuid, nic: nic.clone() };
-            let id = format!("plug/{}/{}", guest.name, nic.name);
-            let reason = if live.unplug.iter().any(|old| old.name == nic.name) { "it is another" } else { "new" };
-            plugged.push(self.push(id, guest.host.clone(), work, needs.clone(), (reason, Impact::HotPlug), vec![guest.name.clone()]));
-        }
-        match &live.configure {
-            Some(change) => {
-                let needs = needs.into_iter().chain(plugged).chain(seeds).collect();
-                vec![self.configure(format!("configure/{}", guest.name), guest, change, needs)]
-            }
-            None => seeds.into_iter().chain(plugged).collect(),
-        }
-    }
-
-    /// The seed of a guest that keeps running: what it boots from next time.
-    fn seed_in_place(&mut self, guest: &GuestBlueprint) -> Option<StepId> {
-        let seed = guest.seed.as_ref()?;
-        let there = self.observed.seed(&guest.host, &seed.path);
-        if there == Some(&seed.digest) {
-            return None;
-        }
-        let before = self.domain_of(guest).zip(there).and_then(|(domain, digest)| live::seed_before(seed, &domain.network, digest));
-        let reason = if there.is_some() { "its network changed" } else { "its seed is missing" };
-        let work = Work::WriteSeed { seed: seed.clone() };
-        let guests = vec![guest.name.clone()];
-        let id = self.push(format!("seed/{}", guest.name), guest.host.clone(), work, Vec::new(), (reason, Impact::InPlace), guests);
-        if let Some(step) = self.steps.last_mut() {
-            step.undo = before.map(|seed| Work::WriteSeed { seed });
-        }
-        Some(id)
-    }
-
-    fn files(&mut self, guest: &GuestBlueprint, fate: &Fate, reason: &str) -> Vec<StepId> {
-        let mut made = self.fetches(guest);
-        let freed: Vec<StepId> = self.freed.iter().chain(&made).cloned().collect();
-        let anew = self.taints.provision && matches!(fate, Fate::Replace { .. });
-        for volume in &guest.volumes {
-            if anew || !self.observed.has_file(&guest.host, &volume.path) {
-                let work = Work::CreateVolume { volume: volume.clone() };
-                let impact = if self.domain_of(guest).is_some() { Impact::Recreate } else { Impact::Create };
-                made.push(self.push(
-                    format!("disk/{}", guest.name),
-                    guest.host.clone(),
-                    work,
-                    freed.clone(),
-                    (reason, impact),
-                    vec![guest.name.clone()],
-                ));
-            }
-        }
-        if let Some(seed) = guest.seed.as_ref().filter(|_| !matches!(fate, Fate::Start { .. }))
-            && self.observed.seed(&guest.host, &seed.path) != Some(&seed.digest)
-        {
-            let work = Work::WriteSeed { seed: seed.clone() };
-            // The guest before it may still read it.
-            let needs = self.removed.get(&guest.name).into_iter().cloned().collect();
-            made.push(self.push(
-                format!("seed/{}", guest.name),
-                guest.host.clone(),
-                work,
-                needs,
-                (reason, Impact::Create),
-                vec![guest.name.clone()],
-            ));
-        }
-        made
-    }
-
-    /// Base files that the guest's host does not have; each goes to a host once.
-    fn fetches(&mut self, guest: &GuestBlueprint) -> Vec<StepId> {
-        let mut steps = Vec::new();
-        for base in &guest.bases {
-            let missing = self.observed.missing_bases.iter().any(|missing| missing.host == guest.host && missing.path == base.path);
-            let Some(sum) = base.sum.as_ref().filter(|_| missing) else { continue };
-            let key = (guest.host.clone(), base.path.clone());
-            let step = match self.fetched.get(&key) {
-                Some(step) => step.clone(),
-                None => {
-                    let id = format!("fetch/{}@{}", &sum.sha256[..12.min(sum.sha256.len())], guest.host);
-                    let work = Work::FetchBase { base: base.clone() };
-                    let step =
-                        self.push(id, guest.host.clone(), work, Vec::new(), ("the host does not have it", Impact::Create), Vec::new());
-                    self.fetched.insert(key, step.clone());
-                    step
-                }
-            };
-            steps.push(step);
-        }
-        steps
     }
 
     /// What keeps the ids of steps on several hosts apart.
