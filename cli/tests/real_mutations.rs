@@ -182,13 +182,18 @@ impl Seen {
                 format!("echo '{guest} runs'; domiflist {NAME}.{guest}; echo '{guest} has'; domiflist {NAME}.{guest} --inactive")
             })
             .collect();
-        let mut of = (String::new(), String::new());
-        for line in lines("virsh", &["-q", &ask.join("; ")]) {
-            match line.split_whitespace().collect::<Vec<_>>().as_slice() {
-                [guest, word @ ("runs" | "has")] => of = (guest.to_string(), word.to_string()),
-                [_, _, _, _, mac] => drop(seen.devices.entry(of.0.clone()).or_default().insert(format!("{} {mac}", of.1))),
-                other => panic!("virsh says {other:?}"),
+        // virsh puts no line break behind an echo, so its words are read one by one.
+        let said = lines("virsh", &["-q", &ask.join("; ")]).join(" ");
+        let (mut last, mut of) = ("", ("", ""));
+        for word in said.split_whitespace() {
+            match word {
+                "runs" | "has" => of = (last, word),
+                mac if mac.matches(':').count() == 5 => {
+                    drop(seen.devices.entry(of.0.to_string()).or_default().insert(format!("{} {mac}", of.1)))
+                }
+                _ => {}
             }
+            last = word;
         }
         std::thread::scope(|scope| {
             let asked: Vec<_> = running.iter().map(|(guest, _)| (guest, scope.spawn(|| inside(lab, guest, INSIDE)))).collect();
