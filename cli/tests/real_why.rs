@@ -124,13 +124,6 @@ const FAULTS: &[Fault] = &[
         "port_security",
         "sends as 02:99:00:00:00:01",
     ),
-    fault(
-        In("a", "ip link set eth0 mtu 1500"),
-        In("a", "ip link set eth0 mtu 1442"),
-        &["a", "b"],
-        "mtu",
-        "MTU of 1500 where the network carries",
-    ),
     // Routes in guests.
     fault(
         In("a", "ip route del default"),
@@ -193,7 +186,7 @@ const FAULTS: &[Fault] = &[
         "the dnat_and_snat of router `r1` at 10.73.8.100 is missing",
     ),
     fault(
-        Here("ovn-nbctl set NAT $(ovn-nbctl --bare --columns=_uuid find NAT external_ip=10.73.8.100) logical_ip=10.73.2.99"),
+        Here(r#"ovn-nbctl set NAT $(ovn-nbctl --bare --columns=_uuid find NAT external_ip=\"10.73.8.100\") logical_ip=\"10.73.2.99\""#),
         Up,
         &["c", "10.73.8.100", "tcp:80"],
         "nat",
@@ -204,7 +197,7 @@ const FAULTS: &[Fault] = &[
     // Ports.
     fault(
         Here("ovs-vsctl set Interface {tb} external_ids:iface-id=elsewhere"),
-        Here("ovs-vsctl set Interface {tb} external_ids:iface-id={b}"),
+        Here("ovs-vsctl set Interface {tb} external_ids:iface-id=\\\"{b}\\\""),
         &["a", "b"],
         "port",
         "the port of eth0 of guest `b` is on no host",
@@ -309,7 +302,7 @@ fn the_culprit_of_each_fault_is_named() {
         let (status, answer) = world.why(fault.ask);
         world.carry_out(&fault.undo);
         let (culprit, sentence) = (answer["culprit"].as_str().expect("a word"), answer["sentence"].as_str().expect("a sentence"));
-        let good = culprit == fault.culprit && sentence.contains(fault.words) && status == i32::from(culprit != "mtu");
+        let good = culprit == fault.culprit && sentence.contains(fault.words) && status == 1;
         slowest = slowest.max(answer["millis"].as_u64().expect("a number"));
         right += usize::from(good);
         println!("{} {:>5} ms  {culprit}: {sentence}", if good { "right" } else { "WRONG" }, answer["millis"]);

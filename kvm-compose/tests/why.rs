@@ -99,7 +99,14 @@ const CASES: &[Case] = &[
     (|f| f.from.domain = None, Culprit::GuestDown, "guest `a` is not there"),
     (|f| b(f).domain = Some("paused".into()), Culprit::GuestDown, "guest `b` does not run: it is paused"),
     (|f| b(f).away = Some(("h2".into(), "silent".into())), Culprit::HostAway, "host `h2`, where guest `b`"),
-    (|f| f.from.inside = Err("it gave no sign".into()), Culprit::NoAgent, "agent of guest `a`"),
+    (
+        |f| (f.from.inside, f.probe) = (Err("it gave no sign".into()), Probed::NotSent("nobody".into())),
+        Culprit::NoAgent,
+        "agent of guest `a`",
+    ),
+    // One that was too slow to say what it sees, but sent the probe: the rest may still tell.
+    (|f| (f.from.inside, f.by) = (Err("it was too slow".into()), Traffic::Tcp(81)), Culprit::NotListening, "nothing listens on tcp:81"),
+    (|f| f.from.inside = Err("it was too slow".into()), Culprit::NoAgent, "it was too slow"),
     (|f| (f.to.end, f.to.address, f.to.wrote) = (None, None, "x".into()), Culprit::Name, "no address for the name `x`"),
     (|f| inside(&mut f.from).links.clear(), Culprit::LinkDown, "guest `a` has no interface eth0"),
     (|f| link(&mut f.from).up = false, Culprit::LinkDown, "switched off in guest `a`"),

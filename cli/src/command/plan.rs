@@ -59,7 +59,7 @@ pub fn draft(session: &Session) -> Result<(DeploymentName, Option<Draft>), Probl
     let Some(project) = session.project()? else { return Ok((session.deployment_without_file()?, None)) };
     let name = session.name_of(&project)?;
     let (sources, loaded) = project.load(&name)?;
-    print_warnings(&session.out, &loaded.warnings);
+    print_warnings(&session.out, &kvm_compose::topology::without_refused(loaded.warnings));
     Ok((name, Some(Draft { project_location: Some(project.location()?), ..sources.into_draft() })))
 }
 

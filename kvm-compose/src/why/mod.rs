@@ -2,11 +2,13 @@
 //!
 //! Pure: [`inside`] and [`trace`] read what programs printed, [`verdict`] decides. Who gathers the facts is not known here.
 
+mod evidence;
 pub mod facts;
 pub mod inside;
 mod network;
 pub mod trace;
 pub mod verdict;
 
+pub use evidence::evidence;
 pub use facts::{Binding, Drift, End, Facts, Nic, Probed, Target};
 pub use verdict::{Verdict, diagnose};

@@ -39,7 +39,7 @@ pub fn diagnose(facts: &Facts) -> Verdict {
     let to = facts.to.end.as_ref();
     let found = not_there(&facts.from)
         .or_else(|| to.and_then(not_there))
-        .or_else(|| silent_agent(&facts.from))
+        .or_else(|| silent_agent(&facts.from).filter(|_| matches!(facts.probe, Probed::NotSent(_))))
         .or_else(|| no_name(facts))
         .or_else(|| interface(&facts.from))
         .or_else(|| port(&facts.from, facts))
@@ -53,7 +53,8 @@ pub fn diagnose(facts: &Facts) -> Verdict {
         .or_else(|| drifted(facts))
         .or_else(|| loses(facts))
         .or_else(|| at_the_end(facts))
-        .or_else(|| silent_hop(facts));
+        .or_else(|| silent_hop(facts))
+        .or_else(|| silent_agent(&facts.from));
     found.unwrap_or_else(|| unknown(facts))
 }
 
@@ -115,6 +116,10 @@ fn silent_agent(end: &End) -> Option<Verdict> {
 fn no_name(facts: &Facts) -> Option<Verdict> {
     if facts.to.address.is_some() {
         return None;
+    }
+    if let Some(end) = &facts.to.end {
+        let sentence = format!("guest `{}` has no address in the file that it could be reached at", end.guest);
+        return Some(blocked(Culprit::NoAddress, sentence, "give its interface an address, or its switch a subnet"));
     }
     let (guest, name) = (&facts.from.guest, &facts.to.wrote);
     Some(blocked(
