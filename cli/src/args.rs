@@ -160,6 +160,14 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
 
 The file here is what counts, changed or not since the last `up`; it is not kept.")]
     Check(Check),
+    /// Say in one sentence whether a guest can reach another, an address or a name, and what stands in the way
+    #[command(after_help = "Examples:
+  testbed why client web                 by echo requests
+  testbed why client web tcp:80          by a TCP connection
+  testbed why client 10.0.0.5 udp:53 -v  and what the answer rests on
+
+Exit status: 0 when it can, 1 when it cannot.")]
+    Why(Why),
     /// Create, list, show, reset and destroy deployments
     #[command(subcommand)]
     Deployment(Deployment),
@@ -322,6 +330,19 @@ pub struct Check {
     /// Also write a report in JUnit's XML; `-` writes it to standard output, instead of the table
     #[arg(long, value_name = "FILE")]
     pub junit: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Why {
+    /// The guest that wants to reach the other
+    #[arg(value_name = "A")]
+    pub from: String,
+    /// A guest, an address or a DNS name
+    #[arg(value_name = "B")]
+    pub to: String,
+    /// `icmp`, `tcp:PORT` or `udp:PORT`
+    #[arg(value_name = "TRAFFIC", default_value = "icmp")]
+    pub by: String,
 }
 
 #[derive(Debug, Subcommand)]

@@ -24,6 +24,7 @@ pub mod project;
 pub mod rules;
 pub mod spec;
 pub mod topology;
+pub mod why;
 
 #[cfg(feature = "libvirt")]
 pub mod backend;

@@ -38,9 +38,9 @@ fn codes(text: &str) -> Vec<String> {
 /// What the file is printed as means the same and is printed the same.
 fn comes_back(text: &str) -> Loaded {
     let first = good(text);
-    let printed = serde_json::to_string_pretty(&first.resolved).expect("JSON");
+    let printed = serde_json::to_string_pretty(&first.resolved()).expect("JSON");
     let again = good(&printed);
-    assert_eq!(first.resolved, again.resolved, "{printed}");
+    assert_eq!(first.resolved(), again.resolved(), "{printed}");
     let plain = |loaded: &Loaded| {
         let mut value = serde_json::to_value(&loaded.topology).expect("JSON");
         without_places(&mut value);
@@ -284,7 +284,7 @@ bridge_connections:
     let below: String = keys.lines().map(|line| format!("  {line}\n")).collect();
     let oldest = comes_back(&format!("{machines}{keys}"));
     let older = comes_back(&format!("{machines}network:\n{below}"));
-    assert_eq!(oldest.resolved, older.resolved);
+    assert_eq!(oldest.resolved(), older.resolved());
     let topology = &oldest.topology;
     assert_eq!(topology.switches.iter().map(|switch| switch.name.as_str()).collect::<Vec<_>>(), ["br0", "br2"]);
     let on: Vec<_> = topology.guests.iter().flat_map(|guest| &guest.nics).map(|nic| nic.switch.as_str()).collect();

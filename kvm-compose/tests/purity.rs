@@ -9,7 +9,7 @@ const LAYERS: &[&[&str]] = &[
     &["spec"],
     &["catalogue"],
     &["topology"],
-    &["picture", "check"],
+    &["picture", "check", "why"],
     &["plan"],
     &["orchestrate"],
     &["project"],
@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Modules whose output depends on nothing but their input.
-const PURE: &[&str] = &["error", "diagnostic", "names", "addr", "api", "spec", "catalogue", "topology", "picture", "check", "plan"];
+const PURE: &[&str] = &["error", "diagnostic", "names", "addr", "api", "spec", "catalogue", "topology", "picture", "check", "why", "plan"];
 
 /// What a pure module must not mention.
 const EFFECTS: &[&str] = &[

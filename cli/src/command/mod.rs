@@ -23,6 +23,7 @@ mod schema;
 mod up;
 mod validate;
 mod version;
+mod why;
 
 use kvm_compose::{
     api::{ActionAccepted, ActionRequest},
@@ -75,6 +76,7 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
         Command::Exec(args) => exec::run(session, args).await,
         Command::Link(command) => link::run(session, command).await,
         Command::Check(args) => check::run(session, args).await,
+        Command::Why(args) => why::run(session, args).await,
         Command::Deployment(command) => deployment::run(session, command).await,
         Command::Cluster(command) => cluster::run(session, command).await,
         Command::Image(command) => image::run(session, command).await,

@@ -15,7 +15,7 @@ use kvm_compose::{
     plan::{
         self,
         blueprint::{DiskFormat, Sum},
-        outside::Mapping,
+        outside,
         site::{Accelerator, DiskFile, Hosts, MicroImage, ProjectFiles, Site},
         step::Impact,
     },
@@ -59,7 +59,7 @@ pub fn draft(session: &Session) -> Result<(DeploymentName, Option<Draft>), Probl
     let Some(project) = session.project()? else { return Ok((session.deployment_without_file()?, None)) };
     let name = session.name_of(&project)?;
     let (sources, loaded) = project.load(&name)?;
-    print_warnings(&session.out, &loaded.warnings);
+    print_warnings(&session.out, &kvm_compose::topology::without_refused(loaded.warnings));
     Ok((name, Some(Draft { project_location: Some(project.location()?), ..sources.into_draft() })))
 }
 
@@ -98,7 +98,7 @@ fn anywhere(topology: &Topology) -> Result<Hosts, Problem> {
         bridge: "br-int".to_string(),
         chassis: None,
         resolver: None,
-        mappings: anywhere_mappings(topology),
+        mappings: outside::anywhere(topology),
         masquerade: false,
         mtu: 1442,
         bases: PathBuf::from("/images/bases"),
@@ -113,12 +113,6 @@ fn anywhere(topology: &Topology) -> Result<Hosts, Problem> {
     // Named ones are so busy that nobody goes there unasked.
     let members = others.map(|name| Site { host: name.clone(), busy_cpus: u32::MAX / 2, ..master.clone() }).collect();
     Ok(Hosts { members, ..Hosts::alone(master) })
-}
-
-/// Every network that the file names leads somewhere.
-fn anywhere_mappings(topology: &Topology) -> Vec<Mapping> {
-    let localnets = topology.switches.iter().flat_map(|switch| &switch.localnets);
-    localnets.map(|localnet| Mapping { network: localnet.network.clone(), bridge: "br-ex".to_string(), address: None }).collect()
 }
 
 /// The project's scripts, and its disks taken to be what the testbed file says they are.

@@ -7,9 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::check::CheckOptions;
-use super::composition::Composition;
-use super::link::SetLink;
+use super::{check::CheckOptions, composition::Composition, link::SetLink, why::WhyRequest};
 use crate::{
     error::Problem,
     names::{DeploymentName, GuestName},
@@ -31,6 +29,8 @@ pub enum ActionRequest {
     SetLink(SetLink),
     /// Puts the expectations of the testbed file to the test. Its result is the entry's `result`: a `CheckReport`.
     Check(CheckOptions),
+    /// Says whether one guest can reach another, and what stands in the way. Its result is the entry's `result`: a `WhyAnswer`.
+    Why(WhyRequest),
 }
 
 impl ActionRequest {
@@ -43,6 +43,7 @@ impl ActionRequest {
             ActionRequest::Exec(_) => Command::Exec,
             ActionRequest::SetLink(_) => Command::SetLink,
             ActionRequest::Check(_) => Command::Check,
+            ActionRequest::Why(_) => Command::Why,
         }
     }
 }
@@ -63,6 +64,8 @@ pub enum Command {
     SetLink,
     /// See [`ActionRequest::Check`].
     Check,
+    /// See [`ActionRequest::Why`].
+    Why,
     /// Making a base image; belongs to no deployment.
     BuildImage,
 }
@@ -70,7 +73,7 @@ pub enum Command {
 impl Command {
     /// True for what only asks guests: it runs beside other actions, and says nothing about what became of the deployment.
     pub fn is_beside(self) -> bool {
-        matches!(self, Command::Exec | Command::Check)
+        matches!(self, Command::Exec | Command::Check | Command::Why)
     }
 }
 
@@ -83,6 +86,7 @@ impl std::fmt::Display for Command {
             Command::Exec => "exec",
             Command::SetLink => "set_link",
             Command::Check => "check",
+            Command::Why => "why",
             Command::BuildImage => "build_image",
         })
     }
@@ -239,7 +243,7 @@ pub struct LogEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_status: Option<i32>,
     /// What the command answers beyond its log: a `PlanDocument` for `plan`, `ExecOutput` for `exec`, a
-    /// `CheckReport` for `check`.
+    /// `CheckReport` for `check`, a `WhyAnswer` for `why`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<serde_json::Value>,
 }

@@ -12,6 +12,7 @@ pub mod image;
 pub mod link;
 pub mod server;
 pub mod validation;
+pub mod why;
 
 pub use action::{ActionAccepted, ActionRequest, ActionState, Command, Draft, ExecRequest, LogEntry, LogIndex, PlanOptions, UpOptions};
 pub use check::{CheckOptions, CheckOutcome, CheckReport, Checked};
@@ -23,6 +24,7 @@ pub use deployment::{
 pub use image::{BuildImage, ImageInfo};
 pub use server::{CheckResult, Health, LoginLink, Orphan, Ready, Version};
 pub use validation::Validation;
+pub use why::{Culprit, Traffic, WhyAnswer, WhyRequest};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

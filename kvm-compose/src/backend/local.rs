@@ -8,6 +8,7 @@ mod observe;
 mod outside;
 mod prepare;
 mod site;
+mod way;
 
 pub use observe::port_names;
 pub use prepare::{Prepared, Purpose};

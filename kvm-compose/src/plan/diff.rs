@@ -203,7 +203,7 @@ impl<'a> Differ<'a> {
     }
 
     fn remove_files(&mut self, wanted: &Blueprint, fates: &[(&GuestBlueprint, Fate)], only: Option<&BTreeSet<GuestName>>) {
-        if only.is_some() {
+        if only.is_some() || self.observed.files.is_empty() {
             return;
         }
         let needed: BTreeSet<(&HostName, &PathBuf)> = wanted

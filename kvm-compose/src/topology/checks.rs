@@ -185,11 +185,6 @@ fn generated(guest: &GuestName, probe: &Probe) -> String {
     format!("{}-{guest}-{rest}", probe.word())
 }
 
-/// The address that others talk to an interface by.
-fn address_of(nic: &Nic) -> Option<IpAddr> {
-    nic.address()
-}
-
 /// What references are looked up in.
 struct Known<'a> {
     guests: &'a [Guest],
@@ -289,7 +284,7 @@ impl<'a> Known<'a> {
         };
         let chosen: Vec<&Nic> = guest.nics.iter().filter(|one| nic.is_none_or(|nic| one.name == nic)).collect();
         let shares = |nic: &&&Nic| from.is_some_and(|from| from.nics.iter().any(|own| own.switch == nic.switch));
-        let best = chosen.iter().filter(shares).chain(&chosen).find_map(|nic| address_of(nic));
+        let best = chosen.iter().filter(shares).chain(&chosen).find_map(|nic| nic.address());
         match (best, nic) {
             (Some(address), _) => Some(Target { address: address.to_string(), wrote }),
             (None, Some(nic)) if chosen.is_empty() => {

@@ -68,7 +68,15 @@ pub fn refused(file: &str, loaded: &Loaded) -> Option<Problem> {
         fault.code = "E090".to_string();
         fault.hint = Some("take it out, or use a version that acts on it; `testbed validate` lists all of these".to_string());
     }
-    problem_of(file, refused)
+    let many = refused.len();
+    let problem = problem_of(file, refused)?;
+    let message = if many == 1 { problem.message.clone() } else { format!("`{file}` asks for {many} things that this version cannot do") };
+    Some(Problem { message, ..problem })
+}
+
+/// Warnings without those of what `up` refuses: the server that is asked may act on it.
+pub fn without_refused(warnings: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    warnings.into_iter().filter(|warning| warning.code != NOT_YET).collect()
 }
 
 /// What could be understood of a testbed, faults or not: to look at the files that it names.

@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use kvm_compose::{
     api::{
-        CheckResult, ExecRequest, GuestState, ImageInfo, Phase, PlanDocument, UpOptions,
+        CheckResult, ExecRequest, GuestState, ImageInfo, Phase, PlanDocument, UpOptions, WhyAnswer, WhyRequest,
         link::{LinkReport, SetLink},
     },
     backend::local::ExecResult,
@@ -85,6 +85,9 @@ pub trait Driver: Send + Sync + 'static {
 
     /// What a testbed file means, with the addresses that its guests have.
     fn topology(&self, project: &Project) -> Result<Topology, Problem>;
+
+    /// Whether one guest can reach another, and what stands in the way.
+    fn why(&self, project: &Project, request: &WhyRequest, operation: &Operation<'_>) -> Result<WhyAnswer, Problem>;
 
     /// Opens a guest's serial console, taking it from whoever has it; beside it the end of what it said before.
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem>;

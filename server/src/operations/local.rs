@@ -11,7 +11,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use kvm_compose::{
     api::{
-        CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, UpOptions,
+        CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, UpOptions, WhyAnswer, WhyRequest,
         link::{LinkReport, SetLink},
     },
     backend::accelerator::LIMIT,
@@ -37,6 +37,7 @@ use super::{
     driver::{Console, Driver, Project, View},
     far_console::FarConsole,
     fleet::{Fleet, LOOK},
+    why,
 };
 use crate::cluster::{
     Cluster,
@@ -72,7 +73,7 @@ impl LocalDriver {
         LocalDriver { cluster: Some(cluster), ..self }
     }
 
-    fn fleet<'a>(&'a self, patience: Patience, cancel: &'a Cancel) -> Fleet<'a> {
+    pub(super) fn fleet<'a>(&'a self, patience: Patience, cancel: &'a Cancel) -> Fleet<'a> {
         Fleet { local: &self.host, cluster: self.cluster.as_deref(), patience, cancel }
     }
 
@@ -203,6 +204,10 @@ impl Driver for LocalDriver {
     fn topology(&self, project: &Project) -> Result<Topology, Problem> {
         let leases = self.host.leases(&project.deployment)?;
         Ok(topology::load_all(&project.sources, &project.deployment, &leases)?.topology)
+    }
+
+    fn why(&self, project: &Project, request: &WhyRequest, operation: &Operation<'_>) -> Result<WhyAnswer, Problem> {
+        why::answer(self, project, request, operation)
     }
 
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {

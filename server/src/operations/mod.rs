@@ -24,6 +24,7 @@ pub mod projects;
 pub mod recovery;
 pub mod removal;
 pub mod table;
+pub mod why;
 
 use std::{path::PathBuf, sync::Arc};
 

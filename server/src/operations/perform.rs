@@ -62,7 +62,10 @@ pub fn check(request: &ActionRequest) -> Result<(), Problem> {
         ActionRequest::Plan(options) => return options.draft.as_ref().map_or(Ok(()), projects::check_draft),
         ActionRequest::SetLink(request) => return link_report::check(request),
         ActionRequest::Check(options) => return options.draft.as_ref().map_or(Ok(()), projects::check_draft),
-        ActionRequest::Up(_) | ActionRequest::Down {} => return Ok(()),
+        ActionRequest::Why(request) if request.to.is_empty() || request.to.len() > 253 => {
+            return Err(Problem::new(Code::BadRequest, "`to` must be a guest, an address or a name of at most 253 characters"));
+        }
+        ActionRequest::Up(_) | ActionRequest::Down {} | ActionRequest::Why(_) => return Ok(()),
     };
     let refused = |message: &str| Err(Problem::new(Code::BadRequest, message));
     if exec.argv.first().is_none_or(String::is_empty) {
@@ -147,6 +150,12 @@ impl Operations {
                 let problem = check::problem(&report);
                 let result = serde_json::to_value(report).map_err(|error| Problem::internal("a report is not JSON").cause(error))?;
                 Ok(Outcome { problem, exit_status: None, result: Some(result) })
+            }
+            Job::Action(ActionRequest::Why(request)) => {
+                let answer = driver.why(&self.project(name)?, request, &operation)?;
+                sink.emit(EventKind::Line { guest: None, text: answer.sentence.clone() })?;
+                let result = serde_json::to_value(answer).map_err(|error| Problem::internal("an answer is not JSON").cause(error))?;
+                Ok(Outcome { result: Some(result), ..Outcome::succeeded() })
             }
             Job::BuildMicro => {
                 let say = |text: &str| {

@@ -1,7 +1,7 @@
 //! Who runs now, and who owns which deployment.
 //!
-//! `up`, `down`, `plan`, `set_link` and the building of images own their deployment alone; `exec` and `check` run beside them,
-//! many at once.
+//! `up`, `down`, `plan`, `set_link` and the building of images own their deployment alone; `exec`, `check` and `why` run
+//! beside them, many at once.
 //! Must not know what an action does.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -147,7 +147,7 @@ fn kind(command: Command) -> Option<Kind> {
     match command {
         Command::Up | Command::Down | Command::Plan | Command::SetLink => Some(Kind::Deployment),
         Command::BuildImage => Some(Kind::Images),
-        Command::Exec | Command::Check => None,
+        Command::Exec | Command::Check | Command::Why => None,
     }
 }
 

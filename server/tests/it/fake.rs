@@ -12,7 +12,7 @@ use std::{
 
 use kvm_compose::{
     api::{
-        CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, UpOptions,
+        CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, UpOptions, WhyAnswer, WhyRequest,
         link::{LinkDirection, LinkReport, SetLink},
     },
     backend::local::ExecResult,
@@ -187,6 +187,10 @@ impl Driver for Fake {
 
     fn topology(&self, project: &Project) -> Result<Topology, Problem> {
         Ok(topology::load_all(&project.sources, &project.deployment, &topology::Leases::new())?.topology)
+    }
+
+    fn why(&self, project: &Project, _: &WhyRequest, _: &Operation<'_>) -> Result<WhyAnswer, Problem> {
+        Err(Problem::new(Code::Unsupported, format!("`{}` has no network", project.deployment)))
     }
 
     fn console(&self, _: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {

@@ -13,6 +13,7 @@ pub mod mapping;
 pub mod ovn;
 pub mod ovs;
 pub mod ovsdb;
+pub mod path;
 pub mod seen;
 pub mod settle;
 pub mod southbound;

@@ -1,0 +1,14 @@
+//! Why a guest cannot reach another: facts → one sentence with the culprit.
+//!
+//! Pure: [`inside`] and [`trace`] read what programs printed, [`verdict`] decides. Who gathers the facts is not known here.
+
+mod evidence;
+pub mod facts;
+pub mod inside;
+mod network;
+pub mod trace;
+pub mod verdict;
+
+pub use evidence::evidence;
+pub use facts::{Binding, Drift, End, Facts, Nic, Probed, Target};
+pub use verdict::{Verdict, diagnose};
