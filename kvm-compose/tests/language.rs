@@ -222,10 +222,12 @@ fn the_resolved_file_means_the_same_and_resolves_to_itself() {
         let again = load(&first.resolved().to_string()).expect("the resolved file is valid");
         assert_eq!(first.resolved(), again.resolved());
         assert_eq!(without_places(&first.topology.switches), without_places(&again.topology.switches), "{}", path.display());
-        assert_eq!(
-            first.topology.guests.iter().map(|g| &g.nics).collect::<Vec<_>>(),
-            again.topology.guests.iter().map(|g| &g.nics).collect::<Vec<_>>()
-        );
+        // An address that the testbed chose is the file's own in the resolved one.
+        let nics = |topology: &topology::Topology| {
+            let nics: Vec<_> = topology.guests.iter().map(|guest| &guest.nics).collect();
+            without_places(&nics).to_string().replace("\"assigned\"", "\"static\"")
+        };
+        assert_eq!(nics(&first.topology), nics(&again.topology), "{}", path.display());
     }
 }
 
