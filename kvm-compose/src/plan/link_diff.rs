@@ -24,14 +24,19 @@ pub fn with_links(steps: Vec<Step>, wanted: &Blueprint, observed: &Observed, onl
         before.extend(lookup.undone(link, wanted, &chosen));
     }
     let mut after: BTreeMap<&GuestName, Vec<Step>> = BTreeMap::new();
+    // Interfaces that are plugged into a running guest: their links come after.
+    let mut plugged: BTreeMap<StepId, Vec<Step>> = BTreeMap::new();
     for guest in wanted.guests.iter().filter(|guest| chosen(&guest.name)) {
-        let made = guest.links.iter().flat_map(|link| lookup.made(guest, link));
-        let made: Vec<Step> = made.collect();
-        if !made.is_empty() {
-            after.insert(&guest.name, made);
+        for link in &guest.links {
+            let made = lookup.made(guest, link);
+            match lookup.plugged.get(&plug_step(&guest.name, link)).filter(|_| !made.is_empty()) {
+                Some(plug) => drop(plugged.insert(plug.clone(), made)),
+                None if made.is_empty() => {}
+                None => after.entry(&guest.name).or_default().extend(made),
+            }
         }
     }
-    if before.is_empty() && after.is_empty() {
+    if before.is_empty() && after.is_empty() && plugged.is_empty() {
         return steps;
     }
     let (started, gone) = (lookup.started, before.iter().map(|step| step.id.clone()).collect::<Vec<_>>());
@@ -46,7 +51,8 @@ pub fn with_links(steps: Vec<Step>, wanted: &Blueprint, observed: &Observed, onl
     let mut early = Some(before.into_iter().chain(running));
     let mut all = Vec::with_capacity(steps.len() + gone.len());
     for mut step in steps {
-        let is_late = matches!(step.work, Work::StartDomain { .. } | Work::AwaitReady { .. } | Work::RunScript { .. });
+        let is_late = matches!(step.work, Work::StartDomain { .. } | Work::AwaitReady { .. } | Work::RunScript { .. })
+            || plugged.contains_key(&step.id);
         all.extend(early.take_if(|_| is_late).into_iter().flatten());
         match &step.work {
             // Two devices with one `iface-id` would be one too many.
@@ -55,17 +61,25 @@ pub fn with_links(steps: Vec<Step>, wanted: &Blueprint, observed: &Observed, onl
             Work::RunScript { guest, .. } => {
                 step.needs.extend(after.get(guest).into_iter().flatten().map(|made| made.id.clone()));
             }
+            _ if plugged.contains_key(&step.id) => step.needs.extend(gone.iter().cloned()),
             _ => {}
         }
         let guest = match &step.work {
             Work::StartDomain { domain } => Some(domain.guest.clone()),
             _ => None,
         };
+        let links = plugged.remove(&step.id);
         all.push(step);
+        all.extend(links.into_iter().flatten());
         all.extend(guest.and_then(|guest| after.get(&guest)).into_iter().flatten().cloned());
     }
     all.extend(early.into_iter().flatten());
     all
+}
+
+/// The step that plugs an interface into a guest while it runs.
+fn plug_step(guest: &GuestName, link: &Link) -> StepId {
+    StepId(format!("plug/{guest}/{}", link.interface))
 }
 
 /// What steps and world say of guests and ports.
@@ -74,6 +88,8 @@ struct Lookup<'a> {
     started: BTreeMap<GuestName, StepId>,
     /// Guests that get a new process: theirs is not there, or goes.
     anew: BTreeSet<GuestName>,
+    /// Steps that plug an interface into a guest while it runs.
+    plugged: BTreeSet<StepId>,
     /// Domain's name → the step that removes it.
     removed: BTreeMap<String, StepId>,
     links: BTreeMap<Uuid, &'a OnHost<ObservedLink>>,
@@ -101,6 +117,7 @@ impl<'a> Lookup<'a> {
         let ports = observed.domains.iter().flat_map(|domain| domain.ports.iter().map(move |port| (*port, domain)));
         let links = wanted.guests.iter().flat_map(|guest| guest.links.iter().map(move |link| (link.port, (guest, link))));
         Lookup {
+            plugged: steps.iter().map(|step| &step.id).filter(|id| id.0.starts_with("plug/")).cloned().collect(),
             started,
             anew,
             removed,
@@ -123,13 +140,16 @@ impl<'a> Lookup<'a> {
             None => ("no longer in the file", Impact::Remove, false),
             Some(_) if elsewhere => ("its guest stands on another host now", Impact::Remove, false),
             Some((guest, _)) if self.anew.contains(&guest.name) => ("its guest starts anew", Impact::Remove, false),
+            Some((guest, link)) if self.plugged.contains(&plug_step(&guest.name, link)) => {
+                ("its interface is plugged anew", Impact::Remove, false)
+            }
             Some((_, link)) if link.shape.is_plain() => ("the file asks for none", Impact::InPlace, true),
             Some(_) => return None,
         };
         let label = match (asked, guest) {
             (Some((guest, link)), _) => format!("{}:{}", guest.name, link.interface),
-            (None, Some(guest)) => format!("{guest}:{}", there.what.device),
-            (None, None) => there.what.device.clone(),
+            // The file has no name for it; its guest may be gone by the next look, its device is not.
+            (None, _) => there.what.device.clone(),
         };
         let undo = match asked {
             Some((guest, link)) if in_place && there.what.fault.is_none() => {
@@ -157,8 +177,9 @@ impl<'a> Lookup<'a> {
     fn made(&self, guest: &GuestBlueprint, link: &Link) -> Vec<Step> {
         let mut made = Vec::new();
         let start = self.started.get(&guest.name);
-        let needs: Vec<StepId> = start.cloned().into_iter().collect();
-        let anew = self.anew.contains(&guest.name);
+        let plug = self.plugged.get(&plug_step(&guest.name, link));
+        let needs: Vec<StepId> = start.into_iter().chain(plug).cloned().collect();
+        let anew = self.anew.contains(&guest.name) || plug.is_some();
         let impact = if anew { Impact::Create } else { Impact::InPlace };
         let step = |id: String, work: Work, reason: String| Step {
             id: StepId(id),

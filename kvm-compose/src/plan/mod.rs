@@ -20,5 +20,6 @@ pub mod step;
 
 pub use diff::{Taints, diff};
 pub use diff_rows::diff_rows;
+pub use link_diff::with_links;
 pub use lower::{Sums, lower, nothing, travelling};
 pub use place::place;
