@@ -12,6 +12,7 @@ flags="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
 flags="$flags -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1"
 # With --target the flags stay with what is fuzzed and out of build scripts.
 RUSTFLAGS="$flags" CARGO_TARGET_DIR=../target cargo build --release --target "$target"
-exec nice -n 15 "../target/$target/release/testbed" "$work/corpus" ../kvm-compose/tests/corpus \
+[ "$seconds" -gt 0 ] || exit 0
+exec nice -n 5 "../target/$target/release/testbed" "$work/corpus" ../kvm-compose/tests/corpus \
     -dict=testbed.dict -artifact_prefix="$work/found/" -max_total_time="$seconds" -timeout="${FUZZ_TIMEOUT_S:-5}" \
     -rss_limit_mb=3000 -max_len=8192 -print_final_stats=1 "$@"

@@ -124,7 +124,11 @@ remove_uplinks() {
     fi
     if have nft && nft list table ip testbedos >/dev/null 2>&1; then run nft delete table ip testbedos; fi
     if [[ $(get_ovs_id testbedos-ip-forward || true) = 0 ]]; then
-        run sysctl -q net.ipv4.ip_forward=0
+        if compgen -G '/sys/class/net/docker*' >/dev/null || compgen -G '/sys/class/net/virbr*' >/dev/null; then
+            note "net.ipv4.ip_forward stays 1: networks of Docker or libvirt need it"
+        else
+            run sysctl -q net.ipv4.ip_forward=0
+        fi
         run ovs-vsctl --timeout=5 --no-wait remove Open_vSwitch . external-ids testbedos-ip-forward
     fi
 }

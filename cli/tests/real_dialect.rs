@@ -32,7 +32,7 @@ fn what_cannot_act_is_refused_by_name_and_place_before_anything_is_made() {
         ("`android`", "6:5"),
         ("`cloud_image`", "8:75"),
         ("`iso_guest`", "10:73"),
-        ("`context`", "12:93"),
+        ("`context`", "12:95"),
         ("`shared_setup`", "12:137"),
         ("`resources`", "13:43"),
     ] {

@@ -109,6 +109,22 @@ impl Testbed {
         report["end"]["sum_received"]["bits_per_second"].as_f64().unwrap_or_else(|| panic!("no rate in {text}")) / 1e6
     }
 
+    /// Expects that TCP gets what a link lets through, within 15 %. Emulated guests that wait for a processor leave the link
+    /// idle meanwhile and get less, so it is seen once in six looks; more than it lets through is never seen.
+    fn gets(&self, wanted: f64, from: &str, to: &str, address: &str) {
+        let mut seen = Vec::new();
+        for _ in 0..6 {
+            let rate = self.iperf(from, to, address);
+            println!("{wanted} Mbit/s from {from} to {to}: iperf3 gets {rate:.2}");
+            assert!(rate <= 1.15 * wanted, "{rate} of {wanted}");
+            seen.push(rate);
+            if rate >= 0.85 * wanted {
+                return;
+            }
+        }
+        panic!("{seen:?} of {wanted}");
+    }
+
     fn down(self) {
         self.ok(&["down"]);
         assert_eq!(self.lab.leftovers(&self.project.name), Vec::<String>::new());
@@ -217,18 +233,21 @@ fn guests_measure_what_their_links_are_asked_and_bystanders_notice_nothing() {
 
 #[test]
 fn rates_are_what_iperf3_gets_and_all_conditions_act_together() {
-    let testbed = Testbed::up("rates-real", "rate_mbit: 8");
-    let (out, back) = (testbed.iperf("a", "b", "10.71.0.2"), testbed.iperf("b", "a", "10.71.0.1"));
-    println!("8 Mbit/s each way: {out:.2} out, {back:.2} back");
-    for rate in [out, back] {
-        assert!((6.8..=9.2).contains(&rate), "{rate}");
-    }
+    let testbed = Testbed::up("rates-real", "rate_mbit: 2");
+    testbed.gets(2.0, "a", "b", "10.71.0.2");
+    testbed.gets(2.0, "b", "a", "10.71.0.1");
     // Changed live, one way.
-    testbed.ok(&["link", "set", "a:eth0", "rate_mbit=3", "--to-guest"]);
-    let narrow = testbed.iperf("b", "a", "10.71.0.1");
-    println!("3 Mbit/s to the guest: {narrow:.2}");
-    assert!((2.55..=3.45).contains(&narrow), "{narrow}");
-    assert!(near(&testbed.link("a:eth0")["to_guest"]["probed"]["rate_mbit"], 3.0, 0.45));
+    testbed.ok(&["link", "set", "a:eth0", "rate_mbit=1", "--to-guest"]);
+    testbed.gets(1.0, "b", "a", "10.71.0.1");
+    assert!(near(&testbed.link("a:eth0")["to_guest"]["probed"]["rate_mbit"], 1.0, 0.15));
+
+    // A rate alone towards the guest is the kernel's: no relay, and the guest's own device in its place.
+    testbed.ok(&["link", "set", "a:eth0", "clear", "rate_mbit=2", "--to-guest"]);
+    assert_eq!(lab::links("rates-real"), Vec::<String>::new());
+    testbed.gets(2.0, "b", "a", "10.71.0.1");
+    let link = testbed.link("a:eth0");
+    assert!(link["to_guest"]["set"]["rate_mbit"] == 2.0 && link["to_guest"]["traffic"]["packets"].as_u64() > Some(300), "{link}");
+    assert!(link["fault"].is_null() && link["to_guest"]["probed"].is_null(), "{link}");
 
     // Everything at once.
     let all = ["delay_ms=20", "jitter_ms=4", "loss_percent=10", "duplicate_percent=10", "reorder_percent=10", "rate_mbit=4"];

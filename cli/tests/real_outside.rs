@@ -211,6 +211,11 @@ fn a_guest_is_a_neighbour_of_the_host_s_network_and_the_host_one_of_guests() {
     assert!(ids(&cluster, "m").contains("testbedos-ip-forward=\"0\""), "{}", ids(&cluster, "m"));
     bed.ok(&["down"]);
     assert_eq!((cluster.leftovers(), interfaces(&cluster)), (Vec::new(), Vec::new()));
+
+    // A network that the host has elsewhere is not torn from it.
+    let refused = Bed::of(&cluster, "localnet", &LOCALNET.replace("10.73.0.", "198.51.100.")).run(&["up"]);
+    assert!(refused.status == 4 && refused.stderr.contains("198.51.100.1/24 on"), "{refused:?}");
+    assert_eq!(cluster.leftovers(), [""; 0]);
 }
 
 /// Two sites, each with a router, behind a router that has the way out; the host of that way is a member.

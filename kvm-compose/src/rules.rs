@@ -143,20 +143,24 @@ fn transactions(asked: &BTreeSet<String>) -> Vec<String> {
     parts.iter().enumerate().map(|(index, (_, texts))| transaction(index, texts).to_string()).collect()
 }
 
+/// The texts as flows of a network of their own; the first transaction also makes the one that is traced, which has no flows:
+/// `ovn-trace` reads all flows there are, and dies of one that it has to follow to a port it does not know.
 fn transaction(index: usize, texts: &[&String]) -> Value {
-    let ids = json!(["map", [["name", format!("network{index}")], ["logical-switch", uuid::Uuid::from_u128(1 + index as u128)]]]);
-    let network = json!({"op": "insert", "table": "Datapath_Binding", "uuid-name": "network",
-        "row": {"tunnel_key": index + 1, "external_ids": ids}});
+    let network = |number: usize| {
+        let ids = json!(["map", [["name", format!("network{number}")], ["logical-switch", uuid::Uuid::from_u128(1 + number as u128)]]]);
+        json!({"op": "insert", "table": "Datapath_Binding", "uuid-name": format!("network{number}"),
+            "row": {"tunnel_key": number + 1, "external_ids": ids}})
+    };
     let port = json!({"op": "insert", "table": "Port_Binding",
-        "row": {"datapath": ["named-uuid", "network"], "logical_port": if index == 0 { "port".to_string() } else { format!("port{index}") },
-            "tunnel_key": 1}});
+        "row": {"datapath": ["named-uuid", "network0"], "logical_port": "port", "tunnel_key": 1}});
+    let traced = if index == 0 { vec![network(0), port] } else { Vec::new() };
     let flow = |(priority, text): (usize, &&String)| {
         json!({"op": "insert", "table": "Logical_Flow",
-            "row": {"logical_datapath": ["named-uuid", "network"], "pipeline": "ingress", "table_id": 0, "priority": priority,
-                "match": text, "actions": "next;"}})
+            "row": {"logical_datapath": ["named-uuid", format!("network{}", index + 1)], "pipeline": "ingress", "table_id": 0,
+                "priority": priority, "match": text, "actions": "next;"}})
     };
     let flows = texts.iter().enumerate().map(flow);
-    Value::Array([json!("OVN_Southbound"), network, port].into_iter().chain(flows).collect())
+    Value::Array(std::iter::once(json!("OVN_Southbound")).chain(traced).chain([network(index + 1)]).chain(flows).collect())
 }
 
 /// The actions that the installed OVN knows; none when its schema cannot be read.

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use kvm_compose::{
     error::Code,
     names::DeploymentName,
+    spec::{node, reader::Reader},
     topology::{self, Leases},
 };
+use serde_json::Value;
 
 fn docs(page: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs")).join(page)
@@ -40,19 +42,135 @@ fn the_error_page_is_the_table_of_codes() {
     assert_eq!(std::fs::read_to_string(docs("errors.md")).expect("docs/errors.md"), page, "run the test with UPDATE_DOCS=1");
 }
 
+/// The pages of the language.
+fn language() -> String {
+    let mut pages: Vec<PathBuf> = ["yaml.md", "checks.md"].map(docs).into();
+    let folder = std::fs::read_dir(docs("yaml")).expect("docs/yaml");
+    pages.extend(folder.map(|entry| entry.expect("an entry").path()));
+    pages.sort();
+    pages.iter().map(|page| std::fs::read_to_string(page).expect("a page")).collect()
+}
+
+fn blocks(page: &str) -> Vec<&str> {
+    page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect()
+}
+
 #[test]
-fn every_example_of_the_language_page_loads() {
-    let page = std::fs::read_to_string(docs("yaml.md")).expect("docs/yaml.md");
-    let page = page + &std::fs::read_to_string(docs("checks.md")).expect("docs/checks.md");
-    let page = page + &std::fs::read_to_string(docs("outside.md")).expect("docs/outside.md");
-    let blocks: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert!(blocks.len() >= 3);
+fn every_example_of_the_language_loads_is_printed_back_and_fits_the_schema() {
+    let (page, schema) = (language(), kvm_compose::spec::schema());
     let readme = std::fs::read_to_string(docs("../README.md")).expect("README.md");
-    let first = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
-    for block in blocks.into_iter().chain([first]) {
-        let loaded = topology::load("docs", block, &DeploymentName::new("docs").expect("valid"), &Leases::new());
-        assert!(loaded.is_ok(), "{block}\n{loaded:#?}");
+    let all: Vec<&str> = blocks(&page).into_iter().chain(blocks(&readme).into_iter().take(1)).collect();
+    assert!(all.len() >= 15);
+    let name = DeploymentName::new("docs").expect("valid");
+    for block in all {
+        let loaded = topology::load("docs", block, &name, &Leases::new()).unwrap_or_else(|problem| panic!("{block}\n{problem:#?}"));
+        let printed = loaded.resolved().to_string();
+        let again = topology::load("docs", &printed, &name, &Leases::new()).unwrap_or_else(|problem| panic!("{printed}\n{problem:#?}"));
+        assert_eq!(loaded.resolved(), again.resolved());
+        let mut reader = Reader::new("docs", block);
+        let written = json(&node::parse(block, 0, &mut node::Budget::default(), &mut reader).expect("YAML"));
+        for document in [written, again.resolved()] {
+            let misfit = fault::of(&document, &schema, &schema, "");
+            assert_eq!(misfit, None, "{document:#}");
+        }
     }
+}
+
+/// A tree as JSON, with the types of YAML's core schema.
+fn json(node: &node::Node) -> Value {
+    match &node.value {
+        node::Value::List(items) => items.iter().map(json).collect(),
+        node::Value::Map(entries) => {
+            Value::Object(entries.iter().map(|(key, value)| (key.text().expect("a text").to_string(), json(value))).collect())
+        }
+        node::Value::Scalar { text, plain: true } if !node.is_null() => {
+            serde_json::from_str(text).ok().filter(|value: &Value| !value.is_object()).unwrap_or_else(|| Value::from(text.as_str()))
+        }
+        node::Value::Scalar { .. } if node.is_null() => Value::Null,
+        node::Value::Scalar { text, .. } => Value::from(text.as_str()),
+    }
+}
+
+mod fault {
+    //! As much of JSON Schema as ours uses.
+    use serde_json::Value;
+
+    /// Where and why a value does not fit.
+    pub fn of(value: &Value, schema: &Value, root: &Value, path: &str) -> Option<String> {
+        if let Some(name) = schema["$ref"].as_str() {
+            let target = root.pointer(name.strip_prefix('#').expect("a reference within")).expect("it is there");
+            return of(value, target, root, path);
+        }
+        if let Some(any) = schema["anyOf"].as_array() {
+            let faults: Vec<String> = any.iter().filter_map(|one| of(value, one, root, path)).collect();
+            if faults.len() == any.len() {
+                return Some(faults.join("; or "));
+            }
+        }
+        let types: Vec<&str> = match &schema["type"] {
+            Value::String(one) => vec![one],
+            Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        };
+        let is = |kind: &str| match kind {
+            "integer" => value.is_i64() || value.is_u64(),
+            "number" => value.is_number(),
+            "string" => value.is_string(),
+            "boolean" => value.is_boolean(),
+            "array" => value.is_array(),
+            "object" => value.is_object(),
+            _ => value.is_null(),
+        };
+        if !types.is_empty() && !types.iter().any(|kind| is(kind)) {
+            return Some(format!("{path} is {value}, not {types:?}"));
+        }
+        let allowed = schema["enum"].as_array().is_none_or(|words| words.contains(value));
+        if !allowed || schema.get("const").is_some_and(|word| word != value) {
+            return Some(format!("{path} may not be {value}"));
+        }
+        if let (Value::Array(items), Some(each)) = (value, schema.get("items")) {
+            return items.iter().enumerate().find_map(|(n, item)| of(item, each, root, &format!("{path}/{n}")));
+        }
+        let Value::Object(map) = value else { return None };
+        let missing = schema["required"].as_array().into_iter().flatten().find(|key| !map.contains_key(key.as_str().unwrap_or_default()));
+        if let Some(key) = missing {
+            return Some(format!("{path} has no {key}"));
+        }
+        map.iter().find_map(|(key, value)| match (schema["properties"].get(key), &schema["additionalProperties"]) {
+            (Some(each), _) => of(value, each, root, &format!("{path}/{key}")),
+            (None, Value::Bool(false)) => Some(format!("{path} may not have {key}")),
+            (None, each @ Value::Object(_)) => of(value, each, root, &format!("{path}/{key}")),
+            (None, _) => None,
+        })
+    }
+}
+
+#[test]
+fn every_key_of_the_language_is_explained_and_has_an_example() {
+    let page = language() + &std::fs::read_to_string(docs("composition.md")).expect("docs/composition.md");
+    let examples: String = blocks(&page).concat();
+    let schema = kvm_compose::spec::schema();
+    let mut keys = std::collections::BTreeSet::new();
+    let mut open = vec![&schema];
+    while let Some(value) = open.pop() {
+        match value {
+            Value::Object(map) => {
+                keys.extend(map.get("properties").and_then(Value::as_object).into_iter().flatten().map(|(key, _)| key.as_str()));
+                open.extend(map.values());
+            }
+            Value::Array(items) => open.extend(items),
+            _ => {}
+        }
+    }
+    assert!(keys.len() > 90, "{keys:?}");
+    let words: std::collections::BTreeSet<&str> =
+        page.split('`').flat_map(|part| part.split(|c: char| !c.is_alphanumeric() && c != '_')).collect();
+    let unexplained: Vec<&&str> = keys.iter().filter(|key| !words.contains(**key)).collect();
+    assert!(unexplained.is_empty(), "no page explains {unexplained:?}");
+    let used =
+        |key: &str| examples.split(|c: char| !c.is_alphanumeric() && c != '_' && c != ':').any(|word| word.strip_suffix(':') == Some(key));
+    let unused: Vec<&&str> = keys.iter().filter(|key| !used(key)).collect();
+    assert!(unused.is_empty(), "no example has {unused:?}");
 }
 
 #[test]

@@ -179,8 +179,8 @@ fn probed(of: &LinkProbe) -> [String; 5] {
 
 /// What the guest's own packets met lately; nothing when there were none.
 fn passed(of: &LinkTraffic) -> Option<(&'static str, [String; 5])> {
-    let cells =
-        [format!("{:.1}", of.delay_ms), format!("{:.1}", of.loss_percent), String::new(), String::new(), format!("{:.2}", of.peak_mbit)];
+    let delay = of.delay_ms.map_or_else(String::new, |delay| format!("{delay:.1}"));
+    let cells = [delay, format!("{:.1}", of.loss_percent), String::new(), String::new(), format!("{:.2}", of.peak_mbit)];
     (of.peak_mbit > 0.0).then_some(("traffic", cells))
 }
 

@@ -77,7 +77,7 @@ async fn prepare(session: &Session, client: &Client) -> Result<DeploymentName, P
     let Some(project) = session.project()? else { return session.deployment_without_file() };
     let name = session.name_of(&project)?;
     let (sources, loaded) = project.load(&name)?;
-    print_warnings(&session.out, &loaded.warnings);
+    print_warnings(&session.out, &kvm_compose::topology::without_refused(loaded.warnings));
     ensure(session, client, &name, project.location()?).await?;
     client.put_draft(&name, &sources.into_draft()).await?;
     Ok(name)

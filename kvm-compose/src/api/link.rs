@@ -170,8 +170,8 @@ pub struct LinkTraffic {
     pub seconds: u32,
     /// Packets of a hundred that were lost or dropped in these seconds.
     pub loss_percent: f64,
-    /// How long packets were held on average, in milliseconds.
-    pub delay_ms: f64,
+    /// How long packets were held on average, in milliseconds; absent where the kernel holds them, which does not tell.
+    pub delay_ms: Option<f64>,
     /// Megabits that passed in the busiest of these seconds.
     pub peak_mbit: f64,
 }

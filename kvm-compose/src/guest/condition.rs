@@ -69,7 +69,9 @@ fn listens(table: &str, port: u16) -> bool {
 /// Asks with whichever of the usual programs the guest has.
 fn answers(agent: &Agent<'_>, port: u16, path: &str) -> Result<Option<String>, AgentFault> {
     let url = format!("http://127.0.0.1:{port}{path}");
-    let script = "if command -v curl >/dev/null; then exec curl -fsS -m 8 -o /dev/null \"$1\"; fi; exec wget -q -T 8 -O /dev/null \"$1\"";
+    // `wget -T` of busybox crashes where it is linked statically.
+    let script =
+        "if command -v curl >/dev/null; then exec curl -fsS -m 8 -o /dev/null \"$1\"; fi; exec timeout 8 wget -q -O /dev/null \"$1\"";
     let pid = agent.start(&Program { path: "/bin/sh", arguments: vec!["-c", script, "sh", &url], ..Program::default() })?;
     let deadline = Instant::now() + REQUEST_LIMIT;
     loop {

@@ -12,7 +12,7 @@ pub fn write(graph: &Graph) -> String {
         "graph {} {{\n  graph [rankdir=LR, nodesep=0.15, ranksep=1.2, fontname=\"sans-serif\"]\n  \
          node [fontname=\"sans-serif\", fontsize=11, style=filled, fillcolor=\"#ffffff\", color=\"#5a6270\", shape=box]\n  \
          edge [fontname=\"sans-serif\", fontsize=10, color=\"#5a6270\"]\n",
-        quoted(&[graph.name.clone()])
+        quoted(std::slice::from_ref(&graph.name))
     );
     for node in nodes {
         let look = match node.shape {

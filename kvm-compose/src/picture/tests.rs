@@ -83,8 +83,10 @@ fn boxes(layout: &Layout) -> Vec<Box> {
     nodes.map(|node| node.place).collect()
 }
 
-/// Every piece of every line: net, from, to.
-fn pieces(layout: &Layout) -> Vec<(usize, (i32, i32), (i32, i32))> {
+/// A straight piece of a line: net, from, to.
+type Piece = (usize, (i32, i32), (i32, i32));
+
+fn pieces(layout: &Layout) -> Vec<Piece> {
     let of_net = |(net, lines): (usize, &Vec<Vec<(i32, i32)>>)| {
         lines.iter().flat_map(move |line| line.windows(2).map(move |pair| (net, pair[0], pair[1]))).collect::<Vec<_>>()
     };

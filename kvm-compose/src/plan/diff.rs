@@ -8,8 +8,10 @@ use std::{
 };
 
 use super::{
+    affected::{self, Affected, Wiring},
     blueprint::{Blueprint, GuestBlueprint, ReadyCondition, ScriptKind},
     diff_outside, diff_rows, link_diff,
+    live::{self, Change, Live},
     observed::{Observed, ObservedDomain, OnHost},
     step::{Impact, Plan, Step, StepId, Work},
 };
@@ -38,6 +40,7 @@ pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Opti
         removed: BTreeMap::new(),
         freed: Vec::new(),
         fetched: BTreeMap::new(),
+        unplugged: Vec::new(),
         settled: BTreeMap::new(),
     };
     let fates: Vec<(&GuestBlueprint, Fate)> =
@@ -45,7 +48,7 @@ pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Opti
     let kept: BTreeSet<&GuestName> = wanted.guests.iter().map(|guest| &guest.name).collect();
     for domain in &observed.domains {
         if !kept.contains(&domain.guest) && only.is_none() {
-            differ.remove_domain(domain, Impact::Remove, "no longer in the file");
+            differ.remove_domain(domain, Impact::Remove, NO_LONGER);
         }
     }
     // A guest was placed anew while its host was away: the one on the old host gives way.
@@ -61,6 +64,10 @@ pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Opti
             differ.remove_domain(domain, *impact, reason);
         }
     }
+    let lives: Vec<Option<Live>> = fates.iter().map(|(guest, fate)| differ.live(guest, fate)).collect();
+    for ((guest, _), live) in fates.iter().zip(&lives) {
+        live.iter().for_each(|live| differ.unplug(guest, live));
+    }
     differ.remove_left_ports(&fates);
     differ.remove_files(wanted, &fates, only);
     let outside = diff_outside::before(wanted, observed);
@@ -68,11 +75,26 @@ pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Opti
     differ.steps.extend(outside);
     differ.network(wanted);
     differ.steps.extend(diff_outside::after(wanted, observed, differ.network.as_ref()));
-    let settled: Vec<StepId> = fates.iter().flat_map(|(guest, fate)| differ.guest(guest, fate)).collect();
+    let settled: Vec<StepId> =
+        fates.iter().zip(&lives).flat_map(|((guest, fate), live)| differ.guest(guest, fate, live.as_ref())).collect();
     for (guest, _) in &fates {
         differ.run_scripts(guest, &settled);
     }
     Plan { steps: link_diff::with_links(differ.steps, wanted, observed, only) }
+}
+
+const NO_LONGER: &str = "no longer in the file";
+
+/// What a running guest cannot take up, in words.
+fn what_changed(guest: &GuestBlueprint, domain: &ObservedDomain) -> String {
+    let mut changes = Vec::new();
+    if domain.memory_mb != 0 && domain.memory_mb != guest.domain.memory_mb {
+        changes.push(format!("memory {} → {} MiB", domain.memory_mb, guest.domain.memory_mb));
+    }
+    if domain.cpus != 0 && domain.cpus != guest.domain.cpus {
+        changes.push(format!("CPUs {} → {}", domain.cpus, guest.domain.cpus));
+    }
+    if changes.is_empty() { "its definition changed".to_string() } else { changes.join(", ") }
 }
 
 /// What becomes of a wanted guest.
@@ -99,6 +121,8 @@ struct Differ<'a> {
     removed: BTreeMap<GuestName, StepId>,
     /// Steps that free a name or a file which a new guest may need.
     freed: Vec<StepId>,
+    /// Steps that unplug NICs: their ports leave after them.
+    unplugged: Vec<StepId>,
     /// Host and base file → the step that brings it there.
     fetched: BTreeMap<(HostName, PathBuf), StepId>,
     /// Guest → the steps after which it has settled.
@@ -126,22 +150,68 @@ impl<'a> Differ<'a> {
             return replace(Impact::Recreate, "--provision");
         }
         let lost_disk = guest.volumes.iter().any(|volume| !self.observed.has_file(&guest.host, &volume.path));
-        let lost_seed = guest.seed.as_ref().is_some_and(|seed| !self.observed.has_file(&guest.host, &seed.path));
-        match (lost_disk, domain.digest == guest.domain.digest, lost_seed) {
-            (true, true, _) => replace(Impact::Recreate, "its disk is missing"),
-            (true, false, _) => replace(Impact::Recreate, "its disk is another"),
-            (false, false, _) => {
-                replace(if guest.volumes.is_empty() { Impact::Recreate } else { Impact::Restart }, "its definition changed")
-            }
-            (false, true, true) => {
-                replace(if guest.volumes.is_empty() { Impact::Recreate } else { Impact::Restart }, "its seed is missing")
-            }
-            (false, true, false) if !domain.active => Fate::Start { reason: format!("it was {}", domain.state) },
-            (false, true, false) if domain.uuid != guest.domain.uuid => replace(Impact::Recreate, "its id is another"),
+        // A guest without a disk keeps nothing over a restart.
+        let again = if guest.volumes.is_empty() { Impact::Recreate } else { Impact::Restart };
+        match (lost_disk, domain.digest == guest.domain.digest) {
+            (true, true) => replace(Impact::Recreate, "its disk is missing"),
+            (true, false) => replace(Impact::Recreate, "its disk is another"),
+            (false, false) => replace(again, &what_changed(guest, domain)),
+            (false, true) if domain.uuid != guest.domain.uuid => replace(Impact::Recreate, "its id is another"),
+            (false, true) if !domain.active => Fate::Start { reason: format!("it was {}", domain.state) },
             // The server died before it let it run, or somebody paused it: either way it is to run.
-            (false, true, false) if domain.state == "paused" => Fate::Start { reason: "it was paused".to_string() },
-            (false, true, false) => Fate::Keep,
+            (false, true) if domain.state == "paused" => {
+                // A NIC leaves only a guest that runs.
+                let stuck = !live::live(guest, domain).unplug.is_empty();
+                if stuck { replace(again, "it was paused and loses a NIC") } else { Fate::Start { reason: "it was paused".to_string() } }
+            }
+            (false, true) => Fate::Keep,
         }
+    }
+
+    /// What a guest that has a process takes up while it runs.
+    fn live(&self, guest: &GuestBlueprint, fate: &Fate) -> Option<Live> {
+        let domain = self.domain_of(guest).filter(|domain| domain.active)?;
+        let live = match fate {
+            Fate::Keep | Fate::Start { .. } => live::live(guest, domain),
+            Fate::Create | Fate::Replace { .. } => return None,
+        };
+        (!live.is_nothing()).then_some(live)
+    }
+
+    /// The guest lets go of NICs, then they are taken away.
+    fn unplug(&mut self, guest: &GuestBlueprint, live: &Live) {
+        let guests = || vec![guest.name.clone()];
+        let released: Vec<StepId> =
+            live.release.iter().map(|change| self.configure(format!("release/{}", guest.name), guest, change, Vec::new())).collect();
+        for nic in &live.unplug {
+            let work = Work::DetachNic { name: guest.domain.name.clone(), uuid: guest.domain.uuid, nic: nic.clone() };
+            let reason = if guest.domain.nics.iter().any(|wanted| wanted.name == nic.name) { "it is another" } else { NO_LONGER };
+            let id = format!("unplug/{}/{}", guest.name, nic.name);
+            let id = self.push(id, guest.host.clone(), work, released.clone(), (reason, Impact::HotPlug), guests());
+            self.unplugged.push(id);
+        }
+    }
+
+    /// The guest takes up a network configuration.
+    fn configure(&mut self, id: String, guest: &GuestBlueprint, change: &Change, needs: Vec<StepId>) -> StepId {
+        let agent_s = match guest.ready.condition {
+            ReadyCondition::Running => 0,
+            _ => guest.ready.timeout_s,
+        };
+        let work = |network: &str| Work::ConfigureNetwork {
+            guest: guest.name.clone(),
+            name: guest.domain.name.clone(),
+            uuid: guest.domain.uuid,
+            network: network.to_string(),
+            links: change.links.clone(),
+            agent_s,
+        };
+        let reason = ("its network changed", Impact::InPlace);
+        let id = self.push(id, guest.host.clone(), work(&change.to), needs, reason, vec![guest.name.clone()]);
+        if let Some(step) = self.steps.last_mut() {
+            step.undo = Some(work(&change.from));
+        }
+        id
     }
 
     fn push(
@@ -155,7 +225,8 @@ impl<'a> Differ<'a> {
     ) -> StepId {
         let id = StepId(id);
         let undo = work.undo();
-        self.steps.push(Step { id: id.clone(), host, work, needs, reason: reason.to_string(), impact, guests, undo });
+        let (reason, traffic) = (reason.to_string(), Vec::new());
+        self.steps.push(Step { id: id.clone(), host, work, needs, reason, impact, guests, traffic, undo });
         id
     }
 
@@ -182,8 +253,8 @@ impl<'a> Differ<'a> {
                 .domains
                 .iter()
                 .filter(|domain| &domain.host == host)
-                .find(|domain| Some(domain.uuid) == port.vm_id || domain.ports.iter().any(|p| p.to_string() == port.iface_id));
-            let wanted = fates.iter().find(|(guest, _)| guest.domain.ports.iter().any(|p| p.to_string() == port.iface_id));
+                .find(|domain| Some(domain.uuid) == port.vm_id || domain.ports().any(|p| p.to_string() == port.iface_id));
+            let wanted = fates.iter().find(|(guest, _)| guest.domain.ports().any(|p| p.to_string() == port.iface_id));
             if owner.is_some_and(|domain| domain.active) {
                 continue;
             }
@@ -203,7 +274,7 @@ impl<'a> Differ<'a> {
     }
 
     fn remove_files(&mut self, wanted: &Blueprint, fates: &[(&GuestBlueprint, Fate)], only: Option<&BTreeSet<GuestName>>) {
-        if only.is_some() {
+        if only.is_some() || self.observed.files.is_empty() {
             return;
         }
         let needed: BTreeSet<(&HostName, &PathBuf)> = wanted
@@ -244,23 +315,41 @@ impl<'a> Differ<'a> {
     }
 
     fn network(&mut self, wanted: &Blueprint) {
-        let change = diff_rows::diff_rows(&wanted.rows, &self.observed.rows);
+        let mut change = diff_rows::diff_rows(&wanted.rows, &self.observed.rows);
         if change.is_empty() {
             return;
+        }
+        let from_nothing = self.observed.rows.is_empty() || wanted.rows.is_empty();
+        let Affected { touched, traffic } = if from_nothing {
+            let ports = affected::keys(&change).filter_map(affected::port_of);
+            Affected { touched: ports.map(|(guest, _)| guest).collect(), traffic: BTreeSet::new() }
+        } else {
+            Wiring::new(&wanted.rows, &self.observed.rows).of(affected::keys(&change))
+        };
+        // Who is gone needs its port no more, even when the action fails.
+        for delete in &mut change.delete {
+            let stays = |guest: &GuestName| !self.removed.contains_key(guest) && wanted.guests.iter().any(|wanted| &wanted.name == guest);
+            if affected::port_of(&delete.key).is_some_and(|(guest, _)| !stays(&guest)) {
+                delete.was = None;
+            }
         }
         let (reason, impact) = match (self.observed.rows.is_empty(), wanted.rows.is_empty()) {
             (true, _) => ("new", Impact::Create),
             (_, true) => ("no longer wanted", Impact::Remove),
             _ => ("the network changed", Impact::InPlace),
         };
-        // A guest leaves before its port does.
-        let needs = self.removed.values().chain(&self.before_network).cloned().collect();
-        let id = self.push("network".to_string(), self.master.clone(), Work::Network { change }, needs, (reason, impact), Vec::new());
+        // A guest or its NIC leaves before the port does.
+        let needs = self.removed.values().chain(&self.unplugged).chain(&self.before_network).cloned().collect();
+        let guests = touched.into_iter().collect();
+        let id = self.push("network".to_string(), self.master.clone(), Work::Network { change }, needs, (reason, impact), guests);
+        if let Some(step) = self.steps.last_mut() {
+            step.traffic = traffic.into_iter().collect();
+        }
         self.network = Some(id);
     }
 
     /// The steps of one wanted guest; returns those after which it has settled.
-    fn guest(&mut self, guest: &GuestBlueprint, fate: &Fate) -> Vec<StepId> {
+    fn guest(&mut self, guest: &GuestBlueprint, fate: &Fate, live: Option<&Live>) -> Vec<StepId> {
         let domain = self.domain_of(guest);
         let (reason, impact) = match fate {
             Fate::Keep => ("", Impact::None),
@@ -274,6 +363,9 @@ impl<'a> Differ<'a> {
             needs.sort();
             needs.dedup();
             needs.extend(self.files(guest, fate, reason));
+            if matches!(fate, Fate::Start { .. }) {
+                needs.extend(self.seed_in_place(guest));
+            }
             needs.extend(guest.depends_on.iter().filter_map(|other| self.settled.get(other)).flatten().cloned());
             let work = Work::StartDomain { domain: Box::new(guest.domain.clone()) };
             let id =
@@ -286,6 +378,13 @@ impl<'a> Differ<'a> {
             }
             started = Some(id);
         }
+        let mut configured = Vec::new();
+        if matches!(fate, Fate::Keep) {
+            configured.extend(self.seed_in_place(guest));
+        }
+        if let Some(live) = live {
+            configured = self.plug(guest, live, configured, started.as_ref());
+        }
         let ready = match guest.ready.condition {
             ReadyCondition::Running | ReadyCondition::Log(_) => started.is_none(),
             // Whether a port is open is only asked of a guest that starts.
@@ -293,7 +392,7 @@ impl<'a> Differ<'a> {
                 started.is_none() && domain.is_some_and(|domain| domain.agent)
             }
         };
-        let mut settled: Vec<StepId> = started.iter().cloned().collect();
+        let mut settled: Vec<StepId> = started.iter().cloned().chain(configured).collect();
         if !ready {
             let work = Work::AwaitReady {
                 guest: guest.name.clone(),
@@ -340,6 +439,48 @@ impl<'a> Differ<'a> {
         settled
     }
 
+    /// NICs come, then the guest takes up the rest of its network. Returns what it has to wait for.
+    fn plug(&mut self, guest: &GuestBlueprint, live: &Live, seeds: Vec<StepId>, started: Option<&StepId>) -> Vec<StepId> {
+        let own = format!("unplug/{}/", guest.name);
+        // An address or a name that another NIC had must be free.
+        let gone = self.unplugged.iter().filter(|step| step.0.starts_with(&own)).cloned();
+        let mut needs: Vec<StepId> = self.network.iter().chain(started).cloned().chain(gone).collect();
+        needs.sort();
+        needs.dedup();
+        let mut plugged = Vec::new();
+        for nic in &live.plug {
+            let work = Work::AttachNic { name: guest.domain.name.clone(), uuid: guest.domain.uuid, nic: nic.clone() };
+            let id = format!("plug/{}/{}", guest.name, nic.name);
+            let reason = if live.unplug.iter().any(|old| old.name == nic.name) { "it is another" } else { "new" };
+            plugged.push(self.push(id, guest.host.clone(), work, needs.clone(), (reason, Impact::HotPlug), vec![guest.name.clone()]));
+        }
+        match &live.configure {
+            Some(change) => {
+                let needs = needs.into_iter().chain(plugged).chain(seeds).collect();
+                vec![self.configure(format!("configure/{}", guest.name), guest, change, needs)]
+            }
+            None => seeds.into_iter().chain(plugged).collect(),
+        }
+    }
+
+    /// The seed of a guest that keeps running: what it boots from next time.
+    fn seed_in_place(&mut self, guest: &GuestBlueprint) -> Option<StepId> {
+        let seed = guest.seed.as_ref()?;
+        let there = self.observed.seed(&guest.host, &seed.path);
+        if there == Some(&seed.digest) {
+            return None;
+        }
+        let before = self.domain_of(guest).zip(there).and_then(|(domain, digest)| live::seed_before(seed, &domain.network, digest));
+        let reason = if there.is_some() { "its network changed" } else { "its seed is missing" };
+        let work = Work::WriteSeed { seed: seed.clone() };
+        let guests = vec![guest.name.clone()];
+        let id = self.push(format!("seed/{}", guest.name), guest.host.clone(), work, Vec::new(), (reason, Impact::InPlace), guests);
+        if let Some(step) = self.steps.last_mut() {
+            step.undo = before.map(|seed| Work::WriteSeed { seed });
+        }
+        Some(id)
+    }
+
     fn files(&mut self, guest: &GuestBlueprint, fate: &Fate, reason: &str) -> Vec<StepId> {
         let mut made = self.fetches(guest);
         let freed: Vec<StepId> = self.freed.iter().chain(&made).cloned().collect();
@@ -358,15 +499,17 @@ impl<'a> Differ<'a> {
                 ));
             }
         }
-        if let Some(seed) = &guest.seed
-            && !self.observed.has_file(&guest.host, &seed.path)
+        if let Some(seed) = guest.seed.as_ref().filter(|_| !matches!(fate, Fate::Start { .. }))
+            && self.observed.seed(&guest.host, &seed.path) != Some(&seed.digest)
         {
             let work = Work::WriteSeed { seed: seed.clone() };
+            // The guest before it may still read it.
+            let needs = self.removed.get(&guest.name).into_iter().cloned().collect();
             made.push(self.push(
                 format!("seed/{}", guest.name),
                 guest.host.clone(),
                 work,
-                Vec::new(),
+                needs,
                 (reason, Impact::Create),
                 vec![guest.name.clone()],
             ));

@@ -156,6 +156,13 @@ pub fn outside(topology: &Topology, hosts: &Hosts, places: &Places) -> Result<Ou
     Ok(outside)
 }
 
+/// A host on which every network of the file leads somewhere, for plans that are not tied to machines.
+pub fn anywhere(topology: &Topology) -> Vec<Mapping> {
+    let networks: BTreeSet<&NetworkName> =
+        topology.switches.iter().flat_map(|switch| &switch.localnets).map(|localnet| &localnet.network).collect();
+    networks.into_iter().map(|network| Mapping { network: network.clone(), bridge: "br-ex".to_string(), address: None }).collect()
+}
+
 /// The hosts on which traffic of a switch passes to the network outside: those of gateways and of guests on it, else the
 /// master. Without a gateway of its own a router is on every host, and so is its way out.
 fn hosts_of<'a>(switch: &Switch, topology: &Topology, hosts: &'a Hosts, places: &Places) -> Vec<&'a Site> {

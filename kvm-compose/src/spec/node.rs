@@ -104,21 +104,27 @@ enum Open {
     Map(Mark, usize, Vec<(Node, Node)>, Keys, Option<Node>),
 }
 
-/// The lines of a map's keys; looked up by text once there are many.
+/// The lines of a map's keys, once there are so many that going through them takes long.
 #[derive(Default)]
-struct Keys(BTreeMap<String, u32>);
+struct Keys {
+    lines: BTreeMap<String, u32>,
+    /// How many entries are among them.
+    noted: usize,
+}
 
 impl Keys {
-    /// Takes note of a key; the line where it stands already, when it does. Keys that are no texts are the decoder's to refuse.
-    fn note(&mut self, key: &Node) -> Option<u32> {
+    const MANY: usize = 16;
+
+    /// The line where a key stands already among the entries. Keys that are no texts are the decoder's to refuse.
+    fn line_of(&mut self, key: &Node, entries: &[(Node, Node)]) -> Option<u32> {
         let text = key.text()?;
-        match self.0.get(text) {
-            Some(line) => Some(*line),
-            None => {
-                self.0.insert(text.to_string(), key.at.line);
-                None
-            }
+        if entries.len() < Self::MANY {
+            return entries.iter().find(|(known, _)| known.text() == Some(text)).map(|(known, _)| known.at.line);
         }
+        let new = entries[self.noted..].iter();
+        self.lines.extend(new.filter_map(|(known, _)| Some((known.text()?.to_string(), known.at.line))));
+        self.noted = entries.len();
+        self.lines.get(text).copied()
     }
 }
 
@@ -170,7 +176,7 @@ pub fn parse(text: &str, number: u16, budget: &mut Budget, reader: &mut Reader) 
             Err(error) => {
                 let mut mark = Mark { line: error.marker().line() as u32, column: error.marker().col() as u32 + 1, ..start };
                 // What is missing at the end is missing on the last line.
-                if let Some((number, last)) = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).last()
+                if let Some((number, last)) = lines(text).enumerate().filter(|(_, line)| !line.trim().is_empty()).last()
                     && mark.line as usize > number + 1
                 {
                     mark = Mark { line: number as u32 + 1, column: last.chars().count() as u32 + 1, ..start };
@@ -191,10 +197,22 @@ pub fn parse(text: &str, number: u16, budget: &mut Budget, reader: &mut Reader) 
     builder.root
 }
 
+/// The lines of a text as YAML breaks it (YAML 1.2.2 section 5.4): at a carriage return too.
+pub fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text.strip_prefix('\u{feff}').unwrap_or(text));
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(end) = text.find(['\n', '\r']) else { return rest.take() };
+        let after = if text[end..].starts_with("\r\n") { end + 2 } else { end + 1 };
+        rest = Some(&text[after..]);
+        Some(&text[..end])
+    })
+}
+
 /// The first control character that YAML does not allow (YAML 1.2.2 section 5.1), line breaks and tab excepted.
 fn first_control(text: &str) -> Option<(u32, u32)> {
-    for (number, line) in text.split('\n').enumerate() {
-        if let Some(column) = line.chars().position(|c| c.is_control() && !matches!(c, '\t' | '\r' | '\u{85}')) {
+    for (number, line) in lines(text).enumerate() {
+        if let Some(column) = line.chars().position(|c| c.is_control() && !matches!(c, '\t' | '\u{85}')) {
             return Some((number as u32 + 1, column as u32 + 1));
         }
     }
@@ -272,7 +290,7 @@ impl Builder<'_> {
             Some(Open::List(_, _, items)) => items.push(node),
             Some(Open::Map(_, _, entries, keys, pending)) => match pending.take() {
                 None => *pending = Some(node),
-                Some(key) => match keys.note(&key) {
+                Some(key) => match keys.line_of(&key, entries) {
                     Some(line) => {
                         let shown = crate::names::printable(key.text().unwrap_or_default());
                         let hint = Some(format!("it stands on line {line} already; keep one of them"));

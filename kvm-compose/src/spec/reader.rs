@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::node::{Mark, Node, Value};
+use super::node::{self, Mark, Node, Value};
 use crate::{
     diagnostic::{Diagnostic, Severity},
     error::{Place, Problem},
@@ -85,7 +85,7 @@ impl Reader {
             written: BTreeMap::new(),
             spoilt: BTreeSet::new(),
         };
-        reader.add(file, text.strip_prefix('\u{feff}').unwrap_or(text).lines().map(str::to_string).collect());
+        reader.add(file, node::lines(text).map(str::to_string).collect());
         reader
     }
 

@@ -84,7 +84,7 @@ pub enum Fared {
 }
 
 /// How long this thread was on a processor (schedstat of proc(5)): a busy machine makes nothing slower that way.
-fn busy() -> Duration {
+pub fn busy() -> Duration {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
     let nanos = told.and_then(|text| text.split_whitespace().next()?.parse().ok());
@@ -97,7 +97,7 @@ pub fn check(text: &str, limit: Duration) -> Fared {
     let sources = sources(text);
     asked(&sources);
     let fared = match load(&sources) {
-        Ok(loaded) => check_good(&loaded),
+        Ok(loaded) => check_good(&sources, &loaded),
         Err(problem) => {
             check_refusal(&problem);
             if let Some(topology) = topology::understood(&sources, &deployment()) {
@@ -124,8 +124,9 @@ pub fn check_refusal(problem: &Problem) {
     }
 }
 
-fn check_good(loaded: &Loaded) -> Fared {
+fn check_good(sources: &Sources, loaded: &Loaded) -> Fared {
     check_addresses(&loaded.topology);
+    check_leases(sources, loaded);
     let text = loaded.resolved().to_string();
     let again = load(&Sources::alone("resolved.yaml", &text)).unwrap_or_else(|problem| panic!("{problem:#?}\n{text}"));
     assert_eq!(again.resolved(), loaded.resolved(), "the resolved file means the same");
@@ -180,6 +181,24 @@ pub fn check_addresses(topology: &Topology) {
     }
 }
 
+/// A guest keeps the address that it has; and what others have, or nobody may have, is no reason for two with one address.
+fn check_leases(sources: &Sources, loaded: &Loaded) {
+    let held: Vec<_> = loaded
+        .topology
+        .guests
+        .iter()
+        .flat_map(|guest| guest.nics.iter().enumerate().filter_map(|(nic, it)| Some(((guest.name.clone(), nic), it.address()?))))
+        .collect();
+    let leases: Leases = held.iter().cloned().collect();
+    let again = topology::load_all(sources, &deployment(), &leases).unwrap_or_else(|problem| panic!("{problem:#?}"));
+    assert_eq!(again.resolved(), loaded.resolved(), "who has an address keeps it");
+    let turned: Leases =
+        held.iter().map(|(holder, _)| holder.clone()).zip(held.iter().skip(1).chain(held.first()).map(|(_, address)| *address)).collect();
+    if let Ok(turned) = topology::load_all(sources, &deployment(), &turned) {
+        check_addresses(&turned.topology);
+    }
+}
+
 /// Planned from nothing there are steps with needs that come first; when the rows are as planned, none is left to change.
 fn check_plan(blueprint: &Blueprint) {
     let from_nothing = plan::diff(blueprint, &Observed::default(), &plan::Taints::default(), None);
@@ -223,7 +242,7 @@ pub fn lowered(topology: &Topology) -> Result<Blueprint, Problem> {
         }),
         bridge: "br-int".to_string(),
         chassis: None,
-        mappings: Vec::new(),
+        mappings: kvm_compose::plan::outside::anywhere(topology),
         masquerade: false,
         resolver: None,
         mtu: 1442,

@@ -6,12 +6,16 @@
 //! shaped:  QEMU ── vnetN ── relay ── tblX ── br-int     one transaction takes the one off and puts the other there
 //! ```
 //!
+//! Where the kernel can do what is asked ([`kernel`]: netem, or a token bucket for a rate alone towards the guest), it does, on
+//! `vnetN` in its own place, and no relay is needed.
+//!
 //! `tblX` has the same `iface-id`, so for OVN the guest's port has not moved. One relay (`testbedos-relay`) serves all links of
 //! a deployment on a host, and outlives the server. All three parts carry our mark: the device its alias, the port its
 //! `external_ids`, the relay its arguments. Each step looks at what is there first, so it can be repeated after a crash at any
 //! point. Must not know the testbed file or libvirt.
 
 mod device;
+mod kernel;
 mod observe;
 mod plug;
 mod relay;
@@ -80,7 +84,15 @@ impl Links {
                     .hint("its guest does not run, or lost its port; `testbed up` starts it"));
             }
         };
-        device::ensure(&device, &tap.name, &device::alias(&self.owner, wanted.port), cancel)?;
+        let alias = device::alias(&self.owner, wanted.port);
+        let abilities = kernel::abilities(plug::is_kernels(&mut session, &self.bridge)?, cancel);
+        if let Some(commands) = kernel::commands(wanted.shape, &tap.name, wanted.port, &alias, abilities) {
+            return self.shape_by_kernel(wanted, &tap.name, &commands, cancel);
+        }
+        if seen.plugged(wanted.port, &device).is_some_and(|plug| plug.noted().is_some()) {
+            kernel::clear(&tap.name, wanted.port, cancel)?;
+        }
+        device::ensure(&device, &tap.name, &alias, cancel)?;
         let link = wire::Link {
             device: device.clone(),
             tap: tap.name.clone(),
@@ -94,8 +106,40 @@ impl Links {
         Ok(())
     }
 
+    /// Has the kernel do it, on the guest's own device in its own place.
+    fn shape_by_kernel(&self, wanted: &Wanted<'_>, tap: &str, commands: &[Vec<String>], cancel: &Cancel) -> Result<(), Problem> {
+        let device = device::name_of(wanted.port);
+        // A relay that did it before makes room.
+        self.unshape_relay(wanted.port, cancel)?;
+        let mut session = self.database.open()?;
+        let mut note = |done| {
+            let seen = plug::look(&mut session, &self.bridge)?;
+            let plug = seen.plugged(wanted.port, &device);
+            let plug = plug.ok_or_else(|| Problem::new(Code::Link, format!("`{tap}` is not plugged into `{}`", self.bridge)))?;
+            plug::note(&mut session, plug, &self.owner, Some(&plug::Noted { shape: *wanted.shape, done }))
+        };
+        note(false)?;
+        kernel::clear(tap, wanted.port, cancel)?;
+        kernel::run(commands, &wanted.label, cancel)?;
+        note(true)
+    }
+
     /// Makes a link plain again: the guest's own device goes back to its place, if it is still there. Plain already is success.
     pub fn unshape(&self, port: Uuid, cancel: &Cancel) -> Result<(), Problem> {
+        let device = device::name_of(port);
+        let mut session = self.database.open()?;
+        let seen = plug::look(&mut session, &self.bridge)?;
+        if let Some((plug, noted)) = seen.plugged(port, &device).and_then(|plug| Some((plug, plug.noted()?))) {
+            plug::note(&mut session, plug, &self.owner, Some(&plug::Noted { done: false, ..noted }))?;
+            kernel::clear(&plug.name, port, cancel)?;
+            plug::note(&mut session, plug, &self.owner, None)?;
+        }
+        // Its guest may be gone, and the device that the kernel led its packets through still there.
+        device::remove(&device::inbound_name_of(port), cancel)?;
+        self.unshape_relay(port, cancel)
+    }
+
+    fn unshape_relay(&self, port: Uuid, cancel: &Cancel) -> Result<(), Problem> {
         let device = device::name_of(port);
         let mut session = self.database.open()?;
         let seen = plug::look(&mut session, &self.bridge)?;

@@ -2,15 +2,19 @@
 //!
 //! A link is there when any part of it is; it is whole when all are. Changes nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use testbedos_relay::wire::{self, LinkState};
 use uuid::Uuid;
 
-use super::{Links, device, from_wire, plug, relay};
+use super::{Links, device, from_wire, kernel, plug, relay};
 use crate::{
     api::link::{LinkMeasured, LinkMeasuredDirection, LinkProbe, LinkTraffic},
     error::Problem,
+    orchestrate::host::Cancel,
     plan::link::ObservedLink,
 };
 
@@ -32,10 +36,20 @@ impl Links {
         let served: BTreeMap<Uuid, LinkState> = served.into_iter().flatten().filter_map(|state| Some((port_of(&state)?, state))).collect();
         let plugged =
             seen.plugs.iter().filter(|plug| device::is_ours(&plug.name) && plug.is_of(&self.owner)).filter_map(plug::Plug::iface_id);
+        let by_kernel = |port: Uuid| {
+            let plug = seen.plugged(port, &device::name_of(port)).filter(|plug| plug.is_of(&self.owner))?;
+            Some((plug.name.clone(), plug.noted()?))
+        };
+        let noted = seen.plugs.iter().filter(|plug| plug.is_of(&self.owner) && plug.noted().is_some()).filter_map(plug::Plug::iface_id);
+        let plugged = plugged.chain(noted);
         let ports: BTreeSet<Uuid> = plugged.chain(devices.iter().copied()).chain(served.keys().copied()).collect();
         let observed = |port: Uuid| {
             let name = device::name_of(port);
             let state = served.get(&port);
+            if let (None, None, Some((device, noted))) = (state, seen.ours(&name), by_kernel(port)) {
+                let fault = (!noted.done).then(|| "its change was cut short".to_string());
+                return ObservedLink { port, device, shape: noted.shape, fault };
+            }
             let fault = match (state, seen.ours(&name)) {
                 (None, _) if !runs => Some("its relay does not run".to_string()),
                 (None, _) => Some("its relay does not know it".to_string()),
@@ -51,6 +65,10 @@ impl Links {
 
     /// What the relay counted on a link's passing frames, and with `probe` what its own frames met. Nothing for a plain link.
     pub fn measure(&self, port: Uuid, probe: bool) -> Result<Option<LinkMeasured>, Problem> {
+        let seen = plug::look(&mut self.database.open()?, &self.bridge)?;
+        if let Some(plug) = seen.plugged(port, &device::name_of(port)).filter(|plug| plug.is_of(&self.owner) && plug.noted().is_some()) {
+            return by_kernel(&plug.name, port, probe).map(Some);
+        }
         let Some(links) = relay::links(&self.relay_folder())? else { return Ok(None) };
         let Some(state) = links.into_iter().find(|state| port_of(state) == Some(port)) else { return Ok(None) };
         let probed = if probe { Some(relay::probe(&self.relay_folder(), &state.link.device)?) } else { None };
@@ -66,6 +84,34 @@ impl Links {
             device::all()?.into_iter().filter(|found| found.installation == installation && found.deployment == self.owner.deployment);
         Ok(ours.map(|found| found.port).collect())
     }
+}
+
+/// The kernel sends no probes; its queues count what passes, over a second when there is time for it.
+fn by_kernel(tap: &str, port: Uuid, wait: bool) -> Result<LinkMeasured, Problem> {
+    const WAIT: Duration = Duration::from_secs(1);
+    let (to, from) = kernel::counts(tap, port)?;
+    let (mut later, mut seconds) = ((to, from), 0);
+    if wait {
+        Cancel::new().wait(WAIT);
+        (later, seconds) = (kernel::counts(tap, port)?, 1);
+    }
+    let direction = |before: kernel::Counts, after: kernel::Counts| {
+        let (passed, dropped) = (after.packets.saturating_sub(before.packets), after.dropped.saturating_sub(before.dropped));
+        let all = (passed + dropped).max(1) as f64;
+        let traffic = LinkTraffic {
+            packets: after.packets + after.dropped,
+            bytes: after.bytes,
+            // The kernel counts what it loses by chance and what finds no room together.
+            lost: 0,
+            dropped: after.dropped,
+            seconds,
+            loss_percent: 100.0 * dropped as f64 / all,
+            delay_ms: None,
+            peak_mbit: after.bytes.saturating_sub(before.bytes) as f64 * 8.0 / 1e6,
+        };
+        LinkMeasuredDirection { probed: None, traffic }
+    };
+    Ok(LinkMeasured { to_guest: direction(to, later.0), from_guest: direction(from, later.1) })
 }
 
 fn measured(probed: Option<wire::Measured>, traffic: &wire::Traffic) -> LinkMeasuredDirection {
@@ -86,7 +132,7 @@ fn measured(probed: Option<wire::Measured>, traffic: &wire::Traffic) -> LinkMeas
         dropped: total.dropped + total.refused,
         seconds: lately.seconds,
         loss_percent: lately.loss_percent,
-        delay_ms: lately.delay_ms,
+        delay_ms: Some(lately.delay_ms),
         peak_mbit: lately.peak_mbit,
     };
     LinkMeasuredDirection { probed, traffic }

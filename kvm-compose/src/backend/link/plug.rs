@@ -15,15 +15,27 @@ use crate::{
         network::{ovsdb::Session, seen, value},
     },
     error::{Code, Problem},
+    topology::Shape,
 };
 
 /// `external_ids` of our interface: the guest's device whose place it has, and that device's index.
 const TAP: &str = "testbedos-tap";
 const TAP_INDEX: &str = "testbedos-tap-index";
+/// `external_ids` of a guest's own interface whose link the kernel impairs: what it does, as JSON.
+const SHAPE: &str = "testbedos-shape";
 /// What OVN writes once the flows are there (ovn-controller(8)).
 const INSTALLED: &str = "ovn-installed";
 /// The guest's MAC address, as libvirt marks ports.
 const MAC: &str = "attached-mac";
+
+/// What the kernel is told to do to a link.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Noted {
+    /// The conditions.
+    pub shape: Shape,
+    /// All commands have succeeded. Before, what is in force is not known.
+    pub done: bool,
+}
 
 /// A guest's TAP device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +80,11 @@ impl Plug {
     pub fn is_of(&self, owner: &Owner) -> bool {
         self.ids.get(seen::INSTALLATION) == Some(&owner.installation.to_string())
             && self.ids.get(seen::DEPLOYMENT).is_some_and(|deployment| deployment == owner.deployment.as_str())
+    }
+
+    /// Of the guest's own device: what the kernel was told to do, and whether that was finished.
+    pub fn noted(&self) -> Option<Noted> {
+        serde_json::from_str(self.ids.get(SHAPE)?).ok()
     }
 
     /// Of the guest's own device: what is needed to put ours in its place.
@@ -133,6 +150,28 @@ pub fn look(session: &mut Session, bridge: &str) -> Result<Seen, Problem> {
         Some(Plug { name: row["name"].as_str()?.to_string(), ids, port_row: *port_of.get(&interface_row)?, interface_row })
     };
     Ok(Seen { bridge: bridge.to_string(), bridge_row, plugs: rows(2).iter().filter_map(plug).collect() })
+}
+
+/// Does the kernel switch this bridge's packets, or a program?
+pub fn is_kernels(session: &mut Session, bridge: &str) -> Result<bool, Problem> {
+    let select = json!({"op": "select", "table": "Bridge", "where": [["name", "==", bridge]], "columns": ["datapath_type"]});
+    let results = session.read(vec![select])?;
+    Ok(matches!(results[0]["rows"][0]["datapath_type"].as_str(), Some("" | "system")))
+}
+
+/// Notes what the kernel is told to do to the guest's own interface, or that it is told nothing.
+pub fn note(session: &mut Session, plug: &Plug, owner: &Owner, noted: Option<&Noted>) -> Result<(), Problem> {
+    let mut ids: BTreeMap<String, String> = plug.ids.clone();
+    ids.retain(|name, _| !name.starts_with("testbedos-"));
+    if let Some(noted) = noted {
+        let text = serde_json::to_string(noted).map_err(|error| Problem::internal("a link's conditions cannot be written").cause(error))?;
+        ids.insert(SHAPE.to_string(), text);
+        ids.insert(seen::INSTALLATION.to_string(), owner.installation.to_string());
+        ids.insert(seen::DEPLOYMENT.to_string(), owner.deployment.to_string());
+    }
+    let row = json!({"external_ids": value::write_map(&ids)});
+    let update = json!({"op": "update", "table": "Interface", "where": is(plug.interface_row), "row": row});
+    transact(session, vec![still(plug), update], &plug.name)
 }
 
 /// Has OVN made the flows of this interface?

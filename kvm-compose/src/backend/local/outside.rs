@@ -2,11 +2,18 @@
 //!
 //! Puts the parts together and decides nothing.
 
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
 use super::LocalHost;
 use crate::{
     backend::{
         Owner,
-        network::{host_link, internal, mapping},
+        network::{
+            host_link::{self, Link},
+            internal, mapping,
+        },
     },
     error::Problem,
     names::DeploymentName,
@@ -14,7 +21,7 @@ use crate::{
     plan::{
         blueprint::Blueprint,
         observed::{OnHost, Stranger},
-        outside::{InternalPort, SeenOutside, Uplink},
+        outside::{InternalPort, Outside, SeenOutside, Uplink},
     },
 };
 
@@ -27,13 +34,14 @@ impl LocalHost {
     ) -> Result<(SeenOutside, Vec<Stranger>), Problem> {
         let (socket, never) = (&self.config.ovs_db, Cancel::new());
         let mut internals = internal::observe(socket, &self.owner(deployment))?;
-        let uplinks = wanted.map(|wanted| wanted.outside.on(&self.config.host).uplinks).unwrap_or_default();
-        if internals.is_empty() && uplinks.is_empty() {
+        let wanted = wanted.map(|wanted| wanted.outside.on(&self.config.host)).unwrap_or_default();
+        if internals.is_empty() && wanted == Outside::default() {
             return Ok((SeenOutside::default(), Vec::new()));
         }
         let links = host_link::links(&never)?;
         internal::with_links(&mut internals, &links);
-        let (uplinks, strangers) = mapping::observe(socket, self.config.installation, &uplinks, &links, &never)?;
+        let (uplinks, mut strangers) = mapping::observe(socket, self.config.installation, &wanted.uplinks, &links, &never)?;
+        strangers.extend(in_the_way(&wanted, &links));
         let host = &self.config.host;
         let seen = SeenOutside {
             uplinks: uplinks.into_iter().map(|what| OnHost { host: host.clone(), what }).collect(),
@@ -53,4 +61,22 @@ impl LocalHost {
     pub(super) fn unplug_internal(&self, interface: &str, owner: &Owner, cancel: &Cancel) -> Result<(), Problem> {
         internal::unplug(&self.config.ovs_db, owner, interface, cancel)
     }
+}
+
+/// Networks of this host that an address which is wanted would tear apart.
+fn in_the_way(wanted: &Outside, links: &BTreeMap<String, Link>) -> Vec<Stranger> {
+    let uplinks = wanted.uplinks.iter().filter_map(|uplink| Some((&uplink.mapping.bridge, uplink.mapping.address?, "host.json")));
+    let internals = wanted.internals.iter().map(|port| (&port.interface, port.address, "the testbed file"));
+    let is_there = |name: &String, address: &IpNet| links.get(name).is_some_and(|link| link.addresses.contains(address));
+    let missing = uplinks.chain(internals).filter(|(name, address, _)| !is_there(name, address));
+    let found = missing.filter_map(|(name, address, who)| {
+        let (other, net) = host_link::in_the_way(links, name, address)?;
+        Some(Stranger {
+            kind: "network".to_string(),
+            name: format!("{net} on {other}"),
+            hint: format!("{who} gives the host {address} on `{name}`: choose a subnet that the host has nowhere else"),
+            installation: None,
+        })
+    });
+    found.collect()
 }

@@ -55,6 +55,16 @@ fn link_of(link: &Value) -> Link {
     }
 }
 
+/// An interface beside `name` whose network is the address's, in part at least: the kernel would send to one of them what is
+/// meant for the other.
+pub fn in_the_way<'l>(links: &'l BTreeMap<String, Link>, name: &str, address: IpNet) -> Option<(&'l str, IpNet)> {
+    let overlap = |other: &IpNet| other.contains(&address.network()) || address.contains(&other.network());
+    links.iter().filter(|(other, link)| *other != name && link.up).find_map(|(other, link)| {
+        let net = link.addresses.iter().find(|net| overlap(net))?;
+        Some((other.as_str(), *net))
+    })
+}
+
 /// Brings an interface up with an address. `alone` takes other addresses off it.
 pub fn bring_up(name: &str, address: Option<IpNet>, alone: bool, cancel: &Cancel) -> Result<(), Problem> {
     let doing = |what: &str| format!("cannot {what} the interface `{name}`");
@@ -100,6 +110,13 @@ mod tests {
         let link = link_of(&said);
         assert_eq!(link.addresses, ["172.16.1.1/24".parse().expect("valid")]);
         assert!(link.up && link.mtu == Some(1500) && link.mac.is_some());
+        let links = BTreeMap::from([("br-ex".to_string(), link.clone())]);
+        let net = |text: &str| text.parse::<IpNet>().expect("valid");
+        assert_eq!(in_the_way(&links, "br-ex", net("172.16.1.9/24")), None);
+        assert_eq!(in_the_way(&links, "br-o", net("172.16.2.1/24")), None);
+        for text in ["172.16.1.9/24", "172.16.1.129/25", "172.16.0.1/16"] {
+            assert_eq!(in_the_way(&links, "br-o", net(text)), Some(("br-ex", net("172.16.1.1/24"))), "{text}");
+        }
         assert_eq!(link_of(&serde_json::json!({})), Link { up: false, mtu: None, mac: None, addresses: Vec::new() });
     }
 }

@@ -175,7 +175,8 @@ impl<'a> Composer<'a> {
 
     fn root(&mut self) -> Option<Node> {
         let main = self.sources.main().to_string();
-        let parsed = node::parse(&self.sources.text, 0, &mut self.budget, self.reader).map(|node| self.expanded(node));
+        let parsed = node::parse(&self.sources.text, 0, &mut self.budget, self.reader);
+        let parsed = parsed.map(|node| self.expanded(node, &self.sources.text));
         self.whole(&main, parsed?)
     }
 
@@ -303,13 +304,22 @@ impl<'a> Composer<'a> {
             self.reader.error(at, "E052", message, None);
             return None;
         }
-        let lines = text.strip_prefix('\u{feff}').unwrap_or(text).lines().map(str::to_string).collect();
+        let lines = node::lines(text).map(str::to_string).collect();
         let number = self.reader.add(&sources.shown(path), lines);
-        node::parse(text, number, &mut self.budget, self.reader).map(|node| self.expanded(node))
+        let parsed = node::parse(text, number, &mut self.budget, self.reader);
+        parsed.map(|node| self.expanded(node, text))
     }
 
-    /// The node with the values of variables in their places.
-    fn expanded(&mut self, mut node: Node) -> Node {
+    /// The node of a text with the values of variables in their places.
+    fn expanded(&mut self, mut node: Node, text: &str) -> Node {
+        // A `$` may also be written as an escape.
+        if text.contains(['$', '\\']) {
+            self.expand(&mut node);
+        }
+        node
+    }
+
+    fn expand(&mut self, node: &mut Node) {
         match &mut node.value {
             Value::Scalar { text, plain } if text.contains('$') => {
                 let written = std::mem::take(text);
@@ -334,12 +344,9 @@ impl<'a> Composer<'a> {
                 }
             }
             Value::Scalar { .. } => {}
-            Value::List(items) => *items = std::mem::take(items).into_iter().map(|item| self.expanded(item)).collect(),
-            Value::Map(entries) => {
-                *entries = std::mem::take(entries).into_iter().map(|(key, value)| (key, self.expanded(value))).collect();
-            }
+            Value::List(items) => items.iter_mut().for_each(|item| self.expand(item)),
+            Value::Map(entries) => entries.iter_mut().for_each(|(_, value)| self.expand(value)),
         }
-        node
     }
 
     fn value_of(&mut self, name: &str) -> Option<String> {

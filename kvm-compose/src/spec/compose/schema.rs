@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 pub fn composed(mut schema: Value) -> Value {
     for part in ["properties", "$defs"] {
         if let Some(map) = schema.get_mut(part).and_then(Value::as_object_mut) {
-            map.values_mut().for_each(|value| with_variables(value));
+            map.values_mut().for_each(with_variables);
         }
     }
     let Some(root) = schema.as_object_mut() else { return schema };

@@ -124,11 +124,10 @@ impl Expander<'_> {
         if !is_variable(name) {
             return Err(malformed(whole, "a name has letters, digits and `_`, and does not start with a digit"));
         }
-        if name == "PWD" {
-            if rest.is_empty() || rest.starts_with(['-', ':', '?']) && !rest.starts_with(":+") {
-                expanded.push_str("${PWD}");
-                return Ok(end + 1);
-            }
+        let alone = rest.is_empty() || (rest.starts_with(['-', ':', '?']) && !rest.starts_with(":+"));
+        if name == "PWD" && alone {
+            expanded.push_str("${PWD}");
+            return Ok(end + 1);
         }
         self.substituted = true;
         let value = if name == "PWD" { Some(String::from("${PWD}")) } else { (self.value_of)(name) };
