@@ -125,7 +125,7 @@ fn strangers_are_seen_and_never_touched() {
     let blueprint = lab.blueprint(SINGLE);
     let domain = &blueprint.guests[0].domain;
     let stranger = Stranger::define(&domain.name);
-    let port = blueprint.guests[0].domain.ports().next().expect("a port").to_string();
+    let port = blueprint.guests[0].domain.nics[0].port.to_string();
     let row = strange_row(&lab, &port);
 
     let strangers = lab.observe(Some(&blueprint)).strangers;

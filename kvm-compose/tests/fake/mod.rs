@@ -339,6 +339,14 @@ impl FakeHost {
     }
 }
 
+/// The same work, also when it goes by another name once its guest is gone.
+fn same(one: &Work, other: &Work) -> bool {
+    match (one, other) {
+        (Work::UnshapeLink { port, .. }, Work::UnshapeLink { port: other, .. }) => port == other,
+        _ => one == other,
+    }
+}
+
 /// Links as they are seen: one whose guest has lost its device does not pass frames.
 fn links(world: &World) -> Vec<OnHost<ObservedLink>> {
     let alive = |port: &Uuid| world.domains.values().any(|domain| domain.active && domain.ports().any(|own| own == *port));
@@ -387,7 +395,7 @@ impl Host for FakeHost {
 
     fn apply(&self, work: &Work, context: &Context<'_>) -> Result<(), Problem> {
         self.dead()?;
-        let fault = self.fault.lock().clone().filter(|(at, _)| at == work).map(|(_, fault)| fault);
+        let fault = self.fault.lock().clone().filter(|(at, _)| same(at, work)).map(|(_, fault)| fault);
         match fault {
             None => {
                 if matches!(work, Work::AwaitReady { .. }) {
