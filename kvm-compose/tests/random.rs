@@ -134,9 +134,32 @@ impl Writer {
     fn machine(&mut self, number: usize) -> String {
         let name = if self.dice.one_in(12) { self.pick(NAMES) } else { format!("g{number}") };
         let mut text = format!("  - {}: {name}\n", self.key("name"));
+        if self.dice.one_in(6) {
+            return text + &self.scaled();
+        }
         let nics: Vec<String> = (0..self.dice.below(4)).map(|_| self.interface()).collect();
         let _written = writeln!(text, "    network: [{}]", nics.join(", "));
-        match self.dice.below(6) {
+        if self.dice.one_in(8) {
+            let on = self.dice.below(number + 1);
+            let _written = writeln!(text, "    depends_on: [{}]", self.value(format!("g{on}")));
+        }
+        match self.dice.below(8) {
+            6 => {
+                let (image, name) = (self.pick(&["ubuntu_22_04", "debian_12", "none"]), self.key("name"));
+                let _written = writeln!(
+                    text,
+                    "    libvirt: {{cpus: 1, memory_mb: 512, libvirt_type: {{cloud_image: {{{name}: {image}, expand_gigabytes: {}}}}}}}",
+                    self.number(0, 20)
+                );
+            }
+            7 => {
+                let (command, volume) = (self.pick(&["sh -c 'a b'", "[a, b]", "\"'\""]), self.pick(&["${PWD}/x", "./y", "/z"]));
+                let _written = writeln!(
+                    text,
+                    "    docker: {{image: nginx, command: {command}, {}: [{{source: \"{volume}\", target: /t}}]}}",
+                    self.key("volumes")
+                );
+            }
             0 => {
                 let (cpus, memory) = (self.number(1, 4), self.number(64, 512));
                 let path = self.pick(&["disk.qcow2", "images/a.img", "${PWD}/x"]);
@@ -164,6 +187,49 @@ impl Writer {
         }
         if self.dice.one_in(20) {
             let _written = writeln!(text, "    labels: {{x: {}}}", self.pick(NAMES));
+        }
+        text
+    }
+
+    /// A machine of several clones, on one switch or two.
+    fn scaled(&mut self) -> String {
+        let count = 1 + self.dice.below(4);
+        let mut text = match self.dice.below(2) {
+            0 => String::from("    docker:\n      image: nginx:stable\n"),
+            _ => String::from("    libvirt:\n      cpus: 1\n      memory_mb: 256\n      libvirt_type: {existing_disk: {path: a.img}}\n"),
+        };
+        let _written = writeln!(text, "      scaling:\n        count: {}\n        interfaces:", self.value(count.to_string()));
+        for index in 0..1 + self.dice.below(2) {
+            let clones: Vec<String> = (0..count).filter(|_| !self.dice.one_in(4)).map(|clone| clone.to_string()).collect();
+            let (last, first) = (clones.len().max(1) - 1, 20 + self.dice.below(3));
+            let clones = self.value(format!("[{}]", clones.join(", ")));
+            let ip = match self.dice.one_in(2) {
+                true => "dynamic".to_string(),
+                false => format!("{{ip_range: {{from: {}.{first}, to: {}.{}}}}}", NETS[index], NETS[index], first + last),
+            };
+            let _written = writeln!(text, "          {}: {{clones: {clones}, ip_type: {}}}", self.key(SWITCHES[index]), self.value(ip));
+        }
+        text
+    }
+
+    /// The older form.
+    fn bridges(&mut self) -> String {
+        let mut text = String::from("machines:\n");
+        for number in 0..self.dice.below(5) {
+            let on: Vec<String> =
+                (0..1 + self.dice.below(2)).map(|_| format!("{{{}: br{}}}", self.key("bridge"), self.number(0, 3))).collect();
+            let _written = writeln!(text, "  - {{name: b{number}, micro: {{}}, interfaces: [{}]}}", on.join(", "));
+        }
+        text.push_str("  - {name: last, micro: {}}\nnetwork:\n  bridges:\n");
+        for bridge in 0..4 {
+            let _written = writeln!(text, "    - {{name: br{bridge}, {}: OpenFlow13}}", self.key("protocol"));
+        }
+        if self.dice.one_in(2) {
+            let (one, other) = (self.number(0, 3), self.number(0, 3));
+            let _written = writeln!(text, "  bridge_connections: {{br{one}: [br{other}, br{}]}}", self.number(0, 3));
+        }
+        if self.dice.one_in(3) {
+            let _written = writeln!(text, "  external_bridge: br{}", self.number(0, 3));
         }
         text
     }
@@ -213,6 +279,9 @@ impl Writer {
     }
 
     fn testbed(&mut self) -> String {
+        if self.dice.one_in(12) {
+            return self.bridges();
+        }
         let count = self.dice.below(7);
         let machines: String = (0..count).map(|number| self.machine(number)).collect();
         let mut text = match count {

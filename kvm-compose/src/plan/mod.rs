@@ -23,5 +23,6 @@ mod things;
 
 pub use diff::{Taints, diff};
 pub use diff_rows::diff_rows;
+pub use link_diff::with_links;
 pub use lower::{Sums, lower, nothing, travelling};
 pub use place::place;

@@ -301,7 +301,8 @@ impl FakeHost {
             Work::RemoveBridgePort { .. } => {}
             Work::ShapeLink { guest, link, .. } => match world.domains.get(guest) {
                 Some(domain) if domain.active => {
-                    let what = ObservedLink { port: link.port, device: link.port.to_string(), shape: link.shape, fault: None };
+                    let what =
+                        ObservedLink { port: link.port, device: format!("tbl{}", link.port.simple()), shape: link.shape, fault: None };
                     world.links.insert(link.port, OnHost { host: host.clone(), what });
                 }
                 _ => return refuse(format!("guest {guest} has no device to shape")),
