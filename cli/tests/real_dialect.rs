@@ -11,7 +11,7 @@ const NETWORK: &str = "network: {ovn: {switches: {lan: {subnet: 10.68.0.0/24}}}}
 #[test]
 fn what_cannot_act_is_refused_by_name_and_place_before_anything_is_made() {
     let mut lab = Lab::start();
-    let machines = "  - {name: fine, micro: {}, network: [{switch: lan}]}
+    let machines = "  - {name: fine, micro: {}, network: [{switch: lan, ip: 10.68.0.9}]}
   - name: container
     docker: {image: nginx:stable, volumes: [{source: none, target: /srv}]}
   - name: phone
