@@ -19,7 +19,7 @@ use kvm_compose::{
         self,
         blueprint::Blueprint,
         link_report,
-        step::{Impact, Step, StepId},
+        step::{Impact, Step, StepId, Work},
     },
 };
 use uuid::Uuid;
@@ -105,8 +105,9 @@ fn an_interface_that_is_plugged_anew_gives_up_its_old_link_before_and_gets_its_o
     let host = brought_up(&file);
     let wanted = wanted(&host, &file);
     let observed = Host::observe(&host, &fake::deployment(), Some(&wanted)).expect("it answers");
-    // A step is known by its name: any other would do.
     let mut plug = steps(&FakeHost::default(), &wanted).into_iter().find(|step| step.id.0 == "seed/a").expect("a step");
+    let a = &wanted.guests.iter().find(|guest| guest.name.as_str() == "a").expect("a guest").domain;
+    plug.work = Work::AttachNic { name: a.name.clone(), uuid: a.uuid, nic: a.nics[0].clone() };
     (plug.id, plug.needs) = (StepId("plug/a/eth0".to_string()), Vec::new());
     let named = |steps: Vec<Step>| -> Vec<(String, Vec<String>)> {
         steps.into_iter().map(|step| (step.id.0, step.needs.into_iter().map(|id| id.0).collect())).collect()
