@@ -128,7 +128,7 @@ const TABLE: &[Mutation] = &[
     m("ACLs of the quiet ones' switch", "acl: {switches: {", "acl: {switches: {s1: [{direction: from-lport, priority: 7, match: ip6, action: drop}], ", NOBODY, ("ovn-nbctl acl-list mutations-real.s1", "ip6")),
     m("no ACLs", "    acl: {switches: {s1: [{direction: from-lport, priority: 7, match: ip6, action: drop}], s3: [{direction: to-lport, priority: 200, match: \"ip4.src == 10.71.8.0/24\", action: reject}, {direction: from-lport, priority: 50, match: \"udp.dst == 9\", action: drop}]}}\n", "", NOBODY, ("ovn-nbctl acl-list mutations-real.s3", "!acl")),
     // The way out, and address translation.
-    m("a switch with a way out", "s3: {subnet: 10.71.3.0/24}\n", "s3: {subnet: 10.71.3.0/24}\n      out: {subnet: 192.0.2.0/24, ports: [{name: out-net, localnet: {network_name: physnet}}]}\n", NOBODY, ("ovn-nbctl show mutations-real.out", "localnet")),
+    m("a switch with a way out", "s3: {subnet: 10.71.3.0/24}\n", "s3: {subnet: 10.71.3.0/24}\n      out: {subnet: 192.0.2.0/24, ports: [{name: out-net, localnet: {network_name: public}}]}\n", NOBODY, ("ovn-nbctl show mutations-real.out", "localnet")),
     m("a router's port on it", "switch: s3}\n", "switch: s3}\n          - {name: r9-out, gateway_ip: 192.0.2.1/24, switch: out, set_gateway_chassis: main}\n", NOBODY, ("ovn-nbctl lrp-list mutations-real.r9", "r9-out")),
     m("NAT for all", "set_gateway_chassis: main}\n", "set_gateway_chassis: main}\n        nat: [{nat_type: snat, external_ip: 192.0.2.1, logical_ip: 10.71.3.0/24}]\n", NOBODY, ("ovn-nbctl lr-nat-list mutations-real.r9", "snat")),
     m("NAT for one", "logical_ip: 10.71.3.0/24}]", "logical_ip: 10.71.3.0/24}, {nat_type: dnat_and_snat, external_ip: 192.0.2.9, logical_ip: 10.71.3.23}]", NOBODY, ("ovn-nbctl lr-nat-list mutations-real.r9", "192.0.2.9")),
@@ -136,7 +136,7 @@ const TABLE: &[Mutation] = &[
     m("no NAT", "        nat: [{nat_type: snat, external_ip: 192.0.2.1, logical_ip: 10.71.3.0/24}, {nat_type: dnat_and_snat, external_ip: 192.0.2.10, logical_ip: 10.71.3.23}]\n", "", NOBODY, ("ovn-nbctl lr-nat-list mutations-real.r9", "!192.0.2")),
     m("no gateway host", ", set_gateway_chassis: main", "", NOBODY, ("ovn-nbctl list Gateway_Chassis", "!mutations-real")),
     m("no way out", "\n          - {name: r9-out, gateway_ip: 192.0.2.1/24, switch: out}", "", NOBODY, ("ovn-nbctl lrp-list mutations-real.r9", "!r9-out")),
-    m("nor its switch", "\n      out: {subnet: 192.0.2.0/24, ports: [{name: out-net, localnet: {network_name: physnet}}]}", "", NOBODY, ("ovn-nbctl ls-list", "!mutations-real.out")),
+    m("nor its switch", "\n      out: {subnet: 192.0.2.0/24, ports: [{name: out-net, localnet: {network_name: public}}]}", "", NOBODY, ("ovn-nbctl ls-list", "!mutations-real.out")),
     // IPv6, names, labels.
     m("IPv6 by router advertisement", "s3: {subnet: 10.71.3.0/24}", "s3: {subnet: 10.71.3.0/24, ipv6: {subnet: \"fd00:71:3::/64\", mode: slaac}}", &[("m3", PLACE)], ("in m3 sleep 2; ip addr", "fd00:71:3:")),
     m("IPv4 alone again", ", ipv6: {subnet: \"fd00:71:3::/64\", mode: slaac}}", "}", &[("m3", PLACE)], ("in m3 ip addr", "!fd00:71:3:")),
@@ -179,7 +179,7 @@ impl Seen {
         let ask: Vec<String> = running
             .iter()
             .map(|(guest, _)| {
-                format!("echo '{guest} runs'; domiflist {NAME}.{guest}; echo '{guest} has'; domiflist {NAME}.{guest} --inactive")
+                format!("echo ' {guest} runs '; domiflist {NAME}.{guest}; echo ' {guest} has '; domiflist {NAME}.{guest} --inactive")
             })
             .collect();
         // virsh puts no line break behind an echo, so its words are read one by one.

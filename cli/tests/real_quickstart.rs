@@ -63,7 +63,9 @@ fn the_quickstart_comes_up_works_changes_and_goes_down() {
     let ids: Vec<&str> = plan["steps"].as_array().expect("steps").iter().filter_map(|step| step["id"].as_str()).collect();
     assert_eq!(ids, ["network", "seed/extra", "start/extra", "ready/extra"]);
     let network: Vec<&str> = plan["network"].as_array().expect("rows").iter().filter_map(|row| row.as_str()).collect();
-    assert!(matches!(network[..], [row] if row.starts_with("+ port/extra/0 ") && row.ends_with(" 10.0.1.101")), "{network:?}");
+    let [port, names] = network[..] else { panic!("{network:?}") };
+    assert!(port.starts_with("+ port/extra/0 ") && port.ends_with(" 10.0.1.101"), "{network:?}");
+    assert!(names.starts_with("~ dns records: ") && names.contains("extra=10.0.1.101"), "{network:?}");
     assert_eq!(lab.json(&["-p", "qs-real", "info"])["phase"], "up", "a plan of another file changes nothing");
     lab.ok(&project.args(&["up"]));
     let now = running("qs-real");

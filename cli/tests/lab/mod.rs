@@ -279,12 +279,15 @@ pub fn rows(name: &str) -> Vec<String> {
     let tables =
         ["Logical_Switch", "Logical_Switch_Port", "Logical_Router", "Logical_Router_Port", "Logical_Router_Static_Route", "DHCP_Options"];
     let mark = format!("external_ids:testbedos-deployment={name}");
-    tables
+    let mut rows: Vec<String> = tables
         .iter()
         .flat_map(|table| {
             lines("ovn-nbctl", &["--bare", "--columns=_uuid", "find", table, &mark]).into_iter().map(move |uuid| format!("{table} {uuid}"))
         })
-        .collect()
+        .collect();
+    // The database answers in any order.
+    rows.sort();
+    rows
 }
 
 /// (interface, domain's uuid) of the integration bridge's ports that were plugged for a domain.
