@@ -24,7 +24,35 @@ kernel_packages() {
         "$(kernel_meta_package)" 2>/dev/null | grep -E '^linux-(image|modules)-[0-9]' | sort -u
 }
 
+# The DHCPv6 client for the guest and its library, which no host needs: unpacked like the kernel.
+DHCP6_PACKAGES=(wide-dhcpv6-client libfl2)
+
 fetch_micro_packages() {
+    fetch_micro_kernel
+    [[ -e $MICRO_PACKAGES/usr/sbin/dhcp6c ]] && return 0
+    if dry_run; then
+        echo "would unpack into $MICRO_PACKAGES: ${DHCP6_PACKAGES[*]}"
+    else
+        step "Unpacking for the micro guest: ${DHCP6_PACKAGES[*]}" unpack_dhcp6_client
+    fi
+}
+
+unpack_dhcp6_client() { # an image without it lacks DHCPv6 and nothing else
+    local beside
+    beside=$(mktemp -d "$MICRO_PACKAGES.partial.XXXXXX")
+    mkdir "$beside/debs" "$beside/root"
+    if download_and_unpack "$beside" "${DHCP6_PACKAGES[@]}"; then
+        mkdir -p "$MICRO_PACKAGES/usr/sbin"
+        cp -a "$beside/root/usr/lib" "$MICRO_PACKAGES/usr/"
+        mv "$beside/root/usr/sbin/dhcp6c" "$MICRO_PACKAGES/usr/sbin/dhcp6c"
+        chmod -R a+rX "$MICRO_PACKAGES/usr"
+    else
+        echo "no configured apt source has ${DHCP6_PACKAGES[*]}: micro guests will have no DHCPv6" >&2
+    fi
+    rm -rf -- "$beside"
+}
+
+fetch_micro_kernel() {
     if micro_packages_ready; then return 0; fi
     local packages
     mapfile -t packages < <(kernel_packages)

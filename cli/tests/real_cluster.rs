@@ -34,6 +34,16 @@ fn six_guests_over_two_hosts_reach_each_other_and_leave_nothing() {
         let ping = ok(&["exec", from, "--", "ping", "-c", "4", "-W", "5", to]).stdout;
         assert!(ping.contains("bytes from"), "{from} → {to}: {ping}");
     }
+    // The link of a guest on the member is shaped and measured there, and taken back to the file.
+    ok(&["link", "set", "b:eth0", "delay_ms=20"]);
+    let shown: serde_json::Value = serde_json::from_str(&ok(&["-o", "json", "link", "show", "b"]).stdout).expect("JSON");
+    let delay = shown[0]["to_guest"]["probed"]["delay_ms"].as_f64();
+    assert!(shown[0]["host"] == "h1" && delay.is_some_and(|delay| (20.0..25.0).contains(&delay)), "{shown}");
+    let ping = ok(&["exec", "a", "--", "ping", "-c", "4", "-W", "5", "10.7.1.12"]).stdout;
+    let times: Vec<f64> = ping.split("time=").skip(1).filter_map(|rest| rest.split_whitespace().next()?.parse().ok()).collect();
+    assert!(!times.is_empty() && times.iter().all(|time| *time > 40.0), "{ping}");
+    ok(&["up"]);
+    assert!(ok(&["plan"]).stdout.contains("nothing to do"));
     // 20 MB by TCP, on one switch and through the router, checked at the other end.
     for (server, client, address) in [("a", "b", "10.7.1.11"), ("c", "a", "10.7.2.13")] {
         ok(&["exec", server, "--", "sh", "-c", "dd if=/dev/urandom of=/srv/www/big bs=1M count=20 2>/dev/null"]);

@@ -84,6 +84,7 @@ fn guests_go_out_behind_one_address_and_are_reached_from_outside() {
     assert!(ids(&cluster, "m").contains("ovn-bridge-mappings=\"other:br-other,public:br-ex\""), "{}", ids(&cluster, "m"));
     let outside = neighbour(&cluster, "m", "172.16.1.9/24");
 
+    bed.ok(&["check"]);
     // Both subnets go out behind one address; the shop behind its own.
     for (guest, seen) in [("client", "172.16.1.200"), ("wiki", "172.16.1.200"), ("shop", "172.16.1.201")] {
         bed.pings(guest, "172.16.1.9");
@@ -152,6 +153,7 @@ fn a_guest_is_a_neighbour_of_the_host_s_network_and_the_host_one_of_guests() {
     bed.ok(&["up"]);
     assert_eq!(bed.plan(), [""; 0]);
     let outside = neighbour(&cluster, "m", "172.16.1.9/24");
+    bed.ok(&["check"]);
     // One segment with what is on the host's bridge, both ways, by TCP too.
     assert!(outside.pings("172.16.1.50"));
     bed.sh("sensor", BLOB);

@@ -154,7 +154,13 @@ const FAULTS: &[Fault] = &[
         "forbids `b` (10.73.2.10): blackhole 10.73.2.10",
     ),
     // Rules.
-    fault(Nothing, Nothing, &["a", "b", "tcp:81"], "acl", "ACL 2 of switch `right` at kvm-compose.yaml:"),
+    fault(
+        Nothing,
+        Nothing,
+        &["a", "b", "tcp:81"],
+        "acl",
+        "kvm-compose.yaml:32:57 drops packets: to-lport, priority 900, `ip4 && tcp.dst == 81`",
+    ),
     fault(
         Here("ovn-nbctl acl-add why-real.left from-lport 1500 'ip4 && icmp' drop"),
         Here("ovn-nbctl acl-del why-real.left"),

@@ -64,12 +64,12 @@ fn every_example_of_the_language_loads_is_printed_back_and_fits_the_schema() {
     let name = DeploymentName::new("docs").expect("valid");
     for block in all {
         let loaded = topology::load("docs", block, &name, &Leases::new()).unwrap_or_else(|problem| panic!("{block}\n{problem:#?}"));
-        let printed = loaded.resolved.to_string();
+        let printed = loaded.resolved().to_string();
         let again = topology::load("docs", &printed, &name, &Leases::new()).unwrap_or_else(|problem| panic!("{printed}\n{problem:#?}"));
-        assert_eq!(loaded.resolved, again.resolved);
+        assert_eq!(loaded.resolved(), again.resolved());
         let mut reader = Reader::new("docs", block);
         let written = json(&node::parse(block, 0, &mut node::Budget::default(), &mut reader).expect("YAML"));
-        for document in [written, again.resolved] {
+        for document in [written, again.resolved()] {
             let misfit = fault::of(&document, &schema, &schema, "");
             assert_eq!(misfit, None, "{document:#}");
         }

@@ -10,8 +10,17 @@ use kvm_compose::{
     },
     error::{Code, Problem},
     names::GuestName,
-    orchestrate::{self, Operation, Sink, event::EventKind, host::Cancel},
-    plan::{blueprint::Blueprint, link_report, step::Impact},
+    orchestrate::{
+        self, Operation, Sink,
+        event::EventKind,
+        host::{Cancel, Host},
+    },
+    plan::{
+        self,
+        blueprint::Blueprint,
+        link_report,
+        step::{Impact, Step, StepId},
+    },
 };
 use uuid::Uuid;
 
@@ -90,6 +99,24 @@ fn a_guest_that_starts_anew_finds_its_place_free_and_gets_its_link_back() {
     assert_eq!(host.world.lock().shape(), World::default());
 }
 
+#[test]
+fn an_interface_that_is_plugged_anew_gives_up_its_old_link_before_and_gets_its_own_after() {
+    let file = text(128, "delay_ms: 25", "");
+    let host = brought_up(&file);
+    let wanted = wanted(&host, &file);
+    let observed = Host::observe(&host, &fake::deployment(), Some(&wanted)).expect("it answers");
+    // A step is known by its name: any other would do.
+    let mut plug = steps(&FakeHost::default(), &wanted).into_iter().find(|step| step.id.0 == "seed/a").expect("a step");
+    (plug.id, plug.needs) = (StepId("plug/a/eth0".to_string()), Vec::new());
+    let named = |steps: Vec<Step>| -> Vec<(String, Vec<String>)> {
+        steps.into_iter().map(|step| (step.id.0, step.needs.into_iter().map(|id| id.0).collect())).collect()
+    };
+    assert!(plan::with_links(Vec::new(), &wanted, &observed, None).is_empty(), "it is as it is wanted");
+    let (gone, plugged) = ("unlink/a:eth0".to_string(), "plug/a/eth0".to_string());
+    let expected = [(gone.clone(), vec![]), (plugged.clone(), vec![gone]), ("link/a:eth0".to_string(), vec![plugged])];
+    assert_eq!(named(plan::with_links(vec![plug], &wanted, &observed, None)), expected);
+}
+
 struct Quiet;
 
 impl Sink for Quiet {
@@ -114,7 +141,7 @@ fn what_set_link_changes_is_a_deviation_that_up_takes_back() {
     let file = text(128, "delay_ms: 25", "");
     let host = brought_up(&file);
     set(&host, &file, &request(Some(Carrier::Down), Some(50.0))).expect("set");
-    let observed = kvm_compose::orchestrate::host::Host::observe(&host, &fake::deployment(), None).expect("it answers");
+    let observed = Host::observe(&host, &fake::deployment(), None).expect("it answers");
     let reports = link_report::reports(&wanted(&host, &file), &observed);
     let a = reports.iter().find(|link| link.guest.as_str() == "a").expect("its link");
     assert_eq!((a.deviates, a.carrier, a.to_guest.file.delay_ms, a.to_guest.set.delay_ms), (true, Some(Carrier::Down), 25.0, 50.0));

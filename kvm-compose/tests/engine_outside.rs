@@ -28,20 +28,23 @@ fn an_interface_of_the_host_comes_after_its_port_changes_in_place_and_goes_befor
     let wanted = blueprint(LOCALNET, &World::default());
     up(&host, &wanted, &UpOptions::default()).expect("it comes up");
     assert_eq!(ids(&steps(&host, &wanted)), [""; 0]);
-    let moved = blueprint(&LOCALNET.replace("ip: 10.73.0.2", "ip: 10.73.0.3"), &host.world.lock());
+    let world = host.world.lock().clone();
+    let moved = blueprint(&LOCALNET.replace("ip: 10.73.0.2", "ip: 10.73.0.3"), &world);
     let plan = steps(&host, &moved);
     assert_eq!(ids(&plan), ["network", "plug/host-port"]);
     assert_eq!((plan[1].impact, plan[1].reason.as_str()), (Impact::InPlace, "its address changed"));
     // Taking it back is the address before, not the end of the interface.
     assert!(matches!(&plan[1].undo, Some(Work::PlugInternal { port }) if port.address.to_string() == "10.73.0.2/24"), "{:?}", plan[1].undo);
-    let renamed = blueprint(&LOCALNET.replace("name: host-port", "name: other"), &host.world.lock());
+    let renamed = blueprint(&LOCALNET.replace("name: host-port", "name: other"), &world);
     let plan = steps(&host, &renamed);
     assert_eq!(ids(&plan), ["unplug/host-port", "network", "plug/other"]);
     assert!(plan.iter().all(|step| step.guests.is_empty()));
     up(&host, &renamed, &UpOptions::default()).expect("changed");
-    assert_eq!(host.world.lock().internals.len(), 1);
+    let there = host.world.lock().internals.len();
+    assert_eq!(there, 1);
     down(&host).expect("it goes down");
-    assert_eq!((host.world.lock().internals.len(), host.world.lock().uplinks.len()), (0, 1), "the host's bridge stays");
+    let left = host.world.lock().clone();
+    assert_eq!((left.internals.len(), left.uplinks.len()), (0, 1), "the host's bridge stays");
     assert!(host.observe(&deployment(), None).expect("it answers").is_nothing());
 }
 

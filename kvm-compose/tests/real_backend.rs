@@ -125,7 +125,7 @@ fn strangers_are_seen_and_never_touched() {
     let blueprint = lab.blueprint(SINGLE);
     let domain = &blueprint.guests[0].domain;
     let stranger = Stranger::define(&domain.name);
-    let port = blueprint.guests[0].domain.ports[0].to_string();
+    let port = blueprint.guests[0].domain.nics[0].port.to_string();
     let row = strange_row(&lab, &port);
 
     let strangers = lab.observe(Some(&blueprint)).strangers;
@@ -188,7 +188,7 @@ fn a_change_of_the_network_reads_back_as_written_and_can_be_undone() {
     let set = |address: &str| [("addresses".to_string(), Column::Set(vec![address.to_string()]))].into();
     let old = observed.rows.iter().find(|row| row.key == key).expect("there").columns["addresses"].clone();
     let from = [("addresses".to_string(), old.clone())].into();
-    let update = RowUpdate { key: key.clone(), table: Table::LogicalSwitchPort, to: set("02:00:00:00:00:01 10.0.2.99"), from };
+    let update = RowUpdate { key: key.clone(), table: Table::LogicalSwitchPort, to: set("02:00:00:00:00:01 10.0.2.99"), from, moved: None };
     let work = Work::Network { change: NetworkChange { update: vec![update], ..Default::default() } };
     lab.apply(&work).expect("updated");
     let addresses = || lab.observe(None).rows.into_iter().find(|row| row.key == key).expect("there").columns["addresses"].clone();
@@ -199,7 +199,7 @@ fn a_change_of_the_network_reads_back_as_written_and_can_be_undone() {
     // A port that moves to another switch is deleted and inserted in one change, also twice.
     let mut moved = blueprint.rows.iter().find(|row| row.key == key).expect("wanted").clone();
     moved.parent = Some((RowKey("switch/clients".to_string()), "ports".to_string()));
-    let delete = vec![RowDelete { key: key.clone(), table: moved.table, parent: None }];
+    let delete = vec![RowDelete { key: key.clone(), table: moved.table, parent: None, was: None }];
     let work = Work::Network { change: NetworkChange { insert: vec![moved.clone()], delete, ..Default::default() } };
     for _ in 0..2 {
         lab.apply(&work).expect("moved");
@@ -209,12 +209,12 @@ fn a_change_of_the_network_reads_back_as_written_and_can_be_undone() {
     }
 
     let orphan = NetworkChange {
-        delete: vec![RowDelete { key: RowKey("switch/servers".into()), table: Table::LogicalSwitch, parent: None }],
+        delete: vec![RowDelete { key: RowKey("switch/servers".into()), table: Table::LogicalSwitch, parent: None, was: None }],
         ..Default::default()
     };
     lab.apply(&Work::Network { change: orphan.clone() }).expect("a switch takes its ports along");
     lab.apply(&Work::Network { change: orphan }).expect("gone already");
-    let update = RowUpdate { key: RowKey("switch/servers".into()), table: Table::LogicalSwitch, to: set("x"), from: set("x") };
+    let update = RowUpdate { key: RowKey("switch/servers".into()), table: Table::LogicalSwitch, to: set("x"), from: set("x"), moved: None };
     let gone = lab.apply(&Work::Network { change: NetworkChange { update: vec![update], ..Default::default() } });
     assert_eq!(gone.expect_err("gone").code, Code::Ovn);
 }

@@ -120,12 +120,11 @@ impl Ends {
     }
 }
 
-/// A device's index.
+/// A device's index in this process's network namespace.
 pub fn index_of(name: &str) -> io::Result<u32> {
-    let path = format!("/sys/class/net/{name}/ifindex");
-    let text = std::fs::read_to_string(&path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => io::Error::new(io::ErrorKind::NotFound, format!("there is no device `{name}`")),
-        _ => error,
-    })?;
-    text.trim().parse().map_err(|_| io::Error::new(io::ErrorKind::InvalidData, format!("`{path}` holds no number")))
+    let socket = rustix::net::socket(rustix::net::AddressFamily::UNIX, rustix::net::SocketType::DGRAM, None)?;
+    rustix::net::netdevice::name_to_index(socket, name).map_err(|error| match error {
+        rustix::io::Errno::NODEV => io::Error::new(io::ErrorKind::NotFound, format!("there is no device `{name}`")),
+        other => other.into(),
+    })
 }

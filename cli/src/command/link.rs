@@ -50,7 +50,7 @@ async fn set(session: &Session, args: &SetArgs) -> Outcome {
     let request = request(guest, interface, args)?;
     let name = session.deployment()?;
     let client = session.client()?;
-    let Some(ended) = act(session, &client, &name, &ActionRequest::SetLink(request)).await? else { return Ok(Exit::CANCELLED) };
+    let Some(ended) = act(session, &client, &name, &ActionRequest::SetLink(Box::new(request))).await? else { return Ok(Exit::CANCELLED) };
     let exit = conclude(session, &ended)?;
     if exit == Exit::SUCCESS && session.global.output == Format::Text && !session.global.quiet {
         let links = client.links(&name, std::slice::from_ref(&args.link), false).await?;

@@ -7,15 +7,15 @@ use std::{
 };
 
 use kvm_compose::{
-    api::{ActionRequest, Draft, PlanDocument, PlanOptions, UpOptions},
+    api::{ActionRequest, Draft, PlanDocument, PlanOptions, UpOptions, deployment::PlannedChange},
     diagnostic::problem_of,
     error::Problem,
-    names::{DeploymentName, HostName, InstallationId},
+    names::{DeploymentName, GuestName, HostName, InstallationId},
     orchestrate::{self, host::Cancel},
     plan::{
         self,
         blueprint::{DiskFormat, Sum},
-        outside,
+        describe, outside,
         site::{Accelerator, DiskFile, Hosts, MicroImage, ProjectFiles, Site},
         step::Impact,
     },
@@ -139,7 +139,10 @@ fn text(plan: &PlanDocument) -> String {
     if plan.steps.is_empty() {
         return format!("nothing to do: `{}` is as its testbed file says", plan.deployment);
     }
-    let rows = plan.steps.iter().map(|step| vec![step.id.clone(), step.what.clone(), step.reason.clone(), impact(step.impact).to_string()]);
+    let rows = plan
+        .steps
+        .iter()
+        .map(|step| vec![step.id.clone(), step.what.clone(), step.reason.clone(), describe::impact_word(step.impact).to_string()]);
     let mut text = table::table(&["step", "what", "reason", "impact"], rows.collect(), "");
     if !plan.network.is_empty() {
         text.push_str(&format!("\n\nnetwork:\n  {}", plan.network.join("\n  ")));
@@ -150,17 +153,35 @@ fn text(plan: &PlanDocument) -> String {
     }
     let offline = if plan.offline { ", as if nothing were there yet" } else { "" };
     let s = if plan.steps.len() == 1 { "" } else { "s" };
-    text.push_str(&format!("\n\n{} step{s}{offline}", plan.steps.len()));
+    if !plan.changes.is_empty() && !plan.offline {
+        text.push_str(&format!("\n\nchanges:\n{}", changes(plan)));
+    }
+    let summary = if plan.summary.is_empty() { String::new() } else { format!(": {}", plan.summary) };
+    text.push_str(&format!("\n\n{} step{s}{offline}{summary}", plan.steps.len()));
     text
 }
 
-fn impact(impact: Impact) -> &'static str {
-    match impact {
-        Impact::Create => "create",
-        Impact::InPlace => "in place",
-        Impact::Restart => "restart",
-        Impact::Recreate => "recreate",
-        Impact::Remove => "remove",
-        Impact::None => "-",
+/// What happens to each thing, a line each: how, to whom, and which guests notice.
+fn changes(plan: &PlanDocument) -> String {
+    let line = |change: &PlannedChange| {
+        let mut line = format!("  {:<9} {}: {}", describe::impact_word(change.impact), change.thing, change.what);
+        if change.impact == Impact::InPlace && change.guests.is_empty() {
+            line.push_str("; touches no guest");
+            if !change.traffic.is_empty() {
+                line.push_str(&format!(", traffic of {} may change", few(&change.traffic)));
+            }
+        }
+        line
+    };
+    plan.changes.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Some names, and how many more there are.
+fn few(names: &[GuestName]) -> String {
+    const SHOWN: usize = 6;
+    let shown: Vec<&str> = names.iter().take(SHOWN).map(GuestName::as_str).collect();
+    match names.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        Some(more) => format!("{} and {more} more", shown.join(", ")),
+        None => shown.join(", "),
     }
 }

@@ -26,7 +26,7 @@ pub enum ActionRequest {
     /// Runs a command in a guest. Its output is the action's log; its status is the entry's `exit_status`.
     Exec(ExecRequest),
     /// Changes the link of a guest's interface while the guest runs; the next `up` takes it back.
-    SetLink(SetLink),
+    SetLink(Box<SetLink>),
     /// Puts the expectations of the testbed file to the test. Its result is the entry's `result`: a `CheckReport`.
     Check(CheckOptions),
     /// Says whether one guest can reach another, and what stands in the way. Its result is the entry's `result`: a `WhyAnswer`.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     action::{ActionState, Command},
+    event::Impact,
     event::PlannedStep,
 };
 use crate::names::{DeploymentName, GuestName};
@@ -181,11 +182,34 @@ pub struct PlanDocument {
     pub offline: bool,
     /// The steps, in an order in which needs come first; empty when there is nothing to do.
     pub steps: Vec<PlannedStep>,
+    /// What happens to each guest, switch and router.
+    #[serde(default)]
+    pub changes: Vec<PlannedChange>,
+    /// How many things are changed in which way: `2 in place, 1 hot-plug, nothing restarts`; empty when there is nothing to do.
+    #[serde(default)]
+    pub summary: String,
     /// Why each guest stands where it does.
     pub placement: Vec<Placement>,
     /// What changes in the northbound database: `+ key` (with the addresses of a guest's port), `~ key column: old → new`,
     /// `- key`.
     pub network: Vec<String>,
+}
+
+/// What happens to one thing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedChange {
+    /// The thing, such as `guest web` or `router r1`.
+    pub thing: String,
+    /// What it means for what is there. Of several, the one that costs most.
+    pub impact: Impact,
+    /// What changes, in words.
+    pub what: String,
+    /// Guests that are touched: their process, devices, ports or network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guests: Vec<GuestName>,
+    /// Guests that are not touched and whose traffic may change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traffic: Vec<GuestName>,
 }
 
 /// Where a guest stands, and why.

@@ -144,16 +144,21 @@ pub struct PlannedStep {
     pub host: String,
     /// Every guest it touches.
     pub guests: Vec<GuestName>,
+    /// Guests that it does not touch and whose traffic may change.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub traffic: Vec<GuestName>,
 }
 
 /// What a step does to what is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Impact {
     /// Adds something.
     Create,
-    /// Changes something without touching a guest.
+    /// Changes something while every guest runs on.
     InPlace,
+    /// A running guest gets or loses a device.
+    HotPlug,
     /// A guest is stopped and started with its disks kept.
     Restart,
     /// A guest or its disk is made anew; what it held is lost.

@@ -7,6 +7,7 @@
 pub mod agent;
 mod condition;
 pub mod exec;
+pub mod network;
 pub mod output;
 pub mod ready;
 pub mod script;

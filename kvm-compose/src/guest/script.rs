@@ -111,7 +111,8 @@ fn failed(guest: &str, script: &Script, ended: &Ended) -> Problem {
 }
 
 impl Guest<'_> {
-    fn run(&self, argv: &[&str], limit: Duration) -> Result<Ended, Problem> {
+    /// Runs a command to its end.
+    pub fn run(&self, argv: &[&str], limit: Duration) -> Result<Ended, Problem> {
         self.with_command(argv, limit, |command| exec::run(self.hypervisor, command, self.cancel, &|_, _| {}))
     }
 
@@ -125,7 +126,8 @@ impl Guest<'_> {
         work(&Command { guest: self.guest, domain: self.domain, argv: &argv, environment: &environment, stdin: b"", limit })
     }
 
-    fn must(&self, argv: &[&str]) -> Result<(), Problem> {
+    /// Runs a small command to success.
+    pub fn must(&self, argv: &[&str]) -> Result<(), Problem> {
         let ended = self.run_small(argv)?;
         if ended.status == 0 {
             return Ok(());

@@ -63,6 +63,7 @@ enum Class {
     Link,
     Start,
     Remove,
+    Nic,
     Files,
     Wait,
     Script,
@@ -81,7 +82,8 @@ impl Class {
             Work::RemoveDomain { .. } | Work::StopDomain { .. } => Class::Remove,
             Work::FetchBase { .. } | Work::CreateVolume { .. } | Work::WriteSeed { .. } | Work::RemoveFile { .. } => Class::Files,
             Work::AwaitReady { .. } => Class::Wait,
-            Work::RunScript { .. } => Class::Script,
+            Work::AttachNic { .. } | Work::DetachNic { .. } => Class::Nic,
+            Work::ConfigureNetwork { .. } | Work::RunScript { .. } => Class::Script,
         }
     }
 
@@ -93,7 +95,7 @@ impl Class {
             // Each waits for OVN most of its time.
             Class::Link => 8,
             Class::Start => 128,
-            Class::Remove => 8,
+            Class::Remove | Class::Nic => 8,
             Class::Files => 4,
             Class::Wait => 512,
             Class::Script => 16,

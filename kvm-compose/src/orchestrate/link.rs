@@ -50,6 +50,7 @@ fn plan(host: &dyn Host, blueprint: &Blueprint, request: &SetLink, link: &Link) 
             reason: "asked for".to_string(),
             impact: Impact::InPlace,
             guests: vec![request.guest.clone()],
+            traffic: Vec::new(),
             undo,
         });
     };

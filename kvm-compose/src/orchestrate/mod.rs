@@ -125,6 +125,7 @@ fn undo_plan(plan: &Plan, begun: &BTreeSet<StepId>) -> Plan {
             reason: "the action failed".to_string(),
             impact: Impact::Remove,
             guests: step.guests.clone(),
+            traffic: step.traffic.clone(),
             undo: None,
         };
         if let (Work::StartDomain { domain }, Work::RemoveDomain { .. }) = (&step.work, &undo.work) {
@@ -176,14 +177,15 @@ pub fn down(host: &dyn Host, nothing: &Blueprint, operation: &Operation<'_>) -> 
 
 /// What `up` would do now.
 pub fn plan(host: &dyn Host, blueprint: &Blueprint, options: &UpOptions) -> Result<PlanDocument, Problem> {
-    let (plan, _) = plan_up(host, blueprint, options)?;
-    Ok(describe::document(blueprint, &plan, false))
+    let (plan, observed) = plan_up(host, blueprint, options)?;
+    Ok(describe::document(blueprint, &plan, &observed, false))
 }
 
 /// What `up` would do if nothing were there yet: needs no host.
 pub fn plan_from_nothing(blueprint: &Blueprint) -> PlanDocument {
-    let plan = plan::diff(blueprint, &nowhere(blueprint), &Taints::default(), None);
-    describe::document(blueprint, &plan, true)
+    let nowhere = nowhere(blueprint);
+    let plan = plan::diff(blueprint, &nowhere, &Taints::default(), None);
+    describe::document(blueprint, &plan, &nowhere, true)
 }
 
 fn plan_up(host: &dyn Host, blueprint: &Blueprint, options: &UpOptions) -> Result<(Plan, Observed), Problem> {

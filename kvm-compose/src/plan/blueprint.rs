@@ -205,14 +205,20 @@ pub struct Volume {
     pub deep_copy: bool,
 }
 
-/// An ISO 9660 image labelled `cidata` (cloud-init's NoCloud data source). The path ends in a digest of the files.
+/// An ISO 9660 image labelled `cidata` (cloud-init's NoCloud data source). Its path stays the same, so that a running guest
+/// finds new content at its next boot; the image bears a digest of what it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seed {
     /// Where it is written, below the deployment's folder.
     pub path: PathBuf,
     /// File name → content.
     pub files: BTreeMap<String, String>,
+    /// SHA-256 of names and contents, in hexadecimal.
+    pub digest: String,
 }
+
+/// The seed's file with the network configuration (cloud-init's name for it).
+pub const NETWORK_CONFIG: &str = "network-config";
 
 /// A persistent libvirt domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -225,10 +231,13 @@ pub struct Domain {
     pub guest: GuestName,
     /// The whole XML, our metadata included (but for the operation, which the executor puts in `{operation}`'s place).
     pub xml: String,
-    /// SHA-256 of what the XML says, in hexadecimal; kept in the metadata and compared by `diff`.
+    /// SHA-256 of what a running guest cannot take up: its definition without NICs, and its seed without the network
+    /// configuration, in hexadecimal. Kept in the metadata and compared by `diff`.
     pub digest: String,
-    /// Names of the OVN ports it plugs, which are the `interfaceid`s of its NICs.
-    pub ports: Vec<Uuid>,
+    /// Its NICs. Each can be plugged and unplugged while the guest runs.
+    pub nics: Vec<NicDevice>,
+    /// The network configuration that the guest takes up when it boots, or later through its agent. Kept in the metadata.
+    pub network: String,
     /// Where libvirt writes what the guest's serial console says.
     pub console_log: PathBuf,
     /// Memory in MiB, for placement and `ps`.
@@ -239,6 +248,31 @@ pub struct Domain {
     /// starve those that start.
     pub paced: bool,
 }
+
+impl Domain {
+    /// Names of the OVN ports it plugs, which are the `interfaceid`s of its NICs.
+    pub fn ports(&self) -> impl Iterator<Item = Uuid> + '_ {
+        self.nics.iter().map(|nic| nic.port)
+    }
+}
+
+/// A NIC of a domain, as libvirt plugs it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NicDevice {
+    /// Its alias in libvirt, which ends in a digest of the device: the same alias is the same device.
+    pub alias: String,
+    /// Its name in the guest.
+    pub name: String,
+    /// Its MAC address.
+    pub mac: String,
+    /// The OVN port.
+    pub port: Uuid,
+    /// libvirt's element for it.
+    pub xml: String,
+}
+
+/// How every alias of a NIC that we made begins (libvirt demands `ua-` of names that it has not given itself).
+pub const NIC_ALIAS: &str = "ua-nic-";
 
 /// The text in `Domain::xml` that the executor replaces by the operation's uuid.
 pub const OPERATION_MARK: &str = "{operation}";

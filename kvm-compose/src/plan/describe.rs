@@ -5,7 +5,9 @@
 use super::{
     blueprint::{Blueprint, Column},
     link,
-    step::{NetworkChange, Plan, Step, Work},
+    observed::Observed,
+    step::{Impact, NetworkChange, Plan, Step, Work},
+    things,
 };
 use crate::api::{PlanDocument, deployment::Placement, event::PlannedStep};
 
@@ -34,6 +36,10 @@ pub fn what(work: &Work) -> String {
         }
         Work::StopDomain { name, .. } => format!("stop {name}"),
         Work::RemoveDomain { name, .. } => format!("stop and remove {name}"),
+        Work::AttachNic { name, nic, .. } => format!("plug {} ({}) into {name}", nic.name, nic.mac),
+        Work::DetachNic { name, nic, .. } => format!("unplug {} ({}) from {name}", nic.name, nic.mac),
+        Work::ConfigureNetwork { links, .. } if links.is_empty() => "note its network".to_string(),
+        Work::ConfigureNetwork { links, .. } => format!("let the guest configure {}", links.join(", ")),
         Work::SetUpUplink { uplink } => format!("lead the network {} to the bridge {}", uplink.mapping.network, uplink.mapping.bridge),
         Work::PlugInternal { port } => format!("give the host the interface {} with {}", port.interface, port.address),
         Work::UnplugInternal { interface, .. } => format!("take the interface {interface} away"),
@@ -55,11 +61,13 @@ pub fn planned(step: &Step) -> PlannedStep {
         impact: step.impact,
         host: step.host.to_string(),
         guests: step.guests.clone(),
+        traffic: step.traffic.clone(),
     }
 }
 
 /// A plan as `testbed plan` shows it.
-pub fn document(blueprint: &Blueprint, plan: &Plan, offline: bool) -> PlanDocument {
+pub fn document(blueprint: &Blueprint, plan: &Plan, observed: &Observed, offline: bool) -> PlanDocument {
+    let changes = things::changes(blueprint, plan, observed);
     let network = plan.steps.iter().find_map(|step| match &step.work {
         Work::Network { change } => Some(network(change)),
         _ => None,
@@ -74,6 +82,21 @@ pub fn document(blueprint: &Blueprint, plan: &Plan, offline: bool) -> PlanDocume
             .map(|guest| Placement { guest: guest.name.clone(), host: guest.host.to_string(), why: guest.placement.clone() })
             .collect(),
         network: network.unwrap_or_default(),
+        summary: if changes.is_empty() { String::new() } else { things::summary(&changes, observed.domains.is_empty()) },
+        changes,
+    }
+}
+
+/// The word for an impact, as people read it.
+pub fn impact_word(impact: Impact) -> &'static str {
+    match impact {
+        Impact::Create => "create",
+        Impact::InPlace => "in place",
+        Impact::HotPlug => "hot-plug",
+        Impact::Restart => "restart",
+        Impact::Recreate => "recreate",
+        Impact::Remove => "remove",
+        Impact::None => "-",
     }
 }
 
@@ -83,18 +106,19 @@ fn network(change: &NetworkChange) -> Vec<String> {
         _ => format!("+ {}", row.key),
     });
     let changed = change.update.iter().map(|update| {
+        let moved = update.moved.iter().map(|moved| format!("{} → {}", moved.from.0, moved.to.0));
         let columns = update.to.iter().map(|(column, to)| match update.from.get(column) {
             Some(from) => format!("{column}: {} → {}", value(from), value(to)),
             None => format!("{column}: {}", value(to)),
         });
-        format!("~ {} {}", update.key, columns.collect::<Vec<_>>().join("; "))
+        format!("~ {} {}", update.key, moved.chain(columns).collect::<Vec<_>>().join("; "))
     });
     let removed = change.delete.iter().map(|row| format!("- {}", row.key));
     added.chain(changed).chain(removed).collect()
 }
 
 /// A column's value, short enough for a line.
-fn value(column: &Column) -> String {
+pub(super) fn value(column: &Column) -> String {
     const LONGEST: usize = 120;
     let text = match column {
         Column::Text(text) => text.clone(),

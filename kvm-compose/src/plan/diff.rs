@@ -2,14 +2,19 @@
 //!
 //! Pure. `up` and `down` are the same function: `down` compares with the empty blueprint.
 
+mod files;
+mod in_place;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
 };
 
 use super::{
+    affected::{self, Affected, Wiring},
     blueprint::{Blueprint, GuestBlueprint, ReadyCondition, ScriptKind},
     diff_outside, diff_rows, link_diff,
+    live::{self, Live},
     observed::{Observed, ObservedDomain, OnHost},
     step::{Impact, Plan, Step, StepId, Work},
 };
@@ -38,6 +43,7 @@ pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Opti
         removed: BTreeMap::new(),
         freed: Vec::new(),
         fetched: BTreeMap::new(),
+        unplugged: Vec::new(),
         settled: BTreeMap::new(),
     };
     let fates: Vec<(&GuestBlueprint, Fate)> =
@@ -45,7 +51,7 @@ pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Opti
     let kept: BTreeSet<&GuestName> = wanted.guests.iter().map(|guest| &guest.name).collect();
     for domain in &observed.domains {
         if !kept.contains(&domain.guest) && only.is_none() {
-            differ.remove_domain(domain, Impact::Remove, "no longer in the file");
+            differ.remove_domain(domain, Impact::Remove, NO_LONGER);
         }
     }
     // A guest was placed anew while its host was away: the one on the old host gives way.
@@ -61,6 +67,10 @@ pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Opti
             differ.remove_domain(domain, *impact, reason);
         }
     }
+    let lives: Vec<Option<Live>> = fates.iter().map(|(guest, fate)| differ.live(guest, fate)).collect();
+    for ((guest, _), live) in fates.iter().zip(&lives) {
+        live.iter().for_each(|live| differ.unplug(guest, live));
+    }
     differ.remove_left_ports(&fates);
     differ.remove_files(wanted, &fates, only);
     let outside = diff_outside::before(wanted, observed);
@@ -68,11 +78,26 @@ pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Opti
     differ.steps.extend(outside);
     differ.network(wanted);
     differ.steps.extend(diff_outside::after(wanted, observed, differ.network.as_ref()));
-    let settled: Vec<StepId> = fates.iter().flat_map(|(guest, fate)| differ.guest(guest, fate)).collect();
+    let settled: Vec<StepId> =
+        fates.iter().zip(&lives).flat_map(|((guest, fate), live)| differ.guest(guest, fate, live.as_ref())).collect();
     for (guest, _) in &fates {
         differ.run_scripts(guest, &settled);
     }
     Plan { steps: link_diff::with_links(differ.steps, wanted, observed, only) }
+}
+
+const NO_LONGER: &str = "no longer in the file";
+
+/// What a running guest cannot take up, in words.
+fn what_changed(guest: &GuestBlueprint, domain: &ObservedDomain) -> String {
+    let mut changes = Vec::new();
+    if domain.memory_mb != 0 && domain.memory_mb != guest.domain.memory_mb {
+        changes.push(format!("memory {} → {} MiB", domain.memory_mb, guest.domain.memory_mb));
+    }
+    if domain.cpus != 0 && domain.cpus != guest.domain.cpus {
+        changes.push(format!("CPUs {} → {}", domain.cpus, guest.domain.cpus));
+    }
+    if changes.is_empty() { "its definition changed".to_string() } else { changes.join(", ") }
 }
 
 /// What becomes of a wanted guest.
@@ -99,6 +124,8 @@ struct Differ<'a> {
     removed: BTreeMap<GuestName, StepId>,
     /// Steps that free a name or a file which a new guest may need.
     freed: Vec<StepId>,
+    /// Steps that unplug NICs: their ports leave after them.
+    unplugged: Vec<StepId>,
     /// Host and base file → the step that brings it there.
     fetched: BTreeMap<(HostName, PathBuf), StepId>,
     /// Guest → the steps after which it has settled.
@@ -126,21 +153,21 @@ impl<'a> Differ<'a> {
             return replace(Impact::Recreate, "--provision");
         }
         let lost_disk = guest.volumes.iter().any(|volume| !self.observed.has_file(&guest.host, &volume.path));
-        let lost_seed = guest.seed.as_ref().is_some_and(|seed| !self.observed.has_file(&guest.host, &seed.path));
-        match (lost_disk, domain.digest == guest.domain.digest, lost_seed) {
-            (true, true, _) => replace(Impact::Recreate, "its disk is missing"),
-            (true, false, _) => replace(Impact::Recreate, "its disk is another"),
-            (false, false, _) => {
-                replace(if guest.volumes.is_empty() { Impact::Recreate } else { Impact::Restart }, "its definition changed")
-            }
-            (false, true, true) => {
-                replace(if guest.volumes.is_empty() { Impact::Recreate } else { Impact::Restart }, "its seed is missing")
-            }
-            (false, true, false) if !domain.active => Fate::Start { reason: format!("it was {}", domain.state) },
-            (false, true, false) if domain.uuid != guest.domain.uuid => replace(Impact::Recreate, "its id is another"),
+        // A guest without a disk keeps nothing over a restart.
+        let again = if guest.volumes.is_empty() { Impact::Recreate } else { Impact::Restart };
+        match (lost_disk, domain.digest == guest.domain.digest) {
+            (true, true) => replace(Impact::Recreate, "its disk is missing"),
+            (true, false) => replace(Impact::Recreate, "its disk is another"),
+            (false, false) => replace(again, &what_changed(guest, domain)),
+            (false, true) if domain.uuid != guest.domain.uuid => replace(Impact::Recreate, "its id is another"),
+            (false, true) if !domain.active => Fate::Start { reason: format!("it was {}", domain.state) },
             // The server died before it let it run, or somebody paused it: either way it is to run.
-            (false, true, false) if domain.state == "paused" => Fate::Start { reason: "it was paused".to_string() },
-            (false, true, false) => Fate::Keep,
+            (false, true) if domain.state == "paused" => {
+                // A NIC leaves only a guest that runs.
+                let stuck = !live::live(guest, domain).unplug.is_empty();
+                if stuck { replace(again, "it was paused and loses a NIC") } else { Fate::Start { reason: "it was paused".to_string() } }
+            }
+            (false, true) => Fate::Keep,
         }
     }
 
@@ -155,7 +182,8 @@ impl<'a> Differ<'a> {
     ) -> StepId {
         let id = StepId(id);
         let undo = work.undo();
-        self.steps.push(Step { id: id.clone(), host, work, needs, reason: reason.to_string(), impact, guests, undo });
+        let (reason, traffic) = (reason.to_string(), Vec::new());
+        self.steps.push(Step { id: id.clone(), host, work, needs, reason, impact, guests, traffic, undo });
         id
     }
 
@@ -182,8 +210,8 @@ impl<'a> Differ<'a> {
                 .domains
                 .iter()
                 .filter(|domain| &domain.host == host)
-                .find(|domain| Some(domain.uuid) == port.vm_id || domain.ports.iter().any(|p| p.to_string() == port.iface_id));
-            let wanted = fates.iter().find(|(guest, _)| guest.domain.ports.iter().any(|p| p.to_string() == port.iface_id));
+                .find(|domain| Some(domain.uuid) == port.vm_id || domain.ports().any(|p| p.to_string() == port.iface_id));
+            let wanted = fates.iter().find(|(guest, _)| guest.domain.ports().any(|p| p.to_string() == port.iface_id));
             if owner.is_some_and(|domain| domain.active) {
                 continue;
             }
@@ -202,65 +230,42 @@ impl<'a> Differ<'a> {
         }
     }
 
-    fn remove_files(&mut self, wanted: &Blueprint, fates: &[(&GuestBlueprint, Fate)], only: Option<&BTreeSet<GuestName>>) {
-        if only.is_some() || self.observed.files.is_empty() {
-            return;
-        }
-        let needed: BTreeSet<(&HostName, &PathBuf)> = wanted
-            .guests
-            .iter()
-            .flat_map(|guest| {
-                let seed = guest.seed.as_ref().map(|seed| &seed.path);
-                let paths = guest.volumes.iter().map(|volume| &volume.path).chain(seed).chain([&guest.domain.console_log]);
-                paths.map(|path| (&guest.host, path))
-            })
-            .collect();
-        let anew: BTreeSet<(&HostName, &PathBuf)> = match self.taints.provision {
-            true => fates.iter().flat_map(|(guest, _)| guest.volumes.iter().map(|volume| (&guest.host, &volume.path))).collect(),
-            false => BTreeSet::new(),
-        };
-        for OnHost { host, what: path } in &self.observed.files {
-            let reason = match (needed.contains(&(host, path)), anew.contains(&(host, path))) {
-                (true, false) => continue,
-                (true, true) => "--provision",
-                (false, _) => "nothing needs it",
-            };
-            let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
-            let kind =
-                path.parent().and_then(|folder| folder.file_name()).map(|folder| folder.to_string_lossy().into_owned()).unwrap_or_default();
-            // A domain may hold the file open, or be defined with it.
-            let needs = self.removed.values().cloned().collect();
-            let work = Work::RemoveFile { path: path.clone() };
-            let id = self.push(
-                format!("file/{kind}/{name}{}", self.suffix(host)),
-                host.clone(),
-                work,
-                needs,
-                (reason, Impact::Remove),
-                Vec::new(),
-            );
-            self.freed.push(id);
-        }
-    }
-
     fn network(&mut self, wanted: &Blueprint) {
-        let change = diff_rows::diff_rows(&wanted.rows, &self.observed.rows);
+        let mut change = diff_rows::diff_rows(&wanted.rows, &self.observed.rows);
         if change.is_empty() {
             return;
+        }
+        let from_nothing = self.observed.rows.is_empty() || wanted.rows.is_empty();
+        let Affected { touched, traffic } = if from_nothing {
+            let ports = affected::keys(&change).filter_map(affected::port_of);
+            Affected { touched: ports.map(|(guest, _)| guest).collect(), traffic: BTreeSet::new() }
+        } else {
+            Wiring::new(&wanted.rows, &self.observed.rows).of(affected::keys(&change))
+        };
+        // Who is gone needs its port no more, even when the action fails.
+        for delete in &mut change.delete {
+            let stays = |guest: &GuestName| !self.removed.contains_key(guest) && wanted.guests.iter().any(|wanted| &wanted.name == guest);
+            if affected::port_of(&delete.key).is_some_and(|(guest, _)| !stays(&guest)) {
+                delete.was = None;
+            }
         }
         let (reason, impact) = match (self.observed.rows.is_empty(), wanted.rows.is_empty()) {
             (true, _) => ("new", Impact::Create),
             (_, true) => ("no longer wanted", Impact::Remove),
             _ => ("the network changed", Impact::InPlace),
         };
-        // A guest leaves before its port does.
-        let needs = self.removed.values().chain(&self.before_network).cloned().collect();
-        let id = self.push("network".to_string(), self.master.clone(), Work::Network { change }, needs, (reason, impact), Vec::new());
+        // A guest or its NIC leaves before the port does.
+        let needs = self.removed.values().chain(&self.unplugged).chain(&self.before_network).cloned().collect();
+        let guests = touched.into_iter().collect();
+        let id = self.push("network".to_string(), self.master.clone(), Work::Network { change }, needs, (reason, impact), guests);
+        if let Some(step) = self.steps.last_mut() {
+            step.traffic = traffic.into_iter().collect();
+        }
         self.network = Some(id);
     }
 
     /// The steps of one wanted guest; returns those after which it has settled.
-    fn guest(&mut self, guest: &GuestBlueprint, fate: &Fate) -> Vec<StepId> {
+    fn guest(&mut self, guest: &GuestBlueprint, fate: &Fate, live: Option<&Live>) -> Vec<StepId> {
         let domain = self.domain_of(guest);
         let (reason, impact) = match fate {
             Fate::Keep => ("", Impact::None),
@@ -274,6 +279,9 @@ impl<'a> Differ<'a> {
             needs.sort();
             needs.dedup();
             needs.extend(self.files(guest, fate, reason));
+            if matches!(fate, Fate::Start { .. }) {
+                needs.extend(self.seed_in_place(guest));
+            }
             needs.extend(guest.depends_on.iter().filter_map(|other| self.settled.get(other)).flatten().cloned());
             let work = Work::StartDomain { domain: Box::new(guest.domain.clone()) };
             let id =
@@ -286,6 +294,13 @@ impl<'a> Differ<'a> {
             }
             started = Some(id);
         }
+        let mut configured = Vec::new();
+        if matches!(fate, Fate::Keep) {
+            configured.extend(self.seed_in_place(guest));
+        }
+        if let Some(live) = live {
+            configured = self.plug(guest, live, configured, started.as_ref());
+        }
         let ready = match guest.ready.condition {
             ReadyCondition::Running | ReadyCondition::Log(_) => started.is_none(),
             // Whether a port is open is only asked of a guest that starts.
@@ -293,7 +308,7 @@ impl<'a> Differ<'a> {
                 started.is_none() && domain.is_some_and(|domain| domain.agent)
             }
         };
-        let mut settled: Vec<StepId> = started.iter().cloned().collect();
+        let mut settled: Vec<StepId> = started.iter().cloned().chain(configured).collect();
         if !ready {
             let work = Work::AwaitReady {
                 guest: guest.name.clone(),
@@ -338,63 +353,6 @@ impl<'a> Differ<'a> {
         }
         self.settled.insert(guest.name.clone(), settled.clone());
         settled
-    }
-
-    fn files(&mut self, guest: &GuestBlueprint, fate: &Fate, reason: &str) -> Vec<StepId> {
-        let mut made = self.fetches(guest);
-        let freed: Vec<StepId> = self.freed.iter().chain(&made).cloned().collect();
-        let anew = self.taints.provision && matches!(fate, Fate::Replace { .. });
-        for volume in &guest.volumes {
-            if anew || !self.observed.has_file(&guest.host, &volume.path) {
-                let work = Work::CreateVolume { volume: volume.clone() };
-                let impact = if self.domain_of(guest).is_some() { Impact::Recreate } else { Impact::Create };
-                made.push(self.push(
-                    format!("disk/{}", guest.name),
-                    guest.host.clone(),
-                    work,
-                    freed.clone(),
-                    (reason, impact),
-                    vec![guest.name.clone()],
-                ));
-            }
-        }
-        if let Some(seed) = &guest.seed
-            && !self.observed.has_file(&guest.host, &seed.path)
-        {
-            let work = Work::WriteSeed { seed: seed.clone() };
-            made.push(self.push(
-                format!("seed/{}", guest.name),
-                guest.host.clone(),
-                work,
-                Vec::new(),
-                (reason, Impact::Create),
-                vec![guest.name.clone()],
-            ));
-        }
-        made
-    }
-
-    /// Base files that the guest's host does not have; each goes to a host once.
-    fn fetches(&mut self, guest: &GuestBlueprint) -> Vec<StepId> {
-        let mut steps = Vec::new();
-        for base in &guest.bases {
-            let missing = self.observed.missing_bases.iter().any(|missing| missing.host == guest.host && missing.path == base.path);
-            let Some(sum) = base.sum.as_ref().filter(|_| missing) else { continue };
-            let key = (guest.host.clone(), base.path.clone());
-            let step = match self.fetched.get(&key) {
-                Some(step) => step.clone(),
-                None => {
-                    let id = format!("fetch/{}@{}", &sum.sha256[..12.min(sum.sha256.len())], guest.host);
-                    let work = Work::FetchBase { base: base.clone() };
-                    let step =
-                        self.push(id, guest.host.clone(), work, Vec::new(), ("the host does not have it", Impact::Create), Vec::new());
-                    self.fetched.insert(key, step.clone());
-                    step
-                }
-            };
-            steps.push(step);
-        }
-        steps
     }
 
     /// What keeps the ids of steps on several hosts apart.

@@ -90,7 +90,17 @@ fn before_it(port: &InternalPort, seen: &SeenInternal) -> Option<InternalPort> {
 fn step(id: String, host: &HostName, work: Work, (reason, impact): (&str, Impact), need: Option<&StepId>) -> Step {
     let undo = work.undo();
     let needs = need.cloned().into_iter().collect();
-    Step { id: StepId(id), host: host.clone(), work, needs, reason: reason.to_string(), impact, guests: Vec::new(), undo }
+    Step {
+        id: StepId(id),
+        host: host.clone(),
+        work,
+        needs,
+        reason: reason.to_string(),
+        impact,
+        guests: Vec::new(),
+        traffic: Vec::new(),
+        undo,
+    }
 }
 
 fn suffix(wanted: &Blueprint, host: &HostName) -> String {

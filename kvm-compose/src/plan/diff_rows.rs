@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     blueprint::{Column, Row, RowKey, Table},
     observed::ObservedRow,
-    step::{NetworkChange, RowDelete, RowUpdate},
+    step::{NetworkChange, RowDelete, RowMove, RowUpdate},
 };
 
 /// The column of a parent that lists rows of a table.
@@ -35,10 +35,8 @@ pub fn diff_rows(wanted: &[Row], observed: &[ObservedRow]) -> NetworkChange {
     for row in wanted {
         match there.get(&row.key) {
             None => change.insert.push(row.clone()),
-            // A row cannot change its table or its parent, and there is one of each: it is made again.
-            Some(old)
-                if twice.contains(&row.key) || old.table != row.table || old.parent.as_ref() != row.parent.as_ref().map(|(key, _)| key) =>
-            {
+            // A row cannot change its table, and there is one of each: it is made again.
+            Some(old) if twice.contains(&row.key) || old.table != row.table || old.parent.is_some() != row.parent.is_some() => {
                 change.delete.push(delete(old));
                 change.insert.push(row.clone());
             }
@@ -46,12 +44,16 @@ pub fn diff_rows(wanted: &[Row], observed: &[ObservedRow]) -> NetworkChange {
                 let differs = |(name, value): &(&String, &Column)| !same(old.columns.get(*name), value);
                 let to: BTreeMap<String, Column> =
                     row.columns.iter().filter(differs).map(|(name, value)| (name.clone(), value.clone())).collect();
-                if !to.is_empty() {
+                let moved = match (&old.parent, &row.parent) {
+                    (Some(from), Some(to)) if from != &to.0 => Some(RowMove { from: (from.clone(), to.1.clone()), to: to.clone() }),
+                    _ => None,
+                };
+                if !to.is_empty() || moved.is_some() {
                     let from = to
                         .iter()
                         .map(|(name, value)| (name.clone(), old.columns.get(name).cloned().unwrap_or_else(|| empty_like(value))))
                         .collect();
-                    change.update.push(RowUpdate { key: row.key.clone(), table: row.table, to, from });
+                    change.update.push(RowUpdate { key: row.key.clone(), table: row.table, to, from, moved });
                 }
             }
         }
@@ -64,7 +66,13 @@ pub fn diff_rows(wanted: &[Row], observed: &[ObservedRow]) -> NetworkChange {
 }
 
 fn delete(row: &ObservedRow) -> RowDelete {
-    RowDelete { key: row.key.clone(), table: row.table, parent: row.parent.clone().map(|key| (key, parent_column(row.table).to_string())) }
+    let (key, table) = (row.key.clone(), row.table);
+    let parent = row.parent.clone().map(|key| (key, parent_column(row.table).to_string()));
+    // A reference to what is not ours cannot be written again.
+    let ours = |column: &Column| !matches!(column, Column::Refs(keys) if keys.iter().any(|key| key.0.starts_with('?')));
+    let columns = row.columns.iter().filter(|(_, column)| ours(column)).map(|(name, column)| (name.clone(), column.clone())).collect();
+    let was = Some(Row { key: key.clone(), table, columns, parent: parent.clone() });
+    RowDelete { key, table, parent, was }
 }
 
 /// An absent column and an empty one are the same.

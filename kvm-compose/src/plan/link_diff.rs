@@ -34,6 +34,7 @@ pub fn with_links(steps: Vec<Step>, wanted: &Blueprint, observed: &Observed, onl
     if before.is_empty() && after.is_empty() {
         return steps;
     }
+    let plugs: BTreeSet<StepId> = lookup.plugged.values().cloned().collect();
     let (started, gone) = (lookup.started, before.iter().map(|step| step.id.clone()).collect::<Vec<_>>());
     let running: Vec<Step> = wanted
         .guests
@@ -41,16 +42,18 @@ pub fn with_links(steps: Vec<Step>, wanted: &Blueprint, observed: &Observed, onl
         .filter(|guest| !started.contains_key(&guest.name))
         .filter_map(|guest| after.get(&guest.name))
         .flatten()
+        .filter(|step| !step.needs.iter().any(|need| plugs.contains(need)))
         .cloned()
         .collect();
     let mut early = Some(before.into_iter().chain(running));
     let mut all = Vec::with_capacity(steps.len() + gone.len());
     for mut step in steps {
-        let is_late = matches!(step.work, Work::StartDomain { .. } | Work::AwaitReady { .. } | Work::RunScript { .. });
+        let is_late =
+            matches!(step.work, Work::StartDomain { .. } | Work::AttachNic { .. } | Work::AwaitReady { .. } | Work::RunScript { .. });
         all.extend(early.take_if(|_| is_late).into_iter().flatten());
         match &step.work {
             // Two devices with one `iface-id` would be one too many.
-            Work::StartDomain { .. } => step.needs.extend(gone.iter().cloned()),
+            Work::StartDomain { .. } | Work::AttachNic { .. } => step.needs.extend(gone.iter().cloned()),
             // Scripts find the links as the file says.
             Work::RunScript { guest, .. } => {
                 step.needs.extend(after.get(guest).into_iter().flatten().map(|made| made.id.clone()));
@@ -61,7 +64,11 @@ pub fn with_links(steps: Vec<Step>, wanted: &Blueprint, observed: &Observed, onl
             Work::StartDomain { domain } => Some(domain.guest.clone()),
             _ => None,
         };
+        let id = step.id.clone();
         all.push(step);
+        if plugs.contains(&id) {
+            all.extend(after.values().flatten().filter(|made| made.needs.contains(&id)).cloned());
+        }
         all.extend(guest.and_then(|guest| after.get(&guest)).into_iter().flatten().cloned());
     }
     all.extend(early.into_iter().flatten());
@@ -74,6 +81,10 @@ struct Lookup<'a> {
     started: BTreeMap<GuestName, StepId>,
     /// Guests that get a new process: theirs is not there, or goes.
     anew: BTreeSet<GuestName>,
+    /// Port → the step that plugs a NIC into it while its guest runs.
+    plugged: BTreeMap<Uuid, StepId>,
+    /// Port → the step that unplugs a NIC from it.
+    unplugged: BTreeMap<Uuid, StepId>,
     /// Domain's name → the step that removes it.
     removed: BTreeMap<String, StepId>,
     links: BTreeMap<Uuid, &'a OnHost<ObservedLink>>,
@@ -84,6 +95,7 @@ struct Lookup<'a> {
 impl<'a> Lookup<'a> {
     fn new(steps: &[Step], wanted: &'a Blueprint, observed: &'a Observed) -> Self {
         let (mut started, mut removed, mut anew) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
+        let (mut plugged, mut unplugged) = (BTreeMap::new(), BTreeMap::new());
         for step in steps {
             match &step.work {
                 Work::StartDomain { domain } => {
@@ -94,15 +106,19 @@ impl<'a> Lookup<'a> {
                     }
                     started.insert(domain.guest.clone(), step.id.clone());
                 }
+                Work::AttachNic { nic, .. } => drop(plugged.insert(nic.port, step.id.clone())),
+                Work::DetachNic { nic, .. } => drop(unplugged.insert(nic.port, step.id.clone())),
                 Work::RemoveDomain { name, .. } => drop(removed.insert(name.clone(), step.id.clone())),
                 _ => {}
             }
         }
-        let ports = observed.domains.iter().flat_map(|domain| domain.ports.iter().map(move |port| (*port, domain)));
+        let ports = observed.domains.iter().flat_map(|domain| domain.ports().map(move |port| (port, domain)));
         let links = wanted.guests.iter().flat_map(|guest| guest.links.iter().map(move |link| (link.port, (guest, link))));
         Lookup {
             started,
             anew,
+            plugged,
+            unplugged,
             removed,
             links: observed.links.iter().map(|link| (link.what.port, link)).collect(),
             domains: ports.collect(),
@@ -123,6 +139,7 @@ impl<'a> Lookup<'a> {
             None => ("no longer in the file", Impact::Remove, false),
             Some(_) if elsewhere => ("its guest stands on another host now", Impact::Remove, false),
             Some((guest, _)) if self.anew.contains(&guest.name) => ("its guest starts anew", Impact::Remove, false),
+            Some(_) if self.plugged.contains_key(&port) => ("its NIC is another", Impact::Remove, false),
             Some((_, link)) if link.shape.is_plain() => ("the file asks for none", Impact::InPlace, true),
             Some(_) => return None,
         };
@@ -145,10 +162,11 @@ impl<'a> Lookup<'a> {
             id: StepId(id),
             host: there.host.clone(),
             work: Work::UnshapeLink { port, label },
-            needs: domain.and_then(|domain| self.removed.get(&domain.name)).cloned().into_iter().collect(),
+            needs: domain.and_then(|domain| self.removed.get(&domain.name)).into_iter().chain(self.unplugged.get(&port)).cloned().collect(),
             reason: reason.to_string(),
             impact,
             guests: guest.cloned().into_iter().collect(),
+            traffic: Vec::new(),
             undo,
         })
     }
@@ -157,8 +175,9 @@ impl<'a> Lookup<'a> {
     fn made(&self, guest: &GuestBlueprint, link: &Link) -> Vec<Step> {
         let mut made = Vec::new();
         let start = self.started.get(&guest.name);
-        let needs: Vec<StepId> = start.cloned().into_iter().collect();
-        let anew = self.anew.contains(&guest.name);
+        let plug = self.plugged.get(&link.port);
+        let needs: Vec<StepId> = start.into_iter().chain(plug).cloned().collect();
+        let anew = self.anew.contains(&guest.name) || plug.is_some();
         let impact = if anew { Impact::Create } else { Impact::InPlace };
         let step = |id: String, work: Work, reason: String| Step {
             id: StepId(id),
@@ -169,13 +188,14 @@ impl<'a> Lookup<'a> {
             reason,
             impact,
             guests: vec![guest.name.clone()],
+            traffic: Vec::new(),
         };
         if let Some((reason, before)) = self.why(guest, link, anew) {
             let work = Work::ShapeLink { guest: guest.name.clone(), link: link.clone(), before };
             made.push(step(format!("link/{}:{}", guest.name, link.interface), work, reason));
         }
         // A definition that is kept keeps what it says of the link; one that is made anew says nothing.
-        let kept = self.domains.get(&link.port).filter(|domain| !self.removed.contains_key(&domain.name));
+        let kept = self.domains.get(&link.port).filter(|domain| plug.is_none() && !self.removed.contains_key(&domain.name));
         if kept.is_some_and(|domain| domain.down.contains(&link.port)) {
             let work = Work::SetCarrier {
                 guest: guest.name.clone(),

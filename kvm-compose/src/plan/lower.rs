@@ -8,17 +8,17 @@ use std::{
 };
 
 use super::{
-    blueprint::{Base, Blueprint, GuestBlueprint, Script, ScriptKind, Seed, Sum, Volume},
+    blueprint::{Base, Blueprint, Column, GuestBlueprint, NETWORK_CONFIG, Row, RowKey, Script, ScriptKind, Seed, Sum, Volume},
     link::Link,
     outside::{Outside, outside},
     place::{self, Place, Places},
-    render::{digest, domain, rows, seed},
+    render::{digest, domain, files_digest, rows, seed},
     site::{Hosts, MicroImage, ProjectFiles, Site},
 };
 use crate::{
     error::{Code, Problem},
     names::{DeploymentName, GuestName, HostName, InstallationId},
-    topology::{DiskDevice, FileRef, Guest, GuestKind, Topology},
+    topology::{Assignment, DiskDevice, FileRef, Guest, GuestKind, Nic, Topology},
 };
 
 /// How long a script may run, in seconds.
@@ -33,17 +33,19 @@ pub type Sums = BTreeMap<PathBuf, Sum>;
 /// Fails when the hosts cannot carry it: no micro image, a file that was not read.
 pub fn lower(topology: &Topology, hosts: &Hosts, places: &Places, files: &ProjectFiles, sums: &Sums) -> Result<Blueprint, Problem> {
     let master = &hosts.master;
-    let lowering = Lowering { topology, hosts, files, sums };
     let chassis = chassis(topology, hosts)?;
     let place = rows::Place { installation: master.installation, mtu: master.mtu, chassis: &chassis, resolver: master.resolver };
+    let rows = rows::rows(topology, &place);
+    let lowering = Lowering { rows: rows.iter().map(|row| (&row.key, row)).collect(), topology, hosts, files, sums };
     let startable = in_order(&topology.guests).into_iter().filter(|guest| guest.kind.is_startable());
     let guests: Result<Vec<_>, Problem> = startable.map(|guest| lowering.guest(guest, places)).collect();
+    let guests = guests?;
     Ok(Blueprint {
         installation: master.installation,
         deployment: topology.deployment.clone(),
         master: master.host.clone(),
-        rows: rows::rows(topology, &place),
-        guests: guests?,
+        rows,
+        guests,
         outside: outside(topology, hosts, places)?,
         folder: master.deployments.join(topology.deployment.as_str()),
     })
@@ -126,6 +128,7 @@ pub fn nothing(installation: InstallationId, deployment: &DeploymentName, master
 }
 
 struct Lowering<'a> {
+    rows: BTreeMap<&'a RowKey, &'a Row>,
     topology: &'a Topology,
     hosts: &'a Hosts,
     files: &'a ProjectFiles,
@@ -180,7 +183,7 @@ impl Lowering<'_> {
         let seed = match &guest.kind {
             // Nothing on a CD-ROM would read it.
             GuestKind::ExistingDisk { device: DiskDevice::Cdrom, .. } => None,
-            _ => Some(seed_of(guest, topology, uuid, site.mtu, &folder)),
+            _ => Some(seed_of(guest, topology, uuid, site.mtu, &folder, &self.rows)),
         };
         let ports: Vec<_> = (0..guest.nics.len()).map(|nic| site.installation.port_uuid(&topology.deployment, &guest.name, nic)).collect();
         let console_log = folder.join("console").join(format!("{}.log", guest.name));
@@ -195,7 +198,14 @@ impl Lowering<'_> {
             seed: seed.as_ref().map(|seed| seed.path.as_path()),
             graphics,
         };
-        let domain = domain::domain(guest, &topology.deployment, site, &drives, &ports, &console_log)
+        let rest = seed.as_ref().map(|seed| files_digest(seed.files.iter().filter(|(name, _)| *name != NETWORK_CONFIG)));
+        let parts = domain::Parts {
+            ports: &ports,
+            console_log: &console_log,
+            network: seed.as_ref().and_then(|seed| seed.files.get(NETWORK_CONFIG)).map_or("", String::as_str),
+            seed: rest.as_deref().unwrap_or_default(),
+        };
+        let domain = domain::domain(guest, &topology.deployment, site, &drives, &parts)
             .map_err(|error| Problem::internal(format!("the XML of guest `{}` could not be written", guest.name)).cause(error))?;
         Ok(GuestBlueprint {
             name: guest.name.clone(),
@@ -213,6 +223,28 @@ impl Lowering<'_> {
     }
 }
 
+/// Remarks on where each interface is, and on what DHCP and routers tell the guest, which the rest of its configuration does not say: a change of it is a change of
+/// the guest's network, and it asks anew.
+fn leases(guest: &Guest, rows: &BTreeMap<&RowKey, &Row>) -> String {
+    let told = |nic: &Nic| nic.addresses.iter().any(|address| matches!(address.assignment, Assignment::Dhcp | Assignment::Slaac));
+    let remarks = guest.nics.iter().enumerate().map(|(index, nic)| {
+        if !told(nic) {
+            return format!("# {}: on {}\n", nic.name, nic.switch);
+        }
+        let port = rows.get(&rows::port_key(&guest.name, index));
+        let refs = port.iter().flat_map(|row| row.columns.values()).filter_map(|column| match column {
+            Column::Refs(keys) => Some(keys),
+            _ => None,
+        });
+        let served = refs.flatten().filter_map(|key| rows.get(key));
+        let options: Vec<String> = served.map(|row| format!("{:?}", row.columns)).collect();
+        let digest = digest(&options.iter().map(String::as_str).collect::<Vec<_>>());
+        let addresses: Vec<String> = nic.addresses.iter().map(|address| address.net.to_string()).collect();
+        format!("# {}: {} on {}, DHCP {}\n", nic.name, addresses.join(" "), nic.switch, &digest[..8])
+    });
+    remarks.collect()
+}
+
 fn no_micro(guest: &Guest) -> Problem {
     Problem::new(Code::ImageMissing, format!("guest `{}` needs the micro image, which has not been made", guest.name))
         .hint("make it with `testbed image build micro`")
@@ -224,11 +256,12 @@ fn unread(file: &FileRef) -> Problem {
     problem
 }
 
-fn seed_of(guest: &Guest, topology: &Topology, uuid: uuid::Uuid, mtu: u16, folder: &Path) -> Seed {
-    let files = seed::files(guest, topology, uuid, mtu);
-    let parts: Vec<&str> = files.iter().flat_map(|(name, content)| [name.as_str(), content.as_str()]).collect();
-    let digest = digest(&parts);
-    Seed { path: folder.join("seeds").join(format!("{}-seed-{}.iso", guest.name, &digest[..12])), files }
+fn seed_of(guest: &Guest, topology: &Topology, uuid: uuid::Uuid, mtu: u16, folder: &Path, rows: &BTreeMap<&RowKey, &Row>) -> Seed {
+    let mut files = seed::files(guest, topology, uuid, mtu);
+    if let Some(network) = files.get_mut(NETWORK_CONFIG) {
+        network.push_str(&leases(guest, rows));
+    }
+    Seed { path: folder.join("seeds").join(format!("{}-seed.iso", guest.name)), digest: files_digest(files.iter()), files }
 }
 
 fn links(guest: &Guest, ports: &[uuid::Uuid]) -> Vec<Link> {

@@ -2,6 +2,7 @@
 //!
 //! Pure: same input, same bytes out. Must not know how a step is carried out.
 
+pub mod affected;
 pub mod blueprint;
 pub mod describe;
 mod diff;
@@ -10,6 +11,7 @@ mod diff_rows;
 pub mod link;
 mod link_diff;
 pub mod link_report;
+mod live;
 mod lower;
 pub mod observed;
 pub mod outside;
@@ -17,8 +19,10 @@ pub mod place;
 pub mod render;
 pub mod site;
 pub mod step;
+mod things;
 
 pub use diff::{Taints, diff};
 pub use diff_rows::diff_rows;
+pub use link_diff::with_links;
 pub use lower::{Sums, lower, nothing, travelling};
 pub use place::place;

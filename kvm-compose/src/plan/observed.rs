@@ -26,6 +26,8 @@ pub struct Observed {
     pub domains: Vec<ObservedDomain>,
     /// Files below the deployment's folder that the engine may have made (disks, seeds, console logs).
     pub files: BTreeSet<OnHost<PathBuf>>,
+    /// The seeds among the files, with the digests that they bear.
+    pub seeds: BTreeSet<OnHost<ObservedSeed>>,
     /// Ports of the integration bridges that belong to one of the deployment's guests.
     pub bridge_ports: Vec<OnHost<BridgePort>>,
     /// Links of guests that are shaped.
@@ -51,6 +53,15 @@ pub struct OnHost<T> {
     pub what: T,
 }
 
+/// A seed that is there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ObservedSeed {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The digest of what it holds; empty when it was not written to its end.
+    pub digest: String,
+}
+
 /// A base file that cannot be used as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MissingBase {
@@ -74,11 +85,17 @@ impl Observed {
         self.files.contains(&OnHost { host: host.clone(), what: path.to_path_buf() })
     }
 
+    /// The digest that a seed bears, when it is there.
+    pub fn seed(&self, host: &HostName, path: &Path) -> Option<&str> {
+        self.seeds.iter().find(|seed| &seed.host == host && seed.what.path == path).map(|seed| seed.what.digest.as_str())
+    }
+
     /// Adds what another host has.
     pub fn merge(&mut self, other: Observed) {
         self.rows.extend(other.rows);
         self.domains.extend(other.domains);
         self.files.extend(other.files);
+        self.seeds.extend(other.seeds);
         self.bridge_ports.extend(other.bridge_ports);
         self.links.extend(other.links);
         self.strangers.extend(other.strangers);
@@ -125,11 +142,41 @@ pub struct ObservedDomain {
     pub agent: bool,
     /// Digests of the scripts that have run in it since it was made; empty without an agent.
     pub scripts: BTreeSet<String>,
-    /// `interfaceid`s of its NICs.
-    pub ports: Vec<Uuid>,
-    /// Those of them whose link was taken down: the guest sees no carrier.
+    /// Memory in MiB, by its definition.
+    pub memory_mb: u64,
+    /// Virtual CPUs, by its definition.
+    pub cpus: u32,
+    /// The network configuration that it took up last, from its metadata.
+    pub network: String,
+    /// Its NICs, those that it runs with and those that it is defined with.
+    pub nics: Vec<ObservedNic>,
+    /// The ports of those of them whose link was taken down: the guest sees no carrier.
     #[serde(default)]
     pub down: BTreeSet<Uuid>,
+}
+
+impl ObservedDomain {
+    /// `interfaceid`s of its NICs.
+    pub fn ports(&self) -> impl Iterator<Item = Uuid> + '_ {
+        self.nics.iter().filter_map(|nic| nic.port)
+    }
+}
+
+/// A NIC of a domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedNic {
+    /// libvirt's alias; empty when nobody but libvirt gave it one.
+    pub alias: String,
+    /// Its MAC address.
+    pub mac: String,
+    /// The OVN port, when it is plugged into one.
+    pub port: Option<Uuid>,
+    /// The running guest has it.
+    pub live: bool,
+    /// It is part of the definition, so that the next start brings it back.
+    pub defined: bool,
+    /// libvirt's element for it.
+    pub xml: String,
 }
 
 /// A port of the integration bridge (a row of Open vSwitch's `Interface` table).

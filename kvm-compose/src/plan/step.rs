@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    blueprint::{Base, Column, Domain, Readiness, Row, RowKey, Script, Seed, Table, Volume},
+    blueprint::{Base, Column, Domain, NicDevice, Readiness, Row, RowKey, Script, Seed, Table, Volume},
     link::Link,
     observed::BridgePort,
     outside::{InternalPort, Uplink},
@@ -50,6 +50,8 @@ pub struct Step {
     pub impact: Impact,
     /// Every guest it touches.
     pub guests: Vec<GuestName>,
+    /// Guests that it does not touch and whose traffic it may change.
+    pub traffic: Vec<GuestName>,
     /// What takes it back, when the operation fails later; decided with the step.
     pub undo: Option<Work>,
 }
@@ -84,10 +86,44 @@ pub enum Work {
         /// The disk.
         volume: Volume,
     },
-    /// Writes a seed; present already is success.
+    /// Writes a seed; present already with the same content is success.
     WriteSeed {
         /// The seed.
         seed: Seed,
+    },
+    /// Plugs a NIC into a domain, running or defined or both; plugged already is success.
+    AttachNic {
+        /// libvirt's name.
+        name: String,
+        /// libvirt's UUID.
+        uuid: Uuid,
+        /// The NIC.
+        nic: NicDevice,
+    },
+    /// Unplugs a NIC and waits until the guest has let go of it; absent already is success.
+    DetachNic {
+        /// libvirt's name.
+        name: String,
+        /// libvirt's UUID.
+        uuid: Uuid,
+        /// The NIC.
+        nic: NicDevice,
+    },
+    /// Lets a running guest take up a network configuration, and notes it in the domain's metadata.
+    ConfigureNetwork {
+        /// The guest.
+        guest: GuestName,
+        /// libvirt's name.
+        name: String,
+        /// libvirt's UUID.
+        uuid: Uuid,
+        /// The whole configuration (network-config, version 2).
+        network: String,
+        /// The interfaces whose part of it changed.
+        links: Vec<String>,
+        /// How long its agent is waited for, in seconds; 0 where none is expected. A guest without one is on its own, which is
+        /// told.
+        agent_s: u64,
     },
     /// Removes a file below the deployment's folder; absent already is success.
     RemoveFile {
@@ -221,6 +257,18 @@ pub struct RowUpdate {
     pub to: std::collections::BTreeMap<String, Column>,
     /// Column → value before, for the undo.
     pub from: std::collections::BTreeMap<String, Column>,
+    /// It goes from one list to another, as a port goes to another switch: it stays the same row.
+    #[serde(default)]
+    pub moved: Option<RowMove>,
+}
+
+/// From which row's list to which; each a row and its column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RowMove {
+    /// Where it was.
+    pub from: (RowKey, String),
+    /// Where it goes.
+    pub to: (RowKey, String),
 }
 
 /// A row to take away, found by its key and our mark.
@@ -232,6 +280,9 @@ pub struct RowDelete {
     pub table: Table,
     /// The row and its column that list it.
     pub parent: Option<(RowKey, String)>,
+    /// What it was, for the undo; nothing when what it was for is gone with it.
+    #[serde(default)]
+    pub was: Option<Row>,
 }
 
 impl Work {
@@ -243,7 +294,7 @@ impl Work {
                     .insert
                     .iter()
                     .rev()
-                    .map(|row| RowDelete { key: row.key.clone(), table: row.table, parent: row.parent.clone() })
+                    .map(|row| RowDelete { key: row.key.clone(), table: row.table, parent: row.parent.clone(), was: None })
                     .collect();
                 let update = change
                     .update
@@ -253,14 +304,18 @@ impl Work {
                         table: update.table,
                         to: update.from.clone(),
                         from: update.to.clone(),
+                        moved: update.moved.clone().map(|moved| RowMove { from: moved.to, to: moved.from }),
                     })
                     .collect();
-                // Deleted rows stay deleted: their guests are gone already.
-                let change = NetworkChange { insert: Vec::new(), update, delete };
+                // Children were deleted first.
+                let insert = change.delete.iter().rev().filter_map(|delete| delete.was.clone()).collect();
+                let change = NetworkChange { insert, update, delete };
                 (!change.is_empty()).then_some(Work::Network { change })
             }
             Work::CreateVolume { volume } => Some(Work::RemoveFile { path: volume.path.clone() }),
             Work::WriteSeed { seed } => Some(Work::RemoveFile { path: seed.path.clone() }),
+            Work::AttachNic { name, uuid, nic } => Some(Work::DetachNic { name: name.clone(), uuid: *uuid, nic: nic.clone() }),
+            Work::DetachNic { name, uuid, nic } => Some(Work::AttachNic { name: name.clone(), uuid: *uuid, nic: nic.clone() }),
             Work::StartDomain { domain } => Some(Work::RemoveDomain { name: domain.name.clone(), uuid: domain.uuid }),
             Work::ShapeLink { guest, link, before: Some(before) } => {
                 let link = Link { shape: *before, ..link.clone() };
@@ -278,8 +333,10 @@ impl Work {
                 up: !up,
             }),
             Work::PlugInternal { port } => Some(Work::UnplugInternal { name: port.name.clone(), interface: port.interface.clone() }),
-            // Base files and hosts' bridges stay: the next deployment needs them.
+            // Base files and hosts' bridges stay: the next deployment needs them. What a guest was told before is known to `diff`
+            // alone.
             Work::FetchBase { .. }
+            | Work::ConfigureNetwork { .. }
             | Work::SetUpUplink { .. }
             | Work::UnplugInternal { .. }
             | Work::RemoveFile { .. }

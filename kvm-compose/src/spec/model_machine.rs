@@ -46,6 +46,7 @@ pub struct Machine {
     pub android: Option<Android>,
     /// Guests that must be ready before it starts; the name of a scaled machine means all its clones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "OneOrMore")]
     pub depends_on: Vec<Spanned<GuestName>>,
     /// When it counts as ready; `up` ends when all guests are.
     #[serde(skip_serializing_if = "Option::is_none")]

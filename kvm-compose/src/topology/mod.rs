@@ -43,7 +43,7 @@ pub fn load(file: &str, text: &str, deployment: &DeploymentName, leases: &Leases
 /// Fails with `invalid_file` (or `unsupported`, when that is all there is) and every fault of the file in `diagnostics`.
 pub fn load_all(sources: &Sources, deployment: &DeploymentName, leases: &Leases) -> Result<Loaded, Problem> {
     let (spec, mut reader) = spec::parse(sources);
-    let topology = spec.map(|spec| resolve_spec(&spec, deployment, leases, &mut reader));
+    let topology = spec.map(|spec| resolve_spec(spec, deployment, leases, &mut reader));
     let diagnostics = reader.into_diagnostics();
     if let Some(problem) = problem_of(&sources.file, diagnostics.clone()) {
         return Err(problem);
@@ -82,12 +82,12 @@ pub fn without_refused(warnings: Vec<Diagnostic>) -> Vec<Diagnostic> {
 /// What could be understood of a testbed, faults or not: to look at the files that it names.
 pub fn understood(sources: &Sources, deployment: &DeploymentName) -> Option<Topology> {
     let (spec, mut reader) = spec::parse(sources);
-    spec.map(|spec| resolve_spec(&spec, deployment, &Leases::new(), &mut reader))
+    spec.map(|spec| resolve_spec(spec, deployment, &Leases::new(), &mut reader))
 }
 
 /// Resolves what was read; faults go to the reader, so that those of structure and those of meaning come out together.
-fn resolve_spec(spec: &Spec, deployment: &DeploymentName, leases: &Leases, reader: &mut Reader) -> Topology {
-    let spec = bridges::as_switches(spec.clone(), deployment, reader);
+fn resolve_spec(spec: Spec, deployment: &DeploymentName, leases: &Leases, reader: &mut Reader) -> Topology {
+    let spec = bridges::as_switches(spec, deployment, reader);
     let (machines, scaled) = clones::written_out(spec.machines, reader);
     let ovn = &spec.network.ovn;
     let mut segments = resolve::Segments::new(&ovn.switches, reader);

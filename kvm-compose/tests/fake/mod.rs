@@ -19,9 +19,9 @@ use kvm_compose::{
     },
     plan::{
         self,
-        blueprint::{Blueprint, Row, RowKey, Sum},
+        blueprint::{Blueprint, NicDevice, Row, RowKey, Seed, Sum},
         link::ObservedLink,
-        observed::{MissingBase, Observed, ObservedDomain, ObservedRow, OnHost},
+        observed::{MissingBase, Observed, ObservedDomain, ObservedNic, ObservedRow, ObservedSeed, OnHost},
         outside::{InternalPort, Mapping, SeenInternal, SeenOutside, SeenUplink},
         site::{Accelerator, DiskFile, Hosts, MicroImage, ProjectFiles, Site},
         step::Work,
@@ -61,6 +61,10 @@ pub struct World {
     pub rows: BTreeMap<RowKey, Row>,
     pub domains: BTreeMap<GuestName, ObservedDomain>,
     pub files: BTreeSet<OnHost<PathBuf>>,
+    /// What the seeds among them hold.
+    pub seeds: BTreeMap<OnHost<PathBuf>, Seed>,
+    /// What each guest's own system made of its network: the configuration of each interface that it has.
+    pub inside: BTreeMap<GuestName, BTreeMap<String, String>>,
     /// Shaped links, by their ports.
     pub links: BTreeMap<Uuid, OnHost<ObservedLink>>,
     /// Base files that came from the master; they stay.
@@ -76,7 +80,9 @@ pub struct World {
 impl World {
     /// The world without what only history knows.
     pub fn shape(&self) -> World {
-        World { starts: BTreeMap::new(), bases: BTreeSet::new(), uplinks: BTreeSet::new(), ..self.clone() }
+        let mut shape = World { starts: BTreeMap::new(), bases: BTreeSet::new(), uplinks: BTreeSet::new(), ..self.clone() };
+        shape.domains.values_mut().for_each(|domain| domain.nics.sort_by(|a, b| a.alias.cmp(&b.alias)));
+        shape
     }
 }
 
@@ -111,6 +117,12 @@ impl FakeHost {
         let refuse = |text: String| Err(Problem::new(Code::Internal, text));
         match work {
             Work::Network { change } => {
+                // A row that moves belongs to its new list at once, so its old one does not take it along.
+                for update in &change.update {
+                    if let (Some(moved), Some(row)) = (&update.moved, world.rows.get_mut(&update.key)) {
+                        row.parent = Some(moved.to.clone());
+                    }
+                }
                 for delete in &change.delete {
                     world.rows.remove(&delete.key);
                     let orphans: Vec<RowKey> = world
@@ -131,6 +143,11 @@ impl FakeHost {
                     }
                     world.rows.insert(row.key.clone(), row.clone());
                 }
+                for moved in change.update.iter().filter_map(|update| update.moved.as_ref()) {
+                    if !world.rows.contains_key(&moved.to.0) {
+                        return refuse(format!("there is no {} to move to", moved.to.0));
+                    }
+                }
                 for update in &change.update {
                     match world.rows.get_mut(&update.key) {
                         Some(row) => row.columns.extend(update.to.clone()),
@@ -149,6 +166,53 @@ impl FakeHost {
             }
             Work::WriteSeed { seed } => {
                 world.files.insert(on(&seed.path));
+                world.seeds.insert(on(&seed.path), seed.clone());
+            }
+            Work::AttachNic { uuid, nic, .. } => {
+                let there = world.rows.values().any(|row| format!("{:?}", row.columns.get("name")).contains(&nic.port.to_string()));
+                let Some(domain) = world.domains.values_mut().find(|domain| &domain.uuid == uuid) else {
+                    return refuse(format!("there is no domain for {}", nic.name));
+                };
+                if !there {
+                    return refuse(format!("{} of {} has no port", nic.name, domain.name));
+                }
+                if domain.nics.iter().any(|other| other.alias != nic.alias && (other.mac == nic.mac || other.port == Some(nic.port))) {
+                    return refuse(format!("{} of {} has the MAC address or port of another", nic.name, domain.name));
+                }
+                match domain.nics.iter_mut().find(|there| there.alias == nic.alias) {
+                    Some(there) => (there.live, there.defined) = (domain.active, true),
+                    None => domain.nics.push(observed_nic(nic, domain.active)),
+                }
+            }
+            Work::DetachNic { uuid, nic, .. } => {
+                if let Some(domain) = world.domains.values_mut().find(|domain| &domain.uuid == uuid) {
+                    domain.nics.retain(|there| there.alias != nic.alias);
+                    let (guest, gone) = (domain.guest.clone(), nic.mac.clone());
+                    // An interface that goes takes its configuration along.
+                    if let Some(inside) = world.inside.get_mut(&guest) {
+                        inside.retain(|_, section| !section.contains(&gone));
+                    }
+                }
+            }
+            Work::ConfigureNetwork { guest, uuid, network, links, .. } => {
+                let Some(domain) = world.domains.values_mut().find(|domain| &domain.uuid == uuid) else {
+                    return refuse(format!("guest {guest} is not there"));
+                };
+                domain.network = network.clone();
+                let macs: Vec<String> = domain.nics.iter().filter(|nic| nic.live).map(|nic| nic.mac.clone()).collect();
+                if domain.active {
+                    let inside = world.inside.entry(guest.clone()).or_default();
+                    let wanted = sections(network);
+                    for link in links {
+                        inside.remove(link);
+                        if let Some(section) = wanted.get(link) {
+                            if !macs.iter().any(|mac| section.contains(mac)) {
+                                return refuse(format!("guest {guest} has no device for {link}"));
+                            }
+                            inside.insert(link.clone(), section.clone());
+                        }
+                    }
+                }
             }
             Work::RemoveFile { path } => {
                 let file = path.clone();
@@ -156,9 +220,10 @@ impl FakeHost {
                     return refuse(format!("{} is in use", file.display()));
                 }
                 world.files.remove(&on(path));
+                world.seeds.remove(&on(path));
             }
             Work::StartDomain { domain } => {
-                for port in &domain.ports {
+                for port in domain.ports() {
                     let there = world.rows.values().any(|row| format!("{:?}", row.columns.get("name")).contains(&port.to_string()));
                     if !there {
                         return refuse(format!("domain {} has no port {port}", domain.name));
@@ -183,10 +248,23 @@ impl FakeHost {
                 }
                 // OVN would take either of two devices with one `iface-id`.
                 let runs = world.domains.get(&domain.guest).is_some_and(|domain| domain.active);
-                if let Some(port) = domain.ports.iter().find(|port| world.links.contains_key(port) && !runs) {
+                if let Some(port) = domain.ports().find(|port| world.links.contains_key(port) && !runs) {
                     return refuse(format!("domain {} finds its port {port} taken by a link", domain.name));
                 }
                 world.files.insert(on(&domain.console_log));
+                // It boots with what its seed says.
+                let seed =
+                    world.seeds.iter().find(|(path, _)| domain.xml.contains(&*path.what.to_string_lossy())).map(|(_, seed)| seed.clone());
+                let booted = seed.as_ref().and_then(|seed| seed.files.get("network-config")).map(|text| sections(text));
+                let runs = world.domains.get(&domain.guest).is_some_and(|old| old.active);
+                if runs {
+                    if let Some(old) = world.domains.get_mut(&domain.guest) {
+                        old.state = "running".to_string();
+                    }
+                    *world.starts.entry(domain.guest.clone()).or_default() += 1;
+                    return Ok(());
+                }
+                world.inside.insert(domain.guest.clone(), booted.unwrap_or_default());
                 let down = world.domains.get(&domain.guest).map(|there| there.down.clone()).unwrap_or_default();
                 let observed = ObservedDomain {
                     name: domain.name.clone(),
@@ -198,7 +276,10 @@ impl FakeHost {
                     state: "running".to_string(),
                     agent: false,
                     scripts: BTreeSet::new(),
-                    ports: domain.ports.clone(),
+                    memory_mb: domain.memory_mb,
+                    cpus: domain.cpus,
+                    network: domain.network.clone(),
+                    nics: domain.nics.iter().map(|nic| observed_nic(nic, true)).collect(),
                     down,
                 };
                 world.domains.insert(domain.guest.clone(), observed);
@@ -207,13 +288,21 @@ impl FakeHost {
             Work::StopDomain { uuid, .. } => {
                 for domain in world.domains.values_mut().filter(|domain| &domain.uuid == uuid) {
                     (domain.active, domain.agent, domain.state) = (false, false, "shut off".to_string());
+                    domain.nics.iter_mut().for_each(|nic| nic.live = false);
                 }
             }
-            Work::RemoveDomain { uuid, .. } => world.domains.retain(|_, domain| &domain.uuid != uuid),
+            Work::RemoveDomain { uuid, .. } => {
+                let gone = world.domains.values().find(|domain| &domain.uuid == uuid).map(|domain| domain.guest.clone());
+                if let Some(guest) = gone {
+                    world.domains.remove(&guest);
+                    world.inside.remove(&guest);
+                }
+            }
             Work::RemoveBridgePort { .. } => {}
             Work::ShapeLink { guest, link, .. } => match world.domains.get(guest) {
                 Some(domain) if domain.active => {
-                    let what = ObservedLink { port: link.port, device: String::new(), shape: link.shape, fault: None };
+                    let what =
+                        ObservedLink { port: link.port, device: format!("tbl{}", link.port.simple()), shape: link.shape, fault: None };
                     world.links.insert(link.port, OnHost { host: host.clone(), what });
                 }
                 _ => return refuse(format!("guest {guest} has no device to shape")),
@@ -250,9 +339,17 @@ impl FakeHost {
     }
 }
 
+/// The same work, also when it goes by another name once its guest is gone.
+fn same(one: &Work, other: &Work) -> bool {
+    match (one, other) {
+        (Work::UnshapeLink { port, .. }, Work::UnshapeLink { port: other, .. }) => port == other,
+        _ => one == other,
+    }
+}
+
 /// Links as they are seen: one whose guest has lost its device does not pass frames.
 fn links(world: &World) -> Vec<OnHost<ObservedLink>> {
-    let alive = |port: &Uuid| world.domains.values().any(|domain| domain.active && domain.ports.contains(port));
+    let alive = |port: &Uuid| world.domains.values().any(|domain| domain.active && domain.ports().any(|own| own == *port));
     let seen = |(port, link): (&Uuid, &OnHost<ObservedLink>)| {
         let fault = (!alive(port)).then(|| "its device is gone".to_string());
         OnHost { host: link.host.clone(), what: ObservedLink { fault, ..link.what.clone() } }
@@ -275,6 +372,14 @@ impl Host for FakeHost {
             rows: rows.collect(),
             domains: world.domains.values().cloned().collect(),
             files: world.files.clone(),
+            seeds: world
+                .seeds
+                .iter()
+                .map(|(path, seed)| OnHost {
+                    host: path.host.clone(),
+                    what: ObservedSeed { path: path.what.clone(), digest: seed.digest.clone() },
+                })
+                .collect(),
             links: links(&world),
             bridge_ports: Vec::new(),
             strangers: if wanted.is_some() { self.strangers.lock().clone() } else { Vec::new() },
@@ -290,7 +395,7 @@ impl Host for FakeHost {
 
     fn apply(&self, work: &Work, context: &Context<'_>) -> Result<(), Problem> {
         self.dead()?;
-        let fault = self.fault.lock().clone().filter(|(at, _)| at == work).map(|(_, fault)| fault);
+        let fault = self.fault.lock().clone().filter(|(at, _)| same(at, work)).map(|(_, fault)| fault);
         match fault {
             None => {
                 if matches!(work, Work::AwaitReady { .. }) {
@@ -320,6 +425,29 @@ impl Host for FakeHost {
     fn sweep(&self, _: &DeploymentName) -> Result<(), Problem> {
         self.dead()
     }
+}
+
+fn observed_nic(nic: &NicDevice, live: bool) -> ObservedNic {
+    let NicDevice { alias, mac, port, xml, .. } = nic.clone();
+    ObservedNic { alias, mac, port: Some(port), live, defined: true, xml }
+}
+
+/// The configuration of each interface, by name: what a guest's system reads from the whole.
+fn sections(network: &str) -> BTreeMap<String, String> {
+    let mut sections: BTreeMap<String, String> = BTreeMap::new();
+    let mut name = String::new();
+    for line in network.lines() {
+        if let Some(entry) = line.strip_prefix("  ").filter(|entry| !entry.starts_with(' ')) {
+            name = entry.trim_end_matches(':').to_string();
+        }
+        if let Some((remark, _)) = line.strip_prefix("# ").and_then(|line| line.split_once(": ")) {
+            name = remark.to_string();
+        }
+        if !name.is_empty() {
+            sections.entry(name.clone()).or_default().push_str(line);
+        }
+    }
+    sections
 }
 
 fn leases(world: &World) -> Leases {

@@ -153,8 +153,12 @@ impl Calls {
     fn turn(&self, work: &Work) -> Option<Arc<Mutex<()>>> {
         let domain = match work {
             Work::StartDomain { domain } => domain.uuid,
-            Work::StopDomain { uuid, .. } | Work::RemoveDomain { uuid, .. } => *uuid,
-            Work::SetCarrier { uuid, .. } => *uuid,
+            Work::StopDomain { uuid, .. }
+            | Work::RemoveDomain { uuid, .. }
+            | Work::AttachNic { uuid, .. }
+            | Work::DetachNic { uuid, .. }
+            | Work::ConfigureNetwork { uuid, .. }
+            | Work::SetCarrier { uuid, .. } => *uuid,
             _ => return None,
         };
         Some(self.inner.lock().turns.entry(domain).or_default().clone())

@@ -144,7 +144,7 @@ fn id(check: &Check) -> String {
 fn planned(check: &Check) -> PlannedStep {
     let reason = format!("expected to {}", if check.expect == kvm_compose::topology::checks::Expect::Pass { "pass" } else { "fail" });
     let guests = vec![check.guest.clone()];
-    PlannedStep { id: id(check), what: check::words(check), reason, impact: Impact::None, host: String::new(), guests }
+    PlannedStep { id: id(check), what: check::words(check), reason, impact: Impact::None, host: String::new(), guests, traffic: Vec::new() }
 }
 
 /// Runs one check, and tells the journal when it begins and how it ends.

@@ -162,7 +162,15 @@ impl Driver for Fake {
         }
         let deployment = project.deployment.clone();
         let seen = format!("{} in {}: {}", project.sources.file, project.folder.display(), project.sources.text);
-        Ok(PlanDocument { deployment, offline: false, steps: Vec::new(), placement: Vec::new(), network: vec![seen] })
+        Ok(PlanDocument {
+            deployment,
+            offline: false,
+            steps: Vec::new(),
+            placement: Vec::new(),
+            network: vec![seen],
+            changes: Vec::new(),
+            summary: String::new(),
+        })
     }
 
     fn exec(&self, _: &DeploymentName, request: &ExecRequest, stdin: &[u8], cancel: &Cancel, say: Say<'_>) -> Result<ExecResult, Problem> {

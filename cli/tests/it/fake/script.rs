@@ -113,5 +113,13 @@ fn finished(state: &str, problem: Problem) -> EventKind {
 }
 
 fn step(id: &str, what: &str) -> PlannedStep {
-    PlannedStep { id: id.into(), what: what.into(), reason: "new".into(), impact: Impact::Create, host: "main".into(), guests: Vec::new() }
+    PlannedStep {
+        id: id.into(),
+        what: what.into(),
+        reason: "new".into(),
+        impact: Impact::Create,
+        host: "main".into(),
+        guests: Vec::new(),
+        traffic: Vec::new(),
+    }
 }

@@ -20,8 +20,13 @@ const LONG_DATE: &[u8; 17] = b"2000010100000000\0";
 /// Longer names would not fit a directory record with their Rock Ridge entries.
 const LONGEST_NAME: usize = 120;
 
-/// An image with a volume label and files.
-pub fn image(label: &str, files: &BTreeMap<String, String>) -> Result<Vec<u8>, Problem> {
+/// Where a digest of the content stands: in the volume descriptor's field for the application (ECMA-119 8.4.32).
+pub const DIGEST_AT: u64 = (16 * SECTOR + 883) as u64;
+/// The length of that digest.
+pub const DIGEST_LENGTH: usize = 64;
+
+/// An image with a volume label and files, which bears a digest. Its length is a multiple of `unit`.
+pub fn image(label: &str, files: &BTreeMap<String, String>, digest: &str, unit: usize) -> Result<Vec<u8>, Problem> {
     let sum: usize = files.values().map(|content| content.len().next_multiple_of(SECTOR)).sum();
     let bad_name = files
         .keys()
@@ -47,8 +52,11 @@ pub fn image(label: &str, files: &BTreeMap<String, String>) -> Result<Vec<u8>, P
         image.extend_from_slice(files[*name].as_bytes());
         image.resize(image.len().next_multiple_of(SECTOR), 0);
     }
+    image.resize(image.len().next_multiple_of(unit), 0);
     let sectors = image.len() / SECTOR;
     put(&mut image, 16, &volume_descriptor(label, sectors, size));
+    let at = DIGEST_AT as usize;
+    image[at..at + DIGEST_LENGTH.min(digest.len())].copy_from_slice(&digest.as_bytes()[..DIGEST_LENGTH.min(digest.len())]);
     put(&mut image, 17, b"\xffCD001\x01");
     Ok(image)
 }
@@ -211,7 +219,7 @@ mod tests {
         files.extend((0..60).map(|n| (format!("network-config-{n}.yaml"), format!("{n}"))));
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("seed.iso");
-        std::fs::write(&path, image("cidata", &files).expect("an image")).expect("written");
+        std::fs::write(&path, image("cidata", &files, "", 2048).expect("an image")).expect("written");
         let Some(description) = isoinfo(&path, &["-d"]) else {
             panic!("isoinfo is needed for this test: ./setup.sh installs it");
         };
@@ -228,8 +236,10 @@ mod tests {
     #[test]
     fn the_same_files_give_the_same_bytes() {
         let files = BTreeMap::from([("meta-data".to_string(), "a".to_string())]);
-        let (one, two) = (image("cidata", &files).expect("an image"), image("cidata", &files).expect("an image"));
+        let made = || image("cidata", &files, &"d".repeat(64), 1 << 18).expect("an image");
+        let (one, two) = (made(), made());
         assert_eq!(one, two);
+        assert_eq!((one.len(), &one[DIGEST_AT as usize - 1..][..66]), (1 << 18, format!("\0{}\0", "d".repeat(64)).as_bytes()));
         assert_eq!(one.len() % SECTOR, 0);
         assert_eq!(&one[16 * SECTOR + 40..16 * SECTOR + 46], b"cidata");
     }
@@ -237,7 +247,7 @@ mod tests {
     #[test]
     fn a_name_that_cannot_be_a_files_is_refused() {
         for name in ["", ".", "..", "a/b", "a\0b", &"x".repeat(LONGEST_NAME + 1)] {
-            assert!(image("cidata", &BTreeMap::from([(name.to_string(), String::new())])).is_err(), "{name:?}");
+            assert!(image("cidata", &BTreeMap::from([(name.to_string(), String::new())]), "", 2048).is_err(), "{name:?}");
         }
     }
 }

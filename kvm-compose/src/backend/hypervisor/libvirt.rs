@@ -40,7 +40,7 @@ const STARTS_AT_ONCE: usize = 4;
 /// never holds up a start, nor a start a look.
 pub struct Libvirt {
     looks: Room,
-    lives: Room,
+    pub(super) lives: Room,
     /// Starts, few at a time.
     pace: Pace,
     agents: Room,
@@ -189,7 +189,8 @@ impl Hypervisor for Libvirt {
                     if mark.digest != domain.digest {
                         return Err(changed(&domain.name).into());
                     }
-                    handle
+                    // Its NICs may be others than when it ran last.
+                    if state(&handle)?.is_active() { handle } else { Handle::define_xml(connect, &xml)? }
                 }
                 None => {
                     if is_name_taken(connect, &domain.name)? {
@@ -273,7 +274,7 @@ impl Hypervisor for Libvirt {
     }
 }
 
-fn find(connect: &Connect, uuid: Uuid) -> Result<Option<Handle>, Fault> {
+pub(super) fn find(connect: &Connect, uuid: Uuid) -> Result<Option<Handle>, Fault> {
     match Handle::lookup_by_uuid(connect, uuid) {
         Ok(handle) => Ok(Some(handle)),
         Err(error) if is_absent(&error) => Ok(None),
@@ -298,11 +299,11 @@ fn present<T>(result: Result<T, Fault>) -> Result<Option<T>, Fault> {
     }
 }
 
-fn state(handle: &Handle) -> Result<DomainState, Fault> {
+pub(super) fn state(handle: &Handle) -> Result<DomainState, Fault> {
     Ok(DomainState::from_number(handle.get_state()?.0))
 }
 
-fn mark_of(handle: &Handle) -> Result<Option<Mark>, Fault> {
+pub(super) fn mark_of(handle: &Handle) -> Result<Option<Mark>, Fault> {
     match handle.get_metadata(sys::VIR_DOMAIN_METADATA_ELEMENT as i32, Some(METADATA_NAMESPACE), 0) {
         Ok(xml) => Ok(Mark::parse(&xml)),
         Err(error) if error.code() == ErrorNumber::NoDomainMetadata => Ok(None),
@@ -316,10 +317,11 @@ fn fact(handle: &Handle, name: &str, uuid: Uuid, ours: &dyn Fn(&Mark) -> bool) -
         Some(mark) if ours(&mark) => mark,
         other => return Ok(Err(other)),
     };
-    // The definition, not the live document: asking for that one waits for the monitor of a busy domain.
-    let xml = handle.get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?;
+    let (state, xml) = (state(handle)?, handle.get_xml_desc(sys::VIR_DOMAIN_XML_INACTIVE)?);
+    let (memory_mb, cpus) = mark::size(&xml);
+    let nics = super::nics::nics(handle, &xml, state)?;
     let down = carrier::interfaces(&xml).into_iter().filter(|interface| !interface.up).map(|interface| interface.port).collect();
-    Ok(Ok(DomainFact { name: name.to_string(), uuid, mark, state: state(handle)?, ports: mark::interface_ids(&xml), down }))
+    Ok(Ok(DomainFact { name: name.to_string(), uuid, mark, state, nics, down, memory_mb, cpus }))
 }
 
 /// The mark of a domain that is the owner's; a conflict when it is not.

@@ -7,6 +7,7 @@ mod connections;
 pub mod console;
 pub mod libvirt;
 pub mod mark;
+mod nics;
 mod pace;
 mod words;
 
@@ -20,7 +21,7 @@ pub use mark::Mark;
 use super::Owner;
 use crate::{
     error::{Code, Problem},
-    plan::blueprint::Domain,
+    plan::{blueprint::Domain, observed::ObservedNic},
 };
 
 /// Whoever runs domains. The fake for tests of `guest` implements it too.
@@ -75,10 +76,14 @@ pub struct DomainFact {
     pub mark: Mark,
     /// Its state.
     pub state: DomainState,
-    /// `interfaceid`s of its NICs, in the order of the XML.
-    pub ports: Vec<Uuid>,
-    /// Those of them whose link was taken down.
+    /// Its NICs, in the order of its definition.
+    pub nics: Vec<ObservedNic>,
+    /// The `interfaceid`s of those whose link was taken down.
     pub down: BTreeSet<Uuid>,
+    /// Memory in MiB.
+    pub memory_mb: u64,
+    /// Virtual CPUs.
+    pub cpus: u32,
 }
 
 /// libvirt's states of a domain (libvirt-domain.h, `virDomainState`).

@@ -2,8 +2,9 @@
 //!
 //! Its mark is its alias (ip-link(8)), which says whose it is also when nothing else is left of the link.
 
-use std::{fs, io, path::PathBuf, time::Duration};
+use std::{fs, io, time::Duration};
 
+use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::{
@@ -71,43 +72,59 @@ fn read_alias(name: &str, alias: &str) -> Option<Marked> {
     })
 }
 
-fn about(name: &str, what: &str) -> PathBuf {
-    PathBuf::from(format!("/sys/class/net/{name}/{what}"))
+/// What ip(8) says of a device.
+#[derive(Debug, Deserialize)]
+struct Shown {
+    ifname: String,
+    mtu: u32,
+    #[serde(default)]
+    ifalias: String,
+}
+
+/// What ip(8) says of devices. Not read from /sys, which may show another network namespace's.
+fn show(which: &[&str], cancel: &Cancel) -> Result<Vec<Shown>, Problem> {
+    let finished = Call::new([&["ip", "-j", "link", "show"], which].concat(), LIMIT).run(cancel)?;
+    let doing = || Problem::new(Code::Link, "cannot look at this host's network devices");
+    if !finished.status.success() {
+        return Err(doing().cause(String::from_utf8_lossy(&finished.stderr).trim()));
+    }
+    serde_json::from_slice(&finished.stdout).map_err(|error| doing().cause(error))
 }
 
 /// All our devices on this host, whosever they are.
 pub fn all() -> Result<Vec<Marked>, Problem> {
-    let entries = fs::read_dir("/sys/class/net").map_err(|error| Problem::io("cannot list this host's network devices", &error))?;
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| is_ours(name));
-    // One that goes away meanwhile is not there.
+    let text = fs::read_to_string("/proc/net/dev").map_err(|error| Problem::io("cannot list this host's network devices", &error))?;
+    if !text.lines().filter_map(|line| line.split(':').next()).any(|name| is_ours(name.trim())) {
+        return Ok(Vec::new());
+    }
+    let shown = show(&[], &Cancel::new())?;
     let mut found: Vec<Marked> =
-        names.filter_map(|name| read_alias(&name, &fs::read_to_string(about(&name, "ifalias")).unwrap_or_default())).collect();
+        shown.iter().filter(|device| is_ours(&device.ifname)).filter_map(|device| read_alias(&device.ifname, &device.ifalias)).collect();
     found.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(found)
 }
 
 /// A device's index, which no other device ever gets; nothing when there is no such device.
 pub fn index_of(name: &str) -> Option<u32> {
-    fs::read_to_string(about(name, "ifindex")).ok()?.trim().parse().ok()
+    testbedos_relay::port::index_of(name).ok()
 }
 
 /// Makes the device, marked, as large as the guest's, and keeps both out of this host's own traffic.
 pub fn ensure(name: &str, tap: &str, alias: &str, cancel: &Cancel) -> Result<(), Problem> {
-    let there = fs::read_to_string(about(name, "ifalias"));
-    match &there {
-        Ok(text) if text.trim() == alias || text.trim().is_empty() => {}
-        Ok(text) => {
-            return Err(Problem::new(Code::Conflict, format!("there is a network device `{name}` already"))
-                .cause(format!("its alias is `{}`", text.trim()))
-                .hint(format!("`ip link del {name}` removes it, if nobody needs it")));
-        }
-        Err(_) => ip(&["tuntap", "add", "dev", name, "mode", "tap"], name, cancel)?,
+    if index_of(name).is_none() {
+        ip(&["tuntap", "add", "dev", name, "mode", "tap"], name, cancel)?;
     }
-    let mtu = fs::read_to_string(about(tap, "mtu")).map_err(|error| Problem::io(format!("cannot look at `{tap}`"), &error))?;
+    let shown = show(&["dev", name], cancel)?;
+    if let Some(other) = shown.iter().find(|device| !device.ifalias.is_empty() && device.ifalias != alias) {
+        return Err(Problem::new(Code::Conflict, format!("there is a network device `{name}` already"))
+            .cause(format!("its alias is `{}`", other.ifalias))
+            .hint(format!("`ip link del {name}` removes it, if nobody needs it")));
+    }
+    let mtu = show(&["dev", tap], cancel)?.first().map_or(1500, |device| device.mtu).to_string();
     // ARP and IPv6 are the guest's business: this host neither answers nor speaks on its wire.
     quiet(name);
     quiet(tap);
-    ip(&["link", "set", "dev", name, "alias", alias, "mtu", mtu.trim(), "arp", "off", "up"], name, cancel)?;
+    ip(&["link", "set", "dev", name, "alias", alias, "mtu", &mtu, "arp", "off", "up"], name, cancel)?;
     ip(&["link", "set", "dev", tap, "arp", "off"], tap, cancel)
 }
 

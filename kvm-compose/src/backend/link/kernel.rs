@@ -21,8 +21,8 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(10);
 /// Packets that netem holds at most; its default of 1000 drops at 40 ms of a gigabit.
 const HELD: &str = "100000";
-/// What may wait for its turn at a rate, as in the relay.
-const LONGEST_QUEUE: &str = "100ms";
+/// What may wait for its turn at a rate, as in the relay: 100 ms of it, and 32 KiB in any case.
+const LEAST_QUEUE: u64 = 32 << 10;
 /// A bucket that takes the largest frame, and a millisecond of the rate.
 const LEAST_BURST: u64 = 3000;
 
@@ -83,8 +83,9 @@ fn qdisc(device: &str, of: &Conditions, abilities: Abilities) -> Option<Vec<Stri
     let only_rate = Conditions { rate_kbit: None, ..*of } == Conditions::default();
     match of.rate_kbit {
         Some(rate) if only_rate && abilities.tbf => {
-            let burst = (rate / 8).max(LEAST_BURST).to_string();
-            command.extend(words(&["tbf", "rate", &format!("{rate}kbit"), "burst", &burst, "latency", LONGEST_QUEUE]));
+            let burst = (rate / 8).max(LEAST_BURST);
+            let limit = (rate * 100 / 8).max(LEAST_QUEUE) + burst;
+            command.extend(words(&["tbf", "rate", &format!("{rate}kbit"), "burst", &burst.to_string(), "limit", &limit.to_string()]));
             return Some(command);
         }
         _ if !abilities.netem => return None,
@@ -201,7 +202,7 @@ mod tests {
             ["tc qdisc replace dev vnet3 root netem limit 100000 delay 25000us 5000us loss 5% duplicate 1% reorder 0.25% rate 10000kbit"]
         );
         let rate = Conditions { rate_kbit: Some(64), ..plain };
-        let bucket = "tc qdisc replace dev vnet3 root tbf rate 64kbit burst 3000 latency 100ms";
+        let bucket = "tc qdisc replace dev vnet3 root tbf rate 64kbit burst 3000 limit 35768";
         assert_eq!(lines(rate, plain, ALL).expect("possible"), [bucket]);
         assert_eq!(lines(rate, plain, Abilities { tbf: true, ..Abilities::default() }).expect("possible"), [bucket]);
         assert!(

@@ -2,27 +2,29 @@
 //!
 //! Says nothing about order: that is the plan's.
 
+use std::time::Duration;
+
 use super::LocalHost;
 use crate::{
     backend::{
-        files::{iso9660, volume},
+        files::{seed, volume},
         hypervisor::Hypervisor,
         link,
     },
     error::{Code, Problem},
-    guest::{ready, script},
+    guest::{
+        network::{self, Taken},
+        ready, script,
+    },
     names::GuestName,
     orchestrate::host::Context,
     plan::{
-        blueprint::{Base, Domain, Seed},
+        blueprint::{Base, Domain},
         link::Link,
         observed::BridgePort,
         step::Work,
     },
 };
-
-/// The label by which cloud-init finds a seed (NoCloud).
-const SEED_LABEL: &str = "cidata";
 
 impl LocalHost {
     /// Carries out one step.
@@ -34,11 +36,18 @@ impl LocalHost {
             Work::Network { change } => self.northbound.apply(&owner, context.operation, change, context.cancel, context.say),
             Work::FetchBase { base } => self.fetch(base, context),
             Work::CreateVolume { volume } => volume::create(&folder, volume, context.cancel),
-            Work::WriteSeed { seed } => self.write_seed(seed, context),
+            Work::WriteSeed { seed } => seed::write(&folder, seed),
             Work::RemoveFile { path } => folder.remove(path),
             Work::StartDomain { domain } => self.start(domain, context),
             Work::StopDomain { name, uuid } => self.libvirt.stop(name, *uuid, &owner),
             Work::RemoveDomain { name, uuid } => self.libvirt.remove(name, *uuid, &owner),
+            Work::AttachNic { name, uuid, nic } => self.libvirt.attach(name, *uuid, nic, &owner),
+            Work::DetachNic { name, uuid, nic } => self.libvirt.detach(name, *uuid, nic, &owner, context.cancel),
+            Work::ConfigureNetwork { guest, name, uuid, network, links, agent_s } => {
+                let inside = script::Guest { hypervisor: &self.libvirt, guest: guest.as_str(), domain: *uuid, cancel: context.cancel };
+                self.configure(&inside, network, links, *agent_s, context)?;
+                self.libvirt.note_network(name, *uuid, network, &owner)
+            }
             Work::RemoveBridgePort { port } => self.unplug(port),
             Work::ShapeLink { guest, link, .. } => self.shape_link(guest, link, context),
             Work::UnshapeLink { port, .. } => self.links(context.deployment).unshape(*port, context.cancel),
@@ -74,18 +83,33 @@ impl LocalHost {
         source.fetch(sum, &base.path, context.cancel, context.say)
     }
 
-    fn write_seed(&self, seed: &Seed, context: &Context<'_>) -> Result<(), Problem> {
-        if std::fs::symlink_metadata(&seed.path).is_ok_and(|found| found.is_file()) {
-            return Ok(());
-        }
-        let image = iso9660::image(SEED_LABEL, &seed.files)?;
-        self.folder(context.deployment).write(&seed.path, &image)
-    }
-
     fn start(&self, domain: &Domain, context: &Context<'_>) -> Result<(), Problem> {
         // libvirt opens the console's log but does not make its folder.
         self.folder(context.deployment).make_room_for(&domain.console_log)?;
         self.libvirt.start(domain, &self.owner(context.deployment), context.operation)
+    }
+
+    /// Lets a guest take up its network, if it runs: one that does not reads its seed when it starts.
+    fn configure(
+        &self,
+        inside: &script::Guest<'_>,
+        config: &str,
+        links: &[String],
+        agent_s: u64,
+        context: &Context<'_>,
+    ) -> Result<(), Problem> {
+        if links.is_empty() || !self.libvirt.state(inside.domain)?.is_some_and(|state| state.is_running()) {
+            return Ok(());
+        }
+        match network::configure(inside, config, links, Duration::from_secs(agent_s), context.say)? {
+            Taken::Up => {}
+            Taken::NoAgent => (context.say)(&format!(
+                "guest `{}` has no agent: its own system must take up the change of {} (DHCP does, in time), or restart it",
+                inside.guest,
+                links.join(", ")
+            )),
+        }
+        Ok(())
     }
 
     /// Takes a port off the bridge that its guest left behind; never one whose domain has a process.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::LocalHost;
 use crate::{
     backend::{
-        files::bases,
+        files::{bases, seed},
         hypervisor::{DomainFact, Hypervisor, Listing, OtherDomain},
         link::is_link_device,
     },
@@ -87,9 +87,11 @@ impl LocalHost {
             None => Vec::new(),
         };
         let files = self.folder(deployment).files()?;
+        let seeds = seed::observed(&files);
         Ok(Observed {
             domains,
             files: files.into_iter().map(|what| OnHost { host: self.config.host.clone(), what }).collect(),
+            seeds: seeds.into_iter().map(|what| OnHost { host: self.config.host.clone(), what }).collect(),
             // Ports of ours belong to their links.
             bridge_ports: plugged
                 .into_iter()
@@ -128,7 +130,10 @@ impl LocalHost {
                 state: fact.state.to_string(),
                 agent: answer.is_some(),
                 scripts: answer.unwrap_or_default(),
-                ports: fact.ports.clone(),
+                memory_mb: fact.memory_mb,
+                cpus: fact.cpus,
+                network: fact.mark.network.clone(),
+                nics: fact.nics.clone(),
                 down: fact.down.clone(),
             })
         };
@@ -205,9 +210,9 @@ pub fn port_names(observed: &Observed) -> BTreeSet<String> {
 
 /// The `iface-id`s of the plugs that belong to the deployment.
 fn iface_ids(ports: &BTreeSet<String>, domains: &[ObservedDomain], wanted: &[&GuestBlueprint]) -> BTreeSet<String> {
-    let plugged = domains.iter().flat_map(|domain| &domain.ports);
-    let planned = wanted.iter().flat_map(|guest| &guest.domain.ports);
-    ports.iter().cloned().chain(plugged.chain(planned).map(Uuid::to_string)).collect()
+    let plugged = domains.iter().flat_map(ObservedDomain::ports);
+    let planned = wanted.iter().flat_map(|guest| guest.domain.ports());
+    ports.iter().cloned().chain(plugged.chain(planned).map(|port| port.to_string())).collect()
 }
 
 fn vm_ids(domains: &[ObservedDomain], wanted: &[&GuestBlueprint]) -> BTreeSet<Uuid> {

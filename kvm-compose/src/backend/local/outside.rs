@@ -41,7 +41,10 @@ impl LocalHost {
         let links = host_link::links(&never)?;
         internal::with_links(&mut internals, &links);
         let (uplinks, mut strangers) = mapping::observe(socket, self.config.installation, &wanted.uplinks, &links, &never)?;
-        strangers.extend(in_the_way(&wanted, &links));
+        // An interface of the deployment that goes, goes before another comes.
+        let own = |name: &String| internals.iter().any(|port| port.interface == *name);
+        let others = links.iter().filter(|(name, _)| !own(name)).map(|(name, link)| (name.clone(), link.clone())).collect();
+        strangers.extend(in_the_way(&wanted, &links, &others));
         let host = &self.config.host;
         let seen = SeenOutside {
             uplinks: uplinks.into_iter().map(|what| OnHost { host: host.clone(), what }).collect(),
@@ -63,14 +66,14 @@ impl LocalHost {
     }
 }
 
-/// Networks of this host that an address which is wanted would tear apart.
-fn in_the_way(wanted: &Outside, links: &BTreeMap<String, Link>) -> Vec<Stranger> {
+/// Networks of others on this host that an address which is wanted would tear apart.
+fn in_the_way(wanted: &Outside, links: &BTreeMap<String, Link>, others: &BTreeMap<String, Link>) -> Vec<Stranger> {
     let uplinks = wanted.uplinks.iter().filter_map(|uplink| Some((&uplink.mapping.bridge, uplink.mapping.address?, "host.json")));
     let internals = wanted.internals.iter().map(|port| (&port.interface, port.address, "the testbed file"));
     let is_there = |name: &String, address: &IpNet| links.get(name).is_some_and(|link| link.addresses.contains(address));
     let missing = uplinks.chain(internals).filter(|(name, address, _)| !is_there(name, address));
     let found = missing.filter_map(|(name, address, who)| {
-        let (other, net) = host_link::in_the_way(links, name, address)?;
+        let (other, net) = host_link::in_the_way(others, name, address)?;
         Some(Stranger {
             kind: "network".to_string(),
             name: format!("{net} on {other}"),

@@ -17,7 +17,7 @@ use crate::{
     error::{Code, Problem},
     plan::{
         blueprint::{Column, Row, RowKey, Table},
-        step::NetworkChange,
+        step::{NetworkChange, RowMove},
     },
 };
 
@@ -35,6 +35,7 @@ pub fn operations(owner: &Owner, operation: Uuid, change: &NetworkChange, seen: 
     for update in &change.update {
         let Some(seen) = builder.there.get(&update.key) else { return Err(vanished(&update.key)) };
         operations.push(builder.set(&update.key, update.table, &update.to, seen)?);
+        operations.extend(update.moved.as_ref().and_then(|moved| builder.leave(&update.key, moved, seen)));
     }
     Ok(operations)
 }
@@ -79,6 +80,13 @@ impl<'a> Builder<'a> {
         for row in change.insert.iter().filter(|row| new.contains_key(&row.key)) {
             if let Some((parent, column)) = &row.parent {
                 parts.entry((parent, column)).or_default().push(&row.key);
+            }
+        }
+        // A row that moves is listed where it goes, unless it is there already.
+        for (update, moved) in change.update.iter().filter_map(|update| Some((update, update.moved.as_ref()?))) {
+            let listed = there.get(&update.key).and_then(|seen| seen.row.parent.as_ref());
+            if listed != Some(&moved.to.0) {
+                parts.entry((&moved.to.0, &moved.to.1)).or_default().push(&update.key);
             }
         }
         let by_id = seen.iter().map(|seen| (seen.row.uuid, seen)).collect();
@@ -153,6 +161,14 @@ impl<'a> Builder<'a> {
             }
         }
         Ok(operations)
+    }
+
+    /// Takes a row that moves out of the list where it is; a list that goes needs nothing.
+    fn leave(&self, key: &RowKey, moved: &RowMove, seen: &Seen) -> Option<(String, Value)> {
+        let (old, column) = seen.listed_in?;
+        let parent = self.there.values().find(|row| row.row.uuid == old && row.row.key != moved.to.0)?;
+        let part = [json!(["uuid", seen.row.uuid.to_string()])];
+        Some((format!("parts of `{}` without `{key}`", parent.row.key), mutate(parent.row.table, old, column, "delete", &part)))
     }
 
     fn set(&self, key: &RowKey, table: Table, to: &BTreeMap<String, Column>, seen: &Seen) -> Result<(String, Value), Problem> {
@@ -257,7 +273,7 @@ mod tests {
 
     #[test]
     fn deletes_of_what_is_not_there_are_nothing() {
-        let delete = vec![RowDelete { key: RowKey("p".into()), table: Table::LogicalSwitchPort, parent: None }];
+        let delete = vec![RowDelete { key: RowKey("p".into()), table: Table::LogicalSwitchPort, parent: None, was: None }];
         let change = NetworkChange { delete, ..Default::default() };
         assert!(shape(&change, &[]).is_empty());
         let rows = [seen("s", Table::LogicalSwitch, 9, None), seen("p", Table::LogicalSwitchPort, 7, Some((9, "ports")))];
@@ -266,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_row_that_moves_or_stands_twice_is_made_again_once() {
-        let delete = vec![RowDelete { key: RowKey("p".into()), table: Table::LogicalSwitchPort, parent: None }];
+        let delete = vec![RowDelete { key: RowKey("p".into()), table: Table::LogicalSwitchPort, parent: None, was: None }];
         let change = NetworkChange { insert: vec![port("p", "s")], delete, ..Default::default() };
         let (s, t) = (seen("s", Table::LogicalSwitch, 9, None), seen("t", Table::LogicalSwitch, 8, None));
         let under = |parent: &str, uuid, listed_in| {
@@ -282,9 +298,33 @@ mod tests {
     }
 
     #[test]
+    fn a_row_that_goes_to_another_list_stays_the_same_row() {
+        let at = |parent: &str| (RowKey(parent.into()), "ports".to_string());
+        let moved = Some(RowMove { from: at("t"), to: at("s") });
+        let update =
+            RowUpdate { key: RowKey("p".into()), table: Table::LogicalSwitchPort, to: BTreeMap::new(), from: BTreeMap::new(), moved };
+        let change = NetworkChange { update: vec![update.clone()], ..Default::default() };
+        let (s, t) = (seen("s", Table::LogicalSwitch, 9, None), seen("t", Table::LogicalSwitch, 8, None));
+        let under = |parent: &str, listed_in| {
+            let mut port = seen("p", Table::LogicalSwitchPort, 7, Some((listed_in, "ports")));
+            port.row.parent = Some(RowKey(parent.into()));
+            port
+        };
+        let there = ["mutate parts of `s`", "update update `p`", "mutate parts of `t` without `p`"];
+        assert_eq!(shape(&change, &[s.clone(), t.clone(), under("t", 8)]), there);
+        assert_eq!(shape(&change, &[s, t.clone(), under("s", 9)]), ["update update `p`"], "repeated after it was done");
+        // To a switch that the same transaction makes, from one that it takes away.
+        let delete = vec![RowDelete { key: RowKey("t".into()), table: Table::LogicalSwitch, parent: None, was: None }];
+        let change = NetworkChange { insert: vec![switch("s")], update: vec![update], delete };
+        assert_eq!(shape(&change, &[t.clone(), under("t", 8)]), ["delete delete `t`", "insert insert `s`", "update update `p`"]);
+        let made = operations(&owner(), Uuid::nil(), &change, &[t, under("t", 8)]).expect("operations");
+        assert_eq!(made[1].1["row"]["ports"], json!(["set", [["uuid", Uuid::from_u128(7).to_string()]]]));
+    }
+
+    #[test]
     fn an_update_keeps_what_others_wrote_and_needs_its_row() {
         let to = BTreeMap::from([("name".to_string(), Column::Text("x".into()))]);
-        let update = vec![RowUpdate { key: RowKey("s".into()), table: Table::LogicalSwitch, to, from: BTreeMap::new() }];
+        let update = vec![RowUpdate { key: RowKey("s".into()), table: Table::LogicalSwitch, to, from: BTreeMap::new(), moved: None }];
         let change = NetworkChange { update, ..Default::default() };
         assert!(operations(&owner(), Uuid::nil(), &change, &[]).is_err());
         let done = operations(&owner(), Uuid::nil(), &change, &[seen("s", Table::LogicalSwitch, 9, None)]).expect("operations");

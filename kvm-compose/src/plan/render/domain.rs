@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::{
     names::{DeploymentName, domain_name},
     plan::{
-        blueprint::{DiskFormat, Domain, METADATA_NAMESPACE, OPERATION_MARK},
+        blueprint::{DiskFormat, Domain, METADATA_NAMESPACE, NIC_ALIAS, NicDevice, OPERATION_MARK},
         site::{Accelerator, MicroImage, Site},
     },
     topology::{DiskDevice, Guest, Nic},
@@ -48,20 +48,38 @@ const MICRO_CMDLINE: &str = "console=ttyS0 quiet panic=1 mitigations=off cryptom
 
 /// How the digest's place looks before it is known.
 const NO_DIGEST: &str = " digest=\"\"";
+/// How the network configuration's place looks before it is put in.
+const NO_NETWORK: &str = "<testbedos:network/>";
+/// NICs are put before this.
+const NO_NICS: &str = "<serial ";
 
 type Xml = Writer<Cursor<Vec<u8>>>;
 
-/// Renders a guest's domain; `ports` are its NICs' OVN ports, `console_log` takes its serial console's output.
+/// What else goes into a domain.
+pub struct Parts<'a> {
+    /// Its NICs' OVN ports.
+    pub ports: &'a [Uuid],
+    /// What takes its serial console's output.
+    pub console_log: &'a Path,
+    /// The network configuration of its seed.
+    pub network: &'a str,
+    /// A digest of the rest of its seed.
+    pub seed: &'a str,
+}
+
+/// Renders a guest's domain.
 pub fn domain(
     guest: &Guest,
     deployment: &DeploymentName,
     site: &Site,
     drives: &Drives<'_>,
-    ports: &[Uuid],
-    console_log: &Path,
+    parts: &Parts<'_>,
 ) -> Result<Domain, std::io::Error> {
     let uuid = site.installation.domain_uuid(deployment, &guest.name);
     let name = domain_name(deployment, &guest.name);
+    let nics: Result<Vec<NicDevice>, std::io::Error> =
+        guest.nics.iter().zip(parts.ports).map(|(nic, port)| device(nic, port, site)).collect();
+    let nics = nics?;
     let render = || -> Result<String, std::io::Error> {
         let mut xml = Writer::new_with_indent(Cursor::new(Vec::with_capacity(4096)), b' ', 2);
         let kind = if site.accelerator == Accelerator::Kvm { "kvm" } else { "qemu" };
@@ -80,23 +98,39 @@ pub fn domain(
             text(xml, "on_poweroff", "destroy")?;
             text(xml, "on_reboot", "restart")?;
             text(xml, "on_crash", "destroy")?;
-            devices(xml, guest, site, drives, ports, console_log)
+            devices(xml, site, drives, parts.console_log)
         })?;
         String::from_utf8(xml.into_inner().into_inner()).map_err(std::io::Error::other)
     };
-    // The digest stands in the XML, so it is taken over the XML without it.
+    // Digest, network and NICs stand in the XML; the digest is taken over the XML without what a running guest can take up.
     let without = render()?;
-    let digest = super::digest(&[&without]);
-    let (before, after) = without.split_once(NO_DIGEST).ok_or_else(|| std::io::Error::other("the XML has no place for its digest"))?;
-    let xml = [before, " digest=\"", &digest, "\"", after].concat();
+    let digest = super::digest(&[&without, parts.seed]);
+    let place = |text: &'static str| without.find(text).ok_or_else(|| std::io::Error::other("the XML has no place for its parts"));
+    let (of_digest, of_network, of_nics) = (place(NO_DIGEST)?, place(NO_NETWORK)?, place(NO_NICS)?);
+    let devices: Vec<&str> = nics.iter().flat_map(|nic| [nic.xml.as_str(), "\n    "]).collect();
+    let xml = [
+        &without[..of_digest],
+        " digest=\"",
+        &digest,
+        "\"",
+        &without[of_digest + NO_DIGEST.len()..of_network],
+        "<testbedos:network>",
+        &quick_xml::escape::escape(parts.network),
+        "</testbedos:network>",
+        &without[of_network + NO_NETWORK.len()..of_nics],
+        &devices.concat(),
+        &without[of_nics..],
+    ]
+    .concat();
     Ok(Domain {
         name,
         uuid,
         guest: guest.name.clone(),
         xml,
         digest,
-        ports: ports.to_vec(),
-        console_log: console_log.to_path_buf(),
+        nics,
+        network: parts.network.to_string(),
+        console_log: parts.console_log.to_path_buf(),
         memory_mb: guest.memory_mb,
         cpus: guest.cpus,
         paced: site.accelerator != Accelerator::Kvm,
@@ -106,18 +140,17 @@ pub fn domain(
 fn metadata(xml: &mut Xml, guest: &Guest, deployment: &DeploymentName, site: &Site) -> std::io::Result<()> {
     let installation = site.installation.to_string();
     xml.create_element("metadata").write_inner_content(|xml| {
-        empty(
-            xml,
-            "testbedos:guest",
-            &[
+        xml.create_element("testbedos:guest")
+            .with_attributes([
                 ("xmlns:testbedos", METADATA_NAMESPACE),
                 ("installation", &installation),
                 ("deployment", deployment.as_str()),
                 ("guest", guest.name.as_str()),
                 ("digest", ""),
                 ("operation", OPERATION_MARK),
-            ],
-        )
+            ])
+            .write_inner_content(|xml| empty(xml, "testbedos:network", &[]))?;
+        Ok(())
     })?;
     Ok(())
 }
@@ -151,7 +184,7 @@ fn cpu(xml: &mut Xml, site: &Site, drives: &Drives<'_>) -> std::io::Result<()> {
     }
 }
 
-fn devices(xml: &mut Xml, guest: &Guest, site: &Site, drives: &Drives<'_>, ports: &[Uuid], console_log: &Path) -> std::io::Result<()> {
+fn devices(xml: &mut Xml, site: &Site, drives: &Drives<'_>, console_log: &Path) -> std::io::Result<()> {
     let emulator = site.emulator.to_string_lossy().into_owned();
     let console_log = console_log.to_string_lossy().into_owned();
     xml.create_element("devices").write_inner_content(|xml| {
@@ -171,9 +204,6 @@ fn devices(xml: &mut Xml, guest: &Guest, site: &Site, drives: &Drives<'_>, ports
         }
         // A lean machine starts 1.3 times as fast.
         empty(xml, "controller", &[("type", "usb"), ("model", "none")])?;
-        for (nic, port) in guest.nics.iter().zip(ports) {
-            interface(xml, nic, port, site)?;
-        }
         xml.create_element("serial").with_attribute(("type", "pty")).write_inner_content(|xml| {
             empty(xml, "log", &[("file", &console_log), ("append", "on")])?;
             empty(xml, "target", &[("port", "0")])
@@ -212,9 +242,21 @@ fn disk(xml: &mut Xml, drive: &Drive<'_>, target: &str, bus: &str) -> std::io::R
     Ok(())
 }
 
+/// A NIC as a device of its own, its alias made from what it says.
+fn device(nic: &Nic, port: &Uuid, site: &Site) -> std::io::Result<NicDevice> {
+    let render = |alias: &str| -> std::io::Result<String> {
+        let mut xml = Writer::new(Cursor::new(Vec::new()));
+        interface(&mut xml, nic, port, site, alias)?;
+        String::from_utf8(xml.into_inner().into_inner()).map_err(std::io::Error::other)
+    };
+    let digest = super::digest(&[&render("")?]);
+    let alias = format!("{NIC_ALIAS}{port}-{}", &digest[..12]);
+    Ok(NicDevice { name: nic.name.clone(), mac: nic.mac.to_string(), port: *port, xml: render(&alias)?, alias })
+}
+
 /// libvirt plugs the port itself. Offloads are off: the userspace datapath does not finish checksums, and TCP would not
 /// even connect while ping works.
-fn interface(xml: &mut Xml, nic: &Nic, port: &Uuid, site: &Site) -> std::io::Result<()> {
+fn interface(xml: &mut Xml, nic: &Nic, port: &Uuid, site: &Site, alias: &str) -> std::io::Result<()> {
     let (port, mac, mtu) = (port.to_string(), nic.mac.to_string(), site.mtu.to_string());
     xml.create_element("interface").with_attribute(("type", "bridge")).write_inner_content(|xml| {
         empty(xml, "mac", &[("address", &mac)])?;
@@ -228,6 +270,7 @@ fn interface(xml: &mut Xml, nic: &Nic, port: &Uuid, site: &Site) -> std::io::Res
             empty(xml, "guest", &[("csum", "off"), ("tso4", "off"), ("tso6", "off"), ("ecn", "off"), ("ufo", "off")])
         })?;
         empty(xml, "mtu", &[("size", &mtu)])?;
+        empty(xml, "alias", &[("name", alias)])?;
         empty(xml, "rom", &[("enabled", "no")])
     })?;
     Ok(())

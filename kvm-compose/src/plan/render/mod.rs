@@ -10,6 +10,12 @@ pub mod services;
 
 use sha2::{Digest, Sha256};
 
+/// The digest of files: names and contents.
+pub fn files_digest<'a>(files: impl Iterator<Item = (&'a String, &'a String)>) -> String {
+    let parts: Vec<&str> = files.flat_map(|(name, content)| [name.as_str(), content.as_str()]).collect();
+    digest(&parts)
+}
+
 /// SHA-256 of several parts in hexadecimal. Each part's length goes in first, so that no two lists give one text.
 pub fn digest(parts: &[&str]) -> String {
     let mut hash = Sha256::new();

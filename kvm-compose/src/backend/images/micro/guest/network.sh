@@ -21,7 +21,12 @@ link_rename() {
     only '0-9a-f:' "$1" && is_link "$rename_to" || { say "network-config: not an interface: $1 $2"; return 0; }
     link_of "$1" || { say "network-config: no interface has the address $1"; return 0; }
     [ "$link" = "$rename_to" ] && return 0
-    [ -e "/sys/class/net/$rename_to" ] && aside=$((aside + 1)) && ip link set dev "$rename_to" name "aside$aside"
+    if [ -e "/sys/class/net/$rename_to" ]; then
+        aside=$((aside + 1))
+        ip link set dev "$rename_to" down
+        ip link set dev "$rename_to" name "aside$aside"
+    fi
+    ip link set dev "$link" down
     ip link set dev "$link" name "$rename_to"
 }
 
@@ -33,8 +38,9 @@ dhcp() {
         while :; do
             udhcpc -f -i "$1" -t 4 -T 1 -A 1 -s /etc/testbedos/dhcp -x "hostname:$host" -O mtu -O staticroutes
             sleep 1
-        done </dev/null >/dev/null 2>&1
-    ) &
+        done
+    ) </dev/null >/dev/null 2>&1 &
+    echo "$!" >"$run/dhcp.$1"
 }
 
 # dhcp6 LINK : asks for an IPv6 address for ever, in the background.

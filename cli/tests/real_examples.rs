@@ -1,0 +1,85 @@
+//! Every folder in `examples/` on the real parts: valid without surprises, up, as its checks say, down, and nothing left.
+//!
+//! `TESTBED_EXAMPLES=acl,ipv6` runs some of them alone.
+
+mod lab;
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use lab::{Lab, Project};
+
+/// How long one example may take from `up` to the end of `down`. Without KVM, on a busy machine, most of it is booting.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Warnings that an example means to have: its name, the code.
+const WARNINGS: &[(&str, &str)] = &[("bridges", "W")];
+
+/// What is asked of examples that have no `checks`: the guest and a command that succeeds in it.
+const PROBES: &[(&str, &str, &[&str])] = &[
+    ("quickstart", "client", &["wget", "-q", "-O", "/dev/null", "http://10.0.2.10/"]),
+    ("nat", "client", &["ping", "-c", "1", "-W", "5", "10.72.2.11"]),
+    ("localnet", "db", &["ping", "-c", "1", "-W", "5", "10.73.0.2"]),
+    ("links", "desk", &["ping", "-c", "3", "-W", "5", "10.20.0.2"]),
+];
+
+fn examples() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let chosen = std::env::var("TESTBED_EXAMPLES").ok();
+    let wanted = |name: &str| chosen.as_ref().is_none_or(|chosen| chosen.split(',').any(|one| one == name));
+    let entries = std::fs::read_dir(folder).expect("examples/").map(|entry| entry.expect("an entry").path());
+    let mut found: Vec<PathBuf> = entries.filter(|path| path.join("kvm-compose.yaml").is_file() && wanted(&name_of(path))).collect();
+    found.sort();
+    assert!(!found.is_empty());
+    found
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().expect("a name").to_string_lossy().into_owned()
+}
+
+/// A copy of the example's folder as a project of the lab.
+fn copy(lab: &mut Lab, from: &Path) -> Project {
+    let text = std::fs::read_to_string(from.join("kvm-compose.yaml")).expect("readable");
+    let project = lab.project(&format!("ex-{}", name_of(from)), &text);
+    for file in lab::files_below(from) {
+        let to = project.folder.join(file.strip_prefix(from).expect("below it"));
+        std::fs::create_dir_all(to.parent().expect("a folder")).expect("made");
+        std::fs::copy(&file, to).expect("copied");
+    }
+    project
+}
+
+#[test]
+fn every_example_comes_up_works_and_leaves_nothing() {
+    let mut lab = Lab::start();
+    for path in examples() {
+        let name = name_of(&path);
+        let project = copy(&mut lab, &path);
+        let valid = lab.json(&project.args(&["validate"]));
+        let warnings = valid["warnings"].as_array().expect("warnings");
+        let meant = |code: &str| WARNINGS.iter().any(|(example, prefix)| *example == name && code.starts_with(prefix));
+        let strange: Vec<_> = warnings.iter().filter(|warning| !meant(warning["code"].as_str().unwrap_or_default())).collect();
+        assert!(strange.is_empty(), "{name}: {strange:#?}");
+
+        let began = Instant::now();
+        lab.ok(&project.args(&["up"]));
+        let up = began.elapsed();
+        if lab.ok(&project.args(&["config"])).stdout.contains("\nchecks:") {
+            let ran = lab.run(&project.args(&["check"]));
+            assert_eq!(ran.status, 0, "{name}: {}{}", ran.stdout, ran.stderr);
+        } else if let Some((_, guest, command)) = PROBES.iter().find(|(example, ..)| *example == name) {
+            let mut args = vec!["-p", &project.name, "exec", guest, "--"];
+            args.extend(*command);
+            lab.ok(&args);
+        }
+        let used = began.elapsed();
+        assert_eq!(lab.json(&project.args(&["plan"]))["steps"], serde_json::json!([]), "{name}: a second `up` finds nothing to do");
+        lab.ok(&project.args(&["down"]));
+        assert_eq!(lab.leftovers(&project.name), Vec::<String>::new(), "{name}");
+        println!("{name}: up {:.1} s, checked {:.1} s, down {:.1} s", up.as_secs_f32(), used.as_secs_f32(), began.elapsed().as_secs_f32());
+        assert!(began.elapsed() < LIMIT, "{name} took {:?}", began.elapsed());
+    }
+}
