@@ -109,7 +109,8 @@ pub fn tile(group: &Group, place: usize, shelf: &Shelf) -> Box {
 /// A place on the edge of something that is so long, for one of so many.
 pub fn share(length: i32, index: usize, count: usize) -> i32 {
     let number = |number: usize| i32::try_from(number).unwrap_or(0);
-    length * (number(index) + 1) / (number(count) + 1)
+    let share = i64::from(length) * (i64::from(number(index)) + 1) / (i64::from(number(count)) + 1);
+    i32::try_from(share).unwrap_or(length)
 }
 
 /// All nets, and how high the shelves stand with the lanes that these need.

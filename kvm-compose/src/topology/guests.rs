@@ -39,7 +39,9 @@ pub fn guests(
     claim_written(wrote, segments, reader);
     let chosen = choose_addresses(wrote, leases, segments, reader);
     let mut guests = Vec::new();
-    for (index, machine) in wrote.iter().enumerate() {
+    let mut seen = BTreeSet::new();
+    // A name that comes again was told; its generated addresses would only meet those of the first.
+    for (index, machine) in wrote.iter().enumerate().filter(|(_, machine)| seen.insert(&machine.name.value)) {
         let plugged = 0..machine.network.len();
         let nics = plugged.filter_map(|nic| interface(index, nic, machine, deployment, &chosen, segments, reader)).collect();
         guests.extend(kinds::guest(machine, nics, reader));

@@ -131,11 +131,21 @@ fn ipv6_address(
     }
     let taken =
         |address: IpAddr| segments.addresses.contains_key(&(switch.name.clone(), address)) || !usable_in(&IpNet::V6(ipv6.subnet), address);
-    let address = (0..u32::MAX)
-        .map(|attempt| IpAddr::V6(interface_address(&ipv6.subnet, mac, attempt)))
-        .take(1 << 16)
-        .find(|address| !taken(*address))
-        .unwrap_or(IpAddr::V6(ipv6.subnet.network()));
+    let free = |attempts: std::ops::Range<u32>| {
+        attempts.map(|attempt| IpAddr::V6(interface_address(&ipv6.subnet, mac, attempt))).find(|address| !taken(*address))
+    };
+    // A small subnet may be full: then no attempt can succeed, and there are many guests to find that out.
+    let full = || {
+        let its = segments.addresses.keys().filter(|(name, address)| *name == switch.name && address.is_ipv6()).take(1 << 12).count();
+        prefix > 116 && its + 2 >= 1 << (128 - prefix)
+    };
+    let found = free(0..64).or_else(|| if full() { None } else { free(64..1 << 12) });
+    let address = found.unwrap_or_else(|| {
+        let hint = Some(format!("{} is full: use a larger subnet", ipv6.subnet));
+        let message = format!("switch `{}` has no address left for machine `{}`", switch.name, machine.name.value);
+        reader.error(nic.at, "E040", message, hint);
+        IpAddr::V6(ipv6.subnet.network())
+    });
     segments.addresses.insert((switch.name.clone(), address), who(machine));
     let advertised = segments.gateways.get(&switch.name).is_some_and(|gateways| gateways.iter().any(IpAddr::is_ipv6));
     let own = IpAddr::V6(interface_address(&ipv6.subnet, mac, 0)) == address;

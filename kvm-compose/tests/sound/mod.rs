@@ -100,9 +100,8 @@ pub fn check(text: &str, limit: Duration) -> Fared {
         Ok(loaded) => check_good(&sources, &loaded),
         Err(problem) => {
             check_refusal(&problem);
-            if let Some(topology) = topology::understood(&sources, &deployment()) {
-                picture::svg(&topology, &picture::Scene::default());
-            }
+            // The files that it names are looked at nevertheless.
+            topology::understood(&sources, &deployment());
             Fared::Refused
         }
     };
@@ -128,6 +127,9 @@ fn check_good(sources: &Sources, loaded: &Loaded) -> Fared {
     check_addresses(&loaded.topology);
     check_leases(sources, loaded);
     let text = loaded.resolved().to_string();
+    if text.len() > kvm_compose::spec::node::MAX_BYTES {
+        return Fared::NotPlaced;
+    }
     let again = load(&Sources::alone("resolved.yaml", &text)).unwrap_or_else(|problem| panic!("{problem:#?}\n{text}"));
     assert_eq!(again.resolved(), loaded.resolved(), "the resolved file means the same");
     picture::svg(&loaded.topology, &picture::Scene::default());

@@ -12,6 +12,8 @@ use crate::{
     },
 };
 
+/// How many options there may be: each looks through the document.
+const MOST: usize = 200;
 /// How many parts a path may have.
 const LONGEST: usize = 30;
 
@@ -21,6 +23,16 @@ pub fn lay_over(root: &mut Node, options: &[String], budget: &mut Budget, reader
         return;
     }
     let text = reader.add(SET, options.to_vec());
+    if options.len() > MOST {
+        let at = Mark { text, line: MOST as u32 + 1, column: 1, width: 1 };
+        reader.error(
+            at,
+            "E056",
+            format!("there are more than {MOST} of `--set`"),
+            Some("write a file that `extends` this one".to_string()),
+        );
+        return;
+    }
     for (index, option) in options.iter().enumerate() {
         let at = Mark { text, line: index as u32 + 1, column: 1, width: option.chars().count().max(1) as u32 };
         let Some((path, value)) = split(option) else {
