@@ -15,6 +15,7 @@ mod decode_machine;
 mod decode_network;
 mod decode_router;
 mod decode_scaling;
+mod fields;
 pub mod model;
 mod model_bridges;
 mod model_docker;
