@@ -189,7 +189,7 @@ impl Seen {
             match word {
                 "runs" | "has" => of = (last, word),
                 mac if mac.matches(':').count() == 5 => {
-                    drop(seen.devices.entry(of.0.to_string()).or_default().insert(format!("{} {mac}", of.1)))
+                    seen.devices.entry(of.0.to_string()).or_default().insert(format!("{} {mac}", of.1));
                 }
                 _ => {}
             }

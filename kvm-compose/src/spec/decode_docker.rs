@@ -124,7 +124,7 @@ fn volume(node: &Node, reader: &mut Reader) -> Option<DockerVolume> {
 fn target(text: &str) -> Result<String, String> {
     let plain =
         text.starts_with('/') && text.len() <= 4096 && !text.chars().any(char::is_control) && !text.split('/').any(|part| part == "..");
-    match plain && text.trim_matches('/') != "" {
+    match plain && !text.trim_matches('/').is_empty() {
         true => Ok(text.to_string()),
         false => Err("write an absolute path in the container, such as /srv".to_string()),
     }

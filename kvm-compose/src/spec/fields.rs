@@ -1,4 +1,4 @@
-//! The keys of one map, as the decoder asks for them: what is missing, what nobody knows, and what may have been meant.
+//! The keys of a map, as the decoder asks for them.
 //!
 //! Pure. Knows nodes and faults, not the keys of the language.
 
@@ -10,20 +10,15 @@ use crate::names::printable;
 
 /// The keys of a map, each asked for once; what nobody asked for is unknown.
 pub struct Fields<'a> {
-    entries: &'a [(Node, Node)],
+    pub(super) entries: &'a [(Node, Node)],
     /// Where the map stands.
     pub at: Mark,
-    what: String,
-    known: Vec<&'static str>,
-    said: Vec<String>,
+    pub(super) what: String,
+    pub(super) known: Vec<&'static str>,
+    pub(super) said: Vec<String>,
 }
 
 impl<'a> Fields<'a> {
-    /// The keys of a map; `what` names it in faults.
-    pub(super) fn new(entries: &'a [(Node, Node)], at: Mark, what: &str) -> Self {
-        Fields { entries, at, what: what.to_string(), known: Vec::new(), said: Vec::new() }
-    }
-
     /// A key's value; a value of nothing counts as absent.
     pub fn get(&mut self, key: &'static str) -> Option<&'a Node> {
         self.known.push(key);
@@ -102,7 +97,7 @@ impl<'a> Fields<'a> {
         for (key, _) in self.entries {
             match key.text() {
                 Some(text) if self.known.contains(&text) || self.said.iter().any(|said| said == text) => {}
-                Some(_) if reader.is_full() => reader.one_more(),
+                Some(_) if reader.is_full() => reader.unlisted(),
                 Some(text) => {
                     let hint = suggestion(text, &self.known).unwrap_or_else(|| format!("known keys here: {}", self.known.join(", ")));
                     reader.error(key.at, "E003", format!("{} has no key `{}`", self.what, printable(text)), Some(hint));

@@ -104,7 +104,7 @@ pub(super) enum LinkForm {
     /// Its two ends alone.
     Ends(#[schemars(length(equal = 2))] Vec<String>),
     /// A map.
-    Whole(Link),
+    Whole(Box<Link>),
 }
 
 /// An end of a wire: an interface of a guest.

@@ -4,13 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use super::fields::{Fields, suggestion};
 use super::node::{self, Mark, Node, Value};
 use crate::{
     diagnostic::{Diagnostic, Severity},
     error::{Place, Problem},
     names::printable,
 };
+
+pub use super::fields::{Fields, suggestion};
 
 /// A value with its place.
 #[derive(Debug, Clone, PartialEq)]
@@ -166,8 +167,8 @@ impl Reader {
         self.errors.diagnostics.len() >= MAX_FAULTS
     }
 
-    /// Counts an error that is not listed any more.
-    pub(super) fn one_more(&mut self) {
+    /// Counts an error that is not listed.
+    pub(super) fn unlisted(&mut self) {
         self.errors.more += 1;
     }
 
@@ -196,7 +197,7 @@ impl Reader {
     /// A map's fields, or a fault.
     pub fn fields<'a>(&mut self, node: &'a Node, what: &str) -> Option<Fields<'a>> {
         match &node.value {
-            Value::Map(entries) => Some(Fields::new(entries, node.at, what)),
+            Value::Map(entries) => Some(Fields { entries, at: node.at, what: what.to_string(), known: Vec::new(), said: Vec::new() }),
             _ => {
                 self.wrong_type(node, &format!("{what} must be a map of keys and values"));
                 None
@@ -334,7 +335,7 @@ impl Reader {
     pub fn text_map(&mut self, node: &Node, what: &str) -> BTreeMap<String, Spanned<String>> {
         let Some(fields) = self.fields(node, what) else { return BTreeMap::new() };
         let mut map = BTreeMap::new();
-        for (key, value) in fields.entries() {
+        for (key, value) in fields.entries {
             let Some(key) = self.text(key, &format!("a key of {what}")) else { continue };
             // An empty value is an empty text here: variables may be empty.
             let value = if value.is_null() {
