@@ -179,10 +179,10 @@ impl Seen {
         let ask: Vec<String> = running
             .iter()
             .map(|(guest, _)| {
-                format!("echo ' {guest} runs '; domiflist {NAME}.{guest}; echo ' {guest} has '; domiflist {NAME}.{guest} --inactive")
+                format!("echo '| {guest} runs |'; domiflist {NAME}.{guest}; echo '| {guest} has |'; domiflist {NAME}.{guest} --inactive")
             })
             .collect();
-        // virsh puts no line break behind an echo, so its words are read one by one.
+        // virsh puts no line break behind an echo, nor a blank, so its words stand between bars and are read one by one.
         let said = lines("virsh", &["-q", &ask.join("; ")]).join(" ");
         let (mut last, mut of) = ("", ("", ""));
         for word in said.split_whitespace() {
