@@ -96,7 +96,7 @@ fn acl(rule: &wrote::AclRule, before: &[Acl], reader: &mut Reader) -> Option<Acl
     let same = |other: &&Acl| other.direction == direction && other.priority == priority_value && other.matches == matches.value;
     if let Some(other) = before.iter().find(same) {
         if other.action == action {
-            reader.warning(rule.at, "W006", "this rule stands here already".to_string(), Some("remove one of them".to_string()));
+            reader.warning(rule.at, "W012", "this rule stands here already".to_string(), Some("remove one of them".to_string()));
             return None;
         }
         let hint = Some("OVN would take either; give one of them another priority".to_string());
