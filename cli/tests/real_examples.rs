@@ -52,6 +52,26 @@ fn copy(lab: &mut Lab, from: &Path) -> Project {
     project
 }
 
+/// The arguments of a command about one of a project's files.
+fn of(project: &Project, file: &str, command: &[&str]) -> Vec<String> {
+    let path = project.folder.join(file).to_string_lossy().into_owned();
+    ["-f", &path, "-p", &project.name].iter().chain(command).map(ToString::to_string).collect()
+}
+
+/// An edit of the running testbed: nobody restarts, and what the edited file expects holds.
+fn change(lab: &Lab, project: &Project, name: &str) {
+    let of = |command: &[&str]| of(project, "changed.yaml", command);
+    let args = |all: &[String]| lab.json(&all.iter().map(String::as_str).collect::<Vec<_>>());
+    let planned = args(&of(&["plan"]));
+    let restarts = |change: &&serde_json::Value| matches!(change["impact"].as_str(), Some("restart" | "recreate"));
+    let changes = planned["changes"].as_array().expect("changes");
+    assert!(!changes.is_empty() && !changes.iter().any(|change| restarts(&change)), "{name}: {changes:#?}");
+    for command in ["up", "check"] {
+        let arguments = of(&[command]);
+        lab.ok(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+    }
+}
+
 #[test]
 fn every_example_comes_up_works_and_leaves_nothing() {
     let mut lab = Lab::start();
@@ -75,8 +95,13 @@ fn every_example_comes_up_works_and_leaves_nothing() {
             args.extend(*command);
             lab.ok(&args);
         }
+        if path.join("changed.yaml").is_file() {
+            change(&lab, &project, &name);
+        }
         let used = began.elapsed();
-        assert_eq!(lab.json(&project.args(&["plan"]))["steps"], serde_json::json!([]), "{name}: a second `up` finds nothing to do");
+        let file = if path.join("changed.yaml").is_file() { "changed.yaml" } else { "kvm-compose.yaml" };
+        let planned = lab.json(&of(&project, file, &["plan"]).iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(planned["steps"], serde_json::json!([]), "{name}: a second `up` finds nothing to do");
         lab.ok(&project.args(&["down"]));
         assert_eq!(lab.leftovers(&project.name), Vec::<String>::new(), "{name}");
         println!("{name}: up {:.1} s, checked {:.1} s, down {:.1} s", up.as_secs_f32(), used.as_secs_f32(), began.elapsed().as_secs_f32());
