@@ -6,6 +6,8 @@ mod domains;
 mod files;
 mod in_place;
 
+pub(super) use in_place::LOST_PORT;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -171,7 +173,7 @@ impl<'a> Differ<'a> {
             // The server died before it let it run, or somebody paused it: either way it is to run.
             (false, true) if domain.state == "paused" => {
                 // A NIC leaves only a guest that runs.
-                let stuck = !live::live(guest, domain).unplug.is_empty();
+                let stuck = !live::live(guest, domain, &self.domains.lost(domain)).unplug.is_empty();
                 if stuck { replace(again, "it was paused and loses a NIC") } else { Fate::Start { reason: "it was paused".to_string() } }
             }
             (false, true) => Fate::Keep,
