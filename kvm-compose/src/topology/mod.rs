@@ -87,6 +87,7 @@ pub fn understood(sources: &Sources, deployment: &DeploymentName) -> Option<Topo
 
 /// Resolves what was read; faults go to the reader, so that those of structure and those of meaning come out together.
 fn resolve_spec(spec: Spec, deployment: &DeploymentName, leases: &Leases, reader: &mut Reader) -> Topology {
+    let is_of_bridges = spec.network.bridges.is_some();
     let spec = bridges::as_switches(spec, deployment, reader);
     let (machines, scaled) = clones::written_out(spec.machines, reader);
     let ovn = &spec.network.ovn;
@@ -111,6 +112,7 @@ fn resolve_spec(spec: Spec, deployment: &DeploymentName, leases: &Leases, reader
         labels: spec.labels.into_iter().map(|(key, value)| (key, value.value)).collect(),
         wires,
         checks,
+        bridges: is_of_bridges,
         dns: ovn.dns.as_ref().is_none_or(|dns| dns.value),
     }
 }
