@@ -52,11 +52,6 @@ fn six_guests_over_two_hosts_reach_each_other_and_leave_nothing() {
         assert_eq!(got, sum, "{client} gets 20 MB from {server}");
     }
 
-    // A file that names a host which does not exist hinders `up`, not a look.
-    let moon = SIX.replacen("placement: {host: h1}", "placement: {host: moon}", 1);
-    cluster.project("six", &moon);
-    let refused = cluster.run(&with(&["up"]).iter().map(String::as_str).collect::<Vec<_>>());
-    assert!(refused.status == 1 && refused.stderr.contains("there is no host `moon`"), "{refused:?}");
     // One file with what passes on both hosts: the same echo leaves `a` here and comes to `b` there.
     ok(&["exec", "a", "--", "sh", "-c", "ping -i 0.1 -s 333 10.7.1.12 >/dev/null 2>&1 </dev/null &"]);
     let folder = tempfile::tempdir().expect("a folder");
@@ -71,6 +66,11 @@ fn six_guests_over_two_hosts_reach_each_other_and_leave_nothing() {
     assert!(left > 20 && came > 20, "{left} left a, {came} came to b");
     ok(&["exec", "a", "--", "killall", "ping"]);
 
+    // A file that names a host which does not exist hinders `up`, not a look.
+    let moon = SIX.replacen("placement: {host: h1}", "placement: {host: moon}", 1);
+    cluster.project("six", &moon);
+    let refused = cluster.run(&with(&["up"]).iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(refused.status == 1 && refused.stderr.contains("there is no host `moon`"), "{refused:?}");
     let ps = ok(&["ps"]).stdout;
     assert_eq!(ps.matches("10.7.").count(), 6, "every guest keeps its facts: {ps}");
     cluster.project("six", SIX);
