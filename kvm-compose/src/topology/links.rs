@@ -3,20 +3,25 @@
 //! Pure. A wire is a switch of its own with two ports and no more; its ends are interfaces after those of the machine's
 //! `network`.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
+
 use ipnet::IpNet;
 use uuid::Uuid;
 
 use super::{
+    guests::MAX_NICS,
     model::{Assignment, Guest, Nic, NicAddress, Shape, Switch, Wire},
     resolve::Segments,
     shape,
 };
 use crate::{
-    names::{DeploymentName, NetworkName},
+    names::{DeploymentName, GuestName, NetworkName},
     spec::{
         model::{self as wrote, LinkEnd},
-        node::Mark,
-        reader::{Reader, Spanned, suggestion},
+        reader::{Reader, Spanned},
     },
 };
 
@@ -42,10 +47,12 @@ pub fn links(
         .map(|link| link.impairment.as_ref().map(|impairment| shape::of_wire(impairment, reader)).unwrap_or_default())
         .collect();
     let mut plugged = vec![0; wrote.len()];
+    let places: BTreeMap<GuestName, usize> = guests.iter().zip(0..).map(|(guest, place)| (guest.name.clone(), place)).collect();
+    let known: BTreeSet<&str> = machines.iter().map(|machine| machine.name.value.as_str()).collect();
     for (end, link, side) in ends {
         let Some(wire) = &wires[link] else { continue };
-        let Some(guest) = guests.iter_mut().find(|guest| guest.name == end.value.guest) else {
-            unknown(end, machines, reader);
+        let Some(guest) = places.get(&end.value.guest).and_then(|place| guests.get_mut(*place)) else {
+            unknown(end, &known, reader);
             continue;
         };
         if !fits(end, guest, reader) {
@@ -56,7 +63,7 @@ pub fn links(
         segments.claim_mac(&wire.switch, mac, &who, end.at, reader);
         let address = segments.switches.get(&wire.switch).and_then(|switch| switch.subnet).and_then(|subnet| {
             let address = subnet.hosts().nth(side + usize::from(matches!(subnet, IpNet::V6(net) if net.prefix_len() < 127)))?;
-            segments.addresses.insert((wire.switch.clone(), address), who);
+            segments.hold(&wire.switch, address, who);
             IpNet::new(address, subnet.prefix_len()).ok()
         });
         let addresses = address.map(|net| NicAddress { net, assignment: Assignment::Assigned, gateway: None }).into_iter().collect();
@@ -85,7 +92,7 @@ fn wire(link: &wrote::Link, segments: &mut Segments, reader: &mut Reader) -> Opt
     let labels: super::model::Labels = link.labels.iter().map(|(key, value)| (key.clone(), value.value.clone())).collect();
     let subnet = link.subnet.as_ref().map(|subnet| subnet.value.trunc());
     let switch = Switch { subnet, wire: true, labels: labels.clone(), ..Switch::named(name.clone()) };
-    segments.switches.insert(name.clone(), switch);
+    segments.switches.insert(name.clone(), Rc::new(switch));
     let ends = [one, other].map(|end| (end.value.guest.clone(), end.value.nic));
     Some(Wire { switch: name, ends, labels })
 }
@@ -107,7 +114,10 @@ fn wire_name(ends: [&LinkEnd; 2], segments: &Segments) -> Option<NetworkName> {
 fn fits(end: &Spanned<LinkEnd>, guest: &Guest, reader: &mut Reader) -> bool {
     let next = guest.nics.len();
     if end.value.nic == next {
-        return true;
+        if next >= MAX_NICS {
+            reader.error(end.at, "E006", format!("machine `{}` has more than {MAX_NICS} interfaces", guest.name), None);
+        }
+        return next < MAX_NICS;
     }
     let (message, hint) = if end.value.nic < next {
         (format!("`{}` is plugged in already", end.value), format!("its next free interface is `{}:eth{next}`", guest.name))
@@ -122,13 +132,11 @@ fn fits(end: &Spanned<LinkEnd>, guest: &Guest, reader: &mut Reader) -> bool {
 }
 
 /// A fault, unless the machine is in the file and has faults of its own.
-fn unknown(end: &Spanned<LinkEnd>, machines: &[wrote::Machine], reader: &mut Reader) {
-    let names: Vec<&str> = machines.iter().map(|machine| machine.name.value.as_str()).collect();
+fn unknown(end: &Spanned<LinkEnd>, known: &BTreeSet<&str>, reader: &mut Reader) {
     let name = end.value.guest.as_str();
-    if names.contains(&name) {
-        return;
+    if !known.contains(name) {
+        reader.error_with(end.at, "E022", format!("there is no machine `{name}`"), |guesses| {
+            Some(guesses.near_or_listed(name, known.iter().copied(), "machines of this file"))
+        });
     }
-    let at: Mark = end.at;
-    let hint = suggestion(name, &names).unwrap_or_else(|| format!("machines of this file: {}", names.join(", ")));
-    reader.error(at, "E022", format!("there is no machine `{name}`"), Some(hint));
 }
