@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A few lines may ask for millions of clones.
-const MOST_GUESTS: usize = 20_000;
+const MOST_GUESTS: usize = 12_000;
 /// Each clone has all that is said of its machine: how many values that may be for all of them.
 const MOST_VALUES: usize = 2_000_000;
 
@@ -83,8 +83,9 @@ fn too_many(machine: &Machine, hint: &str, reader: &mut Reader) {
 fn values(machine: &Machine, scaling: &Scaling, count: u32) -> usize {
     let on = |clones: &Option<Vec<Spanned<u64>>>| clones.as_ref().map_or(count as usize, Vec::len);
     let scripts = scaling.clone_setup.iter().chain(&scaling.clone_run);
+    // An interface or a script is more than one value.
     let lists = scaling.interfaces.iter().map(|one| on(&one.clones)).chain(scripts.map(|script| on(&script.clones)));
-    lists.fold(machine.size.saturating_mul(count as usize), usize::saturating_add)
+    lists.fold(machine.size.saturating_mul(count as usize), |sum, one| sum.saturating_add(one.saturating_mul(8)))
 }
 
 fn clones(machine: &Machine, scaling: &Scaling, count: u32) -> Vec<Machine> {

@@ -23,9 +23,7 @@ pub fn machines(topology: &Topology) -> Vec<Value> {
     let scaled: BTreeMap<&GuestName, &Scaled> = topology.scaled.iter().map(|scaled| (&scaled.machine, scaled)).collect();
     let one = |guest: &Guest| match &guest.clone_of {
         None => Some(machine(guest, &[guest], None, topology)),
-        Some(clone) if clone.id == 0 => {
-            Some(machine(guest, members.get(&clone.machine)?, scaled.get(&clone.machine).copied(), topology))
-        }
+        Some(clone) if clone.id == 0 => Some(machine(guest, members.get(&clone.machine)?, scaled.get(&clone.machine).copied(), topology)),
         Some(_) => None,
     };
     topology.guests.iter().filter_map(one).collect()

@@ -41,7 +41,8 @@ pub fn links(
     let mut ends: Vec<(&Spanned<LinkEnd>, usize, usize)> =
         wrote.iter().enumerate().flat_map(|(link, wrote)| wrote.ends.iter().enumerate().map(move |(end, at)| (at, link, end))).collect();
     ends.sort_by_key(|(end, ..)| (end.value.nic, end.at));
-    let wires: Vec<Option<Wire>> = wrote.iter().map(|link| wire(link, segments, reader)).collect();
+    let mut tried = Tried::new();
+    let wires: Vec<Option<Wire>> = wrote.iter().map(|link| wire(link, &mut tried, segments, reader)).collect();
     let shapes: Vec<[Shape; 2]> = wrote
         .iter()
         .map(|link| link.impairment.as_ref().map(|impairment| shape::of_wire(impairment, reader)).unwrap_or_default())
@@ -76,14 +77,14 @@ pub fn links(
 }
 
 /// The wire and its switch.
-fn wire(link: &wrote::Link, segments: &mut Segments, reader: &mut Reader) -> Option<Wire> {
+fn wire<'a>(link: &'a wrote::Link, tried: &mut Tried<'a>, segments: &mut Segments, reader: &mut Reader) -> Option<Wire> {
     let [one, other] = link.ends.as_slice() else { return None };
     if one.value == other.value {
         let hint = Some("a wire joins two interfaces".to_string());
         reader.error(other.at, "E007", format!("both ends of the link are `{}`", one.value), hint);
         return None;
     }
-    let name = wire_name([&one.value, &other.value], segments)?;
+    let name = wire_name([&one.value, &other.value], tried, segments)?;
     if let Some(subnet) = link.subnet.as_ref().filter(|subnet| room(&subnet.value) < 2) {
         let hint = Some("use a prefix of at most 30, or 126 of IPv6".to_string());
         reader.error(subnet.at, "E006", format!("{} has no room for both ends", subnet.value), hint);
@@ -101,10 +102,15 @@ fn room(subnet: &IpNet) -> usize {
     subnet.hosts().take(3).count()
 }
 
+/// Ends of wires → how many names were tried for them: of a faulty file many wires have the same.
+type Tried<'a> = BTreeMap<(&'a LinkEnd, &'a LinkEnd), u32>;
+
 /// A name for the wire's switch, which depends on its ends alone, so that no edit elsewhere in the file renames it.
-fn wire_name(ends: [&LinkEnd; 2], segments: &Segments) -> Option<NetworkName> {
-    let (first, last) = (ends.iter().min()?, ends.iter().max()?);
-    (0..u32::MAX).find_map(|attempt| {
+fn wire_name<'a>(ends: [&'a LinkEnd; 2], tried: &mut Tried<'a>, segments: &Segments) -> Option<NetworkName> {
+    let (first, last) = (*ends.iter().min()?, *ends.iter().max()?);
+    let tried = tried.entry((first, last)).or_default();
+    (*tried..u32::MAX).find_map(|attempt| {
+        *tried = attempt + 1;
         let digest = Uuid::new_v5(&WIRES, format!("{first} {last} {attempt}").as_bytes()).simple().to_string();
         NetworkName::new(&format!("wire-{}", &digest[..8])).ok().filter(|name| !segments.switches.contains_key(name))
     })

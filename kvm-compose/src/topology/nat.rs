@@ -8,16 +8,19 @@ use ipnet::IpNet;
 
 use super::{
     model::{Forward, Nat, NatType, Router, Transport},
-    nets::Nets,
     resolve::Segments,
     routers::subnets,
 };
-use crate::spec::{model as wrote, reader::Reader};
+use crate::{
+    nets::Nets,
+    spec::{model as wrote, reader::Reader},
+};
 
 /// NAT rules, once every address on the segments is known.
 pub fn nat(wrote: &[wrote::Router], routers: &mut [Router], segments: &mut Segments, reader: &mut Reader) {
     for (wrote, router) in wrote.iter().filter(|router| router.name.is_some()).zip(routers) {
         if router.ports.len() == wrote.ports.len() {
+            // Of several ports the first.
             let nets = router.ports.iter().enumerate().flat_map(|(number, port)| port.addresses().map(move |net| (number, net)));
             let (nets, mut taken) = (Nets::of(nets), Taken::default());
             let rules = wrote.nat.iter().filter_map(|rule| nat_rule(router, rule, &nets, &mut taken, segments, reader));

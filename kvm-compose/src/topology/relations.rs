@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The most guests that all lists together may name: clones that name clones are many.
-const MOST: usize = 2_000_000;
+const MOST: usize = 500_000;
 
 /// Fills in `depends_on`, `near` and `apart` of all guests. `machines` are those that the guests were made from.
 pub fn resolve(guests: &mut [Guest], machines: &[Machine], scaled: &[Scaled], reader: &mut Reader) {
@@ -33,7 +33,7 @@ pub fn resolve(guests: &mut [Guest], machines: &[Machine], scaled: &[Scaled], re
     for machine in machines {
         if room == 0 {
             let hint = Some("name fewer machines, or scale them less".to_string());
-            reader.error(machine.at, "E006", format!("`depends_on`, `near` and `apart` name more than {MOST} guests in all"), hint);
+            reader.error(machine.at, "E029", format!("`depends_on`, `near` and `apart` name more than {MOST} guests in all"), hint);
             return;
         }
         let mut find = |names: &[Spanned<GuestName>], what: &str| named(machine, names, what, &known, scaled, &mut said, reader);

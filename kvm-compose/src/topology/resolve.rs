@@ -90,14 +90,7 @@ impl Segments {
             impairments.extend(switch.impairment.as_ref().map(|impairment| (name.clone(), shape::of(impairment, reader))));
             known.insert(name.clone(), Rc::new(Switch { subnet: Some(subnet), ipv6, labels, ..Switch::named(name) }));
         }
-        Segments {
-            switches: known,
-            excluded: BTreeMap::new(),
-            gateways: BTreeMap::new(),
-            impairments,
-            held: BTreeMap::new(),
-            names,
-        }
+        Segments { switches: known, excluded: BTreeMap::new(), gateways: BTreeMap::new(), impairments, held: BTreeMap::new(), names }
     }
 
     /// A switch by the name the user wrote, or a fault (E020). A switch whose subnet is faulty is silent here.

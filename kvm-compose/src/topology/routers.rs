@@ -12,11 +12,11 @@ use ipnet::{IpNet, Ipv6Net};
 
 use super::{
     model::{Dhcp, HostRef, Ipv6, Ipv6Mode, Router, RouterPort, StaticRoute, Switch},
-    nets::Nets,
     resolve::Segments,
 };
 use crate::{
     names::{DeploymentName, NetworkName},
+    nets::Nets,
     spec::{
         model as wrote,
         reader::{Reader, listed},
@@ -39,7 +39,9 @@ pub fn routers(wrote: &[wrote::Router], deployment: &DeploymentName, segments: &
         let (mut ports, mut nets): (Vec<RouterPort>, Nets) = (Vec::new(), Nets::default());
         for (index, port) in router.ports.iter().enumerate() {
             let before = Before { ports: &ports, nets: &nets };
-            let Some(port) = router_port(&name.value, index, port, &before, deployment, segments, &mut port_names, reader) else { continue };
+            let Some(port) = router_port(&name.value, index, port, &before, deployment, segments, &mut port_names, reader) else {
+                continue;
+            };
             nets.add(ports.len(), port.address);
             ports.push(port);
         }

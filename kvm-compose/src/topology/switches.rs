@@ -15,10 +15,7 @@ use super::{
 };
 use crate::{
     names::{DeploymentName, NetworkName, printable},
-    spec::{
-        model as wrote,
-        reader::Reader,
-    },
+    spec::{model as wrote, reader::Reader},
 };
 
 /// Ways to the hosts' networks and the master's own interfaces; their addresses and MACs are claimed on the segments.

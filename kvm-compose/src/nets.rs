@@ -1,4 +1,4 @@
-//! Subnets of a router's ports: which of them holds an address, without going through all of them.
+//! Subnets: which of many holds an address, without going through all of them.
 //!
 //! Pure.
 
@@ -39,6 +39,13 @@ impl Nets {
         around.filter_map(|key| self.nets.get(&key)).min().copied()
     }
 
+    /// True when a subnet holds all of this one.
+    pub fn cover(&self, net: IpNet) -> bool {
+        let lengths = self.lengths.iter().filter(|(four, length)| *four == net.addr().is_ipv4() && *length <= net.prefix_len());
+        let mut around = lengths.filter_map(|(_, length)| Some((IpNet::new(net.addr(), *length).ok()?.network(), *length)));
+        around.any(|key| self.nets.contains_key(&key))
+    }
+
     /// A subnet that holds this one, or one that lies in it.
     pub fn overlapping(&self, net: IpNet) -> Option<usize> {
         let inside = || self.nets.range((net.network(), 0)..=(net.broadcast(), u8::MAX)).next().map(|(_, number)| *number);
@@ -54,10 +61,16 @@ mod tests {
     fn subnets_are_found_by_what_they_hold_and_by_what_holds_them() {
         let net = |text: &str| text.parse::<IpNet>().expect("valid");
         let nets = Nets::of([net("10.0.1.5/24"), net("10.0.0.0/16"), net("fd00::1/64"), net("10.0.1.0/24")].into_iter().enumerate());
-        for (address, number) in [("10.0.1.9", Some(0)), ("10.0.2.9", Some(1)), ("fd00::9", Some(2)), ("10.1.0.1", None), ("fd01::", None)] {
+        for (address, number) in [("10.0.1.9", Some(0)), ("10.0.2.9", Some(1)), ("fd00::9", Some(2)), ("10.1.0.1", None), ("fd01::", None)]
+        {
             assert_eq!(nets.holding(address.parse().expect("valid")), number, "{address}");
         }
-        for (other, number) in [("10.0.1.128/25", Some(0)), ("10.0.0.0/8", Some(1)), ("11.0.0.0/8", None), ("fd00::/32", Some(2)), ("::/0", Some(2))] {
+        for (other, covered) in [("10.0.1.128/25", true), ("10.0.0.0/16", true), ("10.0.0.0/15", false), ("fd00::/63", false)] {
+            assert_eq!(nets.cover(net(other)), covered, "{other}");
+        }
+        for (other, number) in
+            [("10.0.1.128/25", Some(0)), ("10.0.0.0/8", Some(1)), ("11.0.0.0/8", None), ("fd00::/32", Some(2)), ("::/0", Some(2))]
+        {
             assert_eq!(nets.overlapping(net(other)), number, "{other}");
         }
     }
