@@ -4,6 +4,7 @@
 
 pub mod domain;
 pub mod policy;
+pub mod routed;
 pub mod rows;
 pub mod seed;
 pub mod services;
