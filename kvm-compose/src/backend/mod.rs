@@ -5,6 +5,7 @@
 
 pub mod accelerator;
 pub mod checks;
+pub mod containers;
 pub mod files;
 pub mod hypervisor;
 pub mod images;

@@ -27,10 +27,15 @@ pub fn what(work: &Work) -> String {
             let bytes = base.sum.as_ref().map_or(0, |sum| sum.bytes);
             format!("get a base file from the master, {} MiB", bytes.div_ceil(1 << 20))
         }
+        Work::PullImage { image } => format!("get the image {image}"),
         Work::CreateVolume { volume } if volume.deep_copy => format!("copy the disk {}", volume.base.display()),
         Work::CreateVolume { volume } => format!("make a disk on top of {}", volume.base.display()),
         Work::WriteSeed { .. } => "write the seed".to_string(),
         Work::RemoveFile { path } => format!("remove {}", path.display()),
+        Work::StartDomain { domain: started } if started.container.is_some() => {
+            let image = started.container.as_ref().map_or("", |container| &container.image);
+            format!("start {} from {image}", started.name)
+        }
         Work::StartDomain { domain } => {
             format!("start {}: {} MiB, {} CPU{}", domain.name, domain.memory_mb, domain.cpus, if domain.cpus == 1 { "" } else { "s" })
         }

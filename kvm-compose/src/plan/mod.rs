@@ -4,6 +4,7 @@
 
 pub mod affected;
 pub mod blueprint;
+pub mod container;
 pub mod describe;
 mod diff;
 mod diff_outside;

@@ -259,7 +259,7 @@ pub fn lowered(topology: &Topology) -> Result<Blueprint, Problem> {
     let others = named.into_iter().filter(|name| !matches!(name.as_str(), "main" | "master" | "any"));
     let members = others.map(|name| Site { host: name.clone(), ..master.clone() }).collect();
     let hosts = Hosts { members, ..Hosts::alone(master) };
-    let mut files = ProjectFiles { scripts: BTreeMap::new(), disks: BTreeMap::new() };
+    let mut files = ProjectFiles::default();
     for guest in &topology.guests {
         for script in guest.setup_scripts.iter().chain(&guest.run_scripts) {
             files.scripts.insert(script.path.clone(), "true".to_string());

@@ -28,6 +28,7 @@ use kvm_compose::{
     plan::{
         self,
         blueprint::ReadyCondition,
+        container::Runtime,
         observed::{Observed, ObservedDomain},
     },
     topology::{self, Assignment, Topology},
@@ -274,7 +275,7 @@ fn view(
         let known: BTreeSet<_> = guests.iter().map(|guest| guest.name.clone()).collect();
         guests.extend(observed.domains.iter().filter(|domain| !known.contains(&domain.guest)).map(|domain| GuestState {
             name: domain.guest.clone(),
-            kind: "libvirt".to_string(),
+            kind: if domain.runtime == Runtime::Docker { "docker" } else { "libvirt" }.to_string(),
             wanted: prepared.is_none(),
             state: domain.state.clone(),
             ready: false,
@@ -349,7 +350,8 @@ fn wanted_guests(
             memory_mb: guest.memory_mb,
             labels: guest.labels.clone(),
             nics: nics.collect(),
-            console_log: Some(blueprint.domain.console_log.display().to_string()),
+            // What a container prints is kept by Docker.
+            console_log: (blueprint.domain.runtime() == Runtime::Libvirt).then(|| blueprint.domain.console_log.display().to_string()),
         });
     }
     guests

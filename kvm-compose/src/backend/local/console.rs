@@ -19,6 +19,7 @@ const PAST: u64 = 64 * 1024;
 impl LocalHost {
     /// Opens a guest's serial console. Beside it comes the end of what it said before, from its log.
     pub fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(LibvirtConsole, Vec<u8>), Problem> {
+        self.refuse_console(deployment, guest)?;
         let uuid = self.config.installation.domain_uuid(deployment, guest);
         let name = domain_name(deployment, guest);
         let live = LibvirtConsole::open(&self.config.libvirt_uri, &name, uuid, &self.owner(deployment))?;
