@@ -42,8 +42,6 @@ pub struct Container {
     pub user: Option<String>,
     /// Devices of the host that are in it.
     pub devices: Vec<HostDevice>,
-    /// Whom it asks for names.
-    pub name_servers: Vec<IpAddr>,
     /// Its weight where processors are scarce.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_shares: Option<u64>,
@@ -87,6 +85,8 @@ pub struct Interface {
     pub addresses: Vec<IpNet>,
     /// Its default gateways.
     pub gateways: Vec<IpAddr>,
+    /// Whom to ask for names.
+    pub name_servers: Vec<IpAddr>,
     /// Addresses that are reached over it without a gateway.
     pub beside: Vec<IpAddr>,
     /// Routers that advertise themselves (RFC 4861) are listened to.

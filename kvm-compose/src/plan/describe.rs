@@ -3,7 +3,8 @@
 //! Pure.
 
 use super::{
-    blueprint::{Blueprint, Column},
+    blueprint::{Blueprint, Column, ReadyCondition},
+    container::Runtime,
     link,
     observed::Observed,
     step::{Impact, NetworkChange, Plan, Step, Work},
@@ -52,6 +53,11 @@ pub fn what(work: &Work) -> String {
         Work::ShapeLink { guest, link, .. } => format!("link {guest}:{}: {}", link.interface, link::words(&link.shape)),
         Work::UnshapeLink { label, .. } => format!("link {label}: plain"),
         Work::SetCarrier { guest, interface, up, .. } => format!("link {guest}:{interface}: {}", if *up { "up" } else { "down" }),
+        Work::AwaitReady { ready, runtime: Runtime::Docker, .. }
+            if matches!(ready.condition, ReadyCondition::Running | ReadyCondition::Agent) =>
+        {
+            format!("wait until the container runs, at most {} s", ready.timeout_s)
+        }
         Work::AwaitReady { ready, .. } => format!("wait until {}, at most {} s", ready.condition, ready.timeout_s),
         Work::RunScript { script, .. } => format!("run {}", script.name),
     }

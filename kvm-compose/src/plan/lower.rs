@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
@@ -166,7 +167,7 @@ impl Lowering<'_> {
                 bases: Vec::new(),
                 volumes: Vec::new(),
                 seed: None,
-                domain: container::container(guest, wanted, topology, site, files, &parts).map_err(unread)?,
+                domain: Arc::new(container::container(guest, wanted, topology, site, files, &parts).map_err(unread)?),
                 links: links(guest, &ports),
                 ready: guest.ready.clone(),
                 depends_on: guest.depends_on.clone(),
@@ -235,7 +236,7 @@ impl Lowering<'_> {
             bases,
             volumes,
             seed,
-            domain,
+            domain: domain.into(),
             links: links(guest, &ports),
             ready: guest.ready.clone(),
             depends_on: guest.depends_on.clone(),

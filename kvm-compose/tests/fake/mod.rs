@@ -282,7 +282,7 @@ impl FakeHost {
                     digest: domain.digest.clone(),
                     active: true,
                     state: "running".to_string(),
-                    agent: false,
+                    agent: domain.container.is_some(),
                     scripts: BTreeSet::new(),
                     memory_mb: domain.memory_mb,
                     cpus: domain.cpus,
@@ -580,6 +580,11 @@ pub fn blueprint(text: &str, world: &World) -> Blueprint {
         if let topology::GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {
             let file = DiskFile { path: PathBuf::from("/images").join(&disk.path), format: *format, version: "1".to_string() };
             files.disks.insert(disk.path.clone(), file);
+        }
+        if let topology::GuestKind::Docker(container) = &guest.kind {
+            let variables = BTreeMap::from([("FILE".to_string(), "a b".to_string())]);
+            files.env_files.extend(container.env_file.iter().map(|file| (file.path.clone(), variables.clone())));
+            files.trees.extend(container.volumes.iter().map(|mount| (mount.source.path.clone(), PathBuf::from("/project/tree"))));
         }
     }
     let hosts = hosts();

@@ -17,7 +17,7 @@ use kvm_compose::{
     backend::accelerator::LIMIT,
     backend::hypervisor::console::LibvirtConsole,
     backend::local::{ExecCall, ExecResult, LocalConfig, LocalHost, Prepared, Purpose},
-    error::Problem,
+    error::{Code, Problem},
     guest::output::Say,
     names::{DeploymentName, GuestName, HostName, InstallationId, domain_name},
     orchestrate::{
@@ -219,6 +219,15 @@ impl Driver for LocalDriver {
         }
         let (console, past) = self.host.console(deployment, guest)?;
         Ok((Arc::new(console), past))
+    }
+
+    fn said(&self, deployment: &DeploymentName, guest: &GuestName, last: Option<u32>) -> Result<Vec<u8>, Problem> {
+        let never = Cancel::new();
+        if let Some(host) = self.fleet(LOOK, &never).member_of(deployment, guest)? {
+            let message = format!("guest `{guest}` stands on host `{host}`, whose logs this version does not fetch");
+            return Err(Problem::new(Code::Unsupported, message).hint("its console shows what it said last"));
+        }
+        self.host.said(deployment, guest, last)
     }
 
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View {

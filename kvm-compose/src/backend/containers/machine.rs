@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -93,6 +94,8 @@ pub struct Seen {
     /// Docker's id.
     pub id: String,
     labels: HashMap<String, String>,
+    /// The file on this host that is its `/etc/resolv.conf`.
+    pub resolver: Option<PathBuf>,
     /// Its state.
     pub state: State,
 }
@@ -213,7 +216,9 @@ impl Engine {
         match (paused, running) {
             (true, _) => self.ask(&doing, LIMIT, async |docker| docker.unpause_container(name).await)?,
             (false, true) => {}
-            (false, false) => self.ask(&doing, LIMIT, async |docker| docker.start_container(name, None).await).map_err(teach)?,
+            (false, false) => self
+                .ask(&doing, LIMIT, async |docker| docker.start_container(name, None).await)
+                .map_err(|problem| teach(problem, container))?,
         }
         self.look_at_ours(name, domain.uuid, owner)?
             .ok_or_else(|| Problem::new(Code::Docker, format!("the container `{name}` vanished while it was started")))
@@ -258,9 +263,14 @@ impl Engine {
 }
 
 /// What a container cannot start for is most often its command.
-fn teach(problem: Problem) -> Problem {
-    let command = problem.causes.iter().any(|cause| cause.contains("executable file not found") || cause.contains("no such file"));
-    if command { problem.hint("look at `command`, `entrypoint` and `volumes` of the machine") } else { problem }
+fn teach(problem: Problem, container: &Container) -> Problem {
+    let says = |words: &[&str]| problem.causes.iter().any(|cause| words.iter().any(|word| cause.contains(word)));
+    let (command, rights) = (says(&["executable file not found", "no such file"]), says(&["operation not permitted"]));
+    match (command, rights && container.privileged) {
+        (true, _) => problem.hint("look at `command`, `entrypoint` and `volumes` of the machine"),
+        (_, true) => problem.hint("`privileged: true` is every right there is, and this host does not have all of them itself"),
+        _ => problem,
+    }
 }
 
 /// A name without a tag means the tag `latest`, as for `docker pull`; without it Docker would get all there are.
@@ -294,6 +304,7 @@ fn from_inspection(seen: ContainerInspectResponse) -> Option<Seen> {
     let runs = state.running.unwrap_or_default();
     Some(Seen {
         id: seen.id?,
+        resolver: seen.resolv_conf_path.filter(|path| !path.is_empty()).map(PathBuf::from),
         labels: seen.config.and_then(|config| config.labels).unwrap_or_default(),
         state: State {
             word,

@@ -72,9 +72,6 @@ pub fn body(domain: &Domain, container: &Container, owner: &Owner, operation: Uu
             cap_add: (!container.privileged).then(|| CAPABILITIES.iter().map(text).collect()),
             mounts: Some(container.mounts.iter().map(mount).collect()),
             devices: Some(container.devices.iter().map(device).collect()),
-            dns: (!container.name_servers.is_empty()).then(|| container.name_servers.iter().map(ToString::to_string).collect()),
-            // The host's own search list would be asked for in vain.
-            dns_search: Some(vec![".".to_string()]),
             cpu_shares: container.cpu_shares.map(|shares| i64::try_from(shares).unwrap_or(i64::MAX)),
             memory: container.memory_max_mb.map(bytes),
             memory_reservation: container.memory_low_mb.map(bytes),
@@ -129,7 +126,6 @@ mod tests {
             privileged,
             user: None,
             devices: Vec::new(),
-            name_servers: Vec::new(),
             cpu_shares: None,
             memory_low_mb: None,
             memory_max_mb: Some(64),

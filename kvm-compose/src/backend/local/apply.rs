@@ -53,7 +53,7 @@ impl LocalHost {
             Work::RemoveDomain { name, uuid, .. } => self.libvirt.remove(name, *uuid, &owner),
             Work::AttachNic { name, uuid, nic, runtime: Docker } => self.plug_container(name, *uuid, nic, context),
             Work::AttachNic { name, uuid, nic, .. } => self.libvirt.attach(name, *uuid, nic, &owner),
-            Work::DetachNic { nic, runtime: Docker, .. } => self.unplug_container(nic, context),
+            Work::DetachNic { name, uuid, nic, runtime: Docker } => self.unplug_container(name, *uuid, nic, context),
             Work::DetachNic { name, uuid, nic, .. } => self.libvirt.detach(name, *uuid, nic, &owner, context.cancel),
             Work::ConfigureNetwork { guest, name, uuid, network, links, agent_s } => {
                 let inside = script::Guest { hypervisor: &self.libvirt, guest: guest.as_str(), domain: *uuid, cancel: context.cancel };

@@ -13,8 +13,9 @@ use uuid::Uuid;
 
 use super::{ExecCall, ExecResult, LocalHost};
 use crate::{
+    backend::Owner,
     backend::containers::{
-        Listed,
+        Listed, Seen,
         exec::Command,
         port::{self, Of, Port},
         ready::Awaited,
@@ -25,7 +26,7 @@ use crate::{
     orchestrate::host::{Cancel, Context},
     plan::{
         blueprint::{CONTAINER_NOTE, Domain, GuestBlueprint, NicDevice, Readiness},
-        container::{Container, Runtime},
+        container::{Container, Interface, Runtime},
         observed::{BridgePort, ObservedDomain, ObservedNic, OnHost, SeenImage, Stranger},
     },
 };
@@ -143,7 +144,8 @@ impl LocalHost {
         };
         let guest = self.guest_of(context.deployment, name)?;
         let of = Of { owner: &owner, guest: &guest, container: &seen.id, pid };
-        let plugged = port::plug(&self.config.ovs_db, &self.config.bridge, of, nic, context.cancel);
+        let plugged = port::plug(&self.config.ovs_db, &self.config.bridge, of, nic, context.cancel)
+            .and_then(|()| self.tell_name_servers(&guest, &seen, &owner));
         match plugged {
             // Its command has ended meanwhile, and its namespace with it.
             Err(problem) if problem.code == Code::Docker => match self.docker.look_at_ours(name, uuid, &owner)? {
@@ -164,8 +166,32 @@ impl LocalHost {
     }
 
     /// Takes one interface out of a container.
-    pub(super) fn unplug_container(&self, nic: &NicDevice, context: &Context<'_>) -> Result<(), Problem> {
-        port::unplug(&self.config.ovs_db, &BTreeSet::from([nic.port]), context.cancel)
+    pub(super) fn unplug_container(&self, name: &str, uuid: Uuid, nic: &NicDevice, context: &Context<'_>) -> Result<(), Problem> {
+        port::unplug(&self.config.ovs_db, &BTreeSet::from([nic.port]), context.cancel)?;
+        let owner = self.owner(context.deployment);
+        match self.docker.look_at_ours(name, uuid, &owner)?.filter(|seen| seen.state.pid.is_some()) {
+            Some(seen) => self.tell_name_servers(&self.guest_of(context.deployment, name)?, &seen, &owner),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets a container know whom to ask for names: all that its interfaces name, in their order.
+    fn tell_name_servers(&self, guest: &GuestName, seen: &Seen, owner: &Owner) -> Result<(), Problem> {
+        let Some(file) = &seen.resolver else { return Ok(()) };
+        let mut own: Vec<Port> = port::all(&self.config.ovs_db, owner)?.into_iter().filter(|port| &port.guest == guest).collect();
+        own.sort_by(|one, other| one.nic.cmp(&other.nic));
+        let mut servers = Vec::new();
+        for port in own {
+            let interface: Option<Interface> = serde_json::from_str(&port.interface).ok();
+            let named = interface.into_iter().flat_map(|interface| interface.name_servers);
+            servers.extend(named.filter(|server| !servers.contains(server)).collect::<Vec<_>>());
+        }
+        if servers.is_empty() {
+            return Ok(());
+        }
+        let text: String = servers.iter().map(|server| format!("nameserver {server}\n")).collect();
+        // Written in place: the file itself stands in the container.
+        std::fs::write(file, text).map_err(|error| Problem::io(format!("cannot tell guest `{guest}` whom to ask for names"), &error))
     }
 
     /// Takes a container's interfaces away, then the container.

@@ -2,6 +2,8 @@
 //!
 //! Pure. Everything else of a container is as of a domain.
 
+use std::sync::Arc;
+
 use super::Differ;
 use crate::plan::{
     blueprint::{Domain, GuestBlueprint},
@@ -23,10 +25,13 @@ impl Differ<'_> {
     }
 
     /// What is started: of a container, from the very image that its name leads to now.
-    pub(super) fn pinned(&self, guest: &GuestBlueprint) -> Domain {
+    pub(super) fn pinned(&self, guest: &GuestBlueprint) -> Arc<Domain> {
         let mut domain = guest.domain.clone();
-        if let Some(container) = &mut domain.container {
-            container.image_id = self.observed.image(&guest.host, &container.image).map(str::to_string);
+        let id = domain.container.as_ref().and_then(|container| self.observed.image(&guest.host, &container.image));
+        if let Some(id) = id
+            && let Some(container) = &mut Arc::make_mut(&mut domain).container
+        {
+            container.image_id = Some(id.to_string());
         }
         domain
     }

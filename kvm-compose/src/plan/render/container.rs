@@ -2,11 +2,7 @@
 //!
 //! Pure. A container has no DHCP client: each address is known before, and set up from outside.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    path::Path,
-};
+use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
 use uuid::Uuid;
 
@@ -53,7 +49,6 @@ pub fn container<'g>(
         target: device.target.clone(),
         permissions: device.permissions.clone(),
     });
-    let servers: BTreeSet<IpAddr> = guest.nics.iter().filter_map(|nic| server(nic, topology)).collect();
     let container = Container {
         image: wanted.image.clone(),
         image_id: None,
@@ -65,7 +60,6 @@ pub fn container<'g>(
         privileged: wanted.privileged,
         user: wanted.user.clone(),
         devices: devices.collect(),
-        name_servers: servers.into_iter().collect(),
         cpu_shares: guest.resources.cpu_shares,
         memory_low_mb: guest.resources.memory_low_mb,
         memory_max_mb: guest.resources.memory_max_mb,
@@ -103,6 +97,7 @@ fn device(nic: &Nic, port: Uuid, topology: &Topology, mtu: u16) -> NicDevice {
         mtu,
         addresses: nic.addresses.iter().map(|address| address.net).collect(),
         gateways: nic.addresses.iter().filter_map(|address| address.gateway).collect(),
+        name_servers: server(nic, topology).into_iter().collect(),
         beside: server(nic, topology).filter(|server| *server == IpAddr::V4(super::services::RESOLVER)).into_iter().collect(),
         // The default route comes from the router's advertisement alone: DHCPv6 has none (RFC 8415).
         advertised: nic.addresses.iter().any(|address| address.net.addr().is_ipv6() && advertised(address.assignment)),
