@@ -205,7 +205,7 @@ fn edits_reach_running_containers(lab: &Lab, project: &Project) {
         assert!(plan.contains("plug/web/eth1") && plan.contains("hot_plug") && !plan.contains("start/web"), "{plan}");
         lab.ok(&project.args(&["up"]));
         assert!(said(lab, project, "web", "ip -4 -o addr show eth1").contains(address));
-        assert_eq!(exec(lab, project, "far", &["ping", "-c", "2", "-W", "5", address.trim_end_matches("/24")]).status, 0);
+        assert_eq!(exec(lab, project, "c-2", &["ping", "-c", "2", "-W", "5", address.trim_end_matches("/24")]).status, 0);
         assert_eq!(ids(), after);
     }
     std::fs::write(&project.file, yaml("second")).expect("written");

@@ -25,7 +25,7 @@ pub async fn run(session: &Session, args: Logs) -> Outcome {
     }
     let uuid = args.uuid.as_deref().map(parse).transpose()?;
     if args.tail.is_some() {
-        return Err(Problem::new(Code::BadRequest, "`--tail` is for a guest's log").hint("`testbed logs GUEST --tail 20`").into());
+        return Err(Problem::new(Code::BadRequest, "`--tail` is for a guest's log").hint("`testbed logs GUEST --tail 20`"));
     }
     let name = session.deployment()?;
     let client = session.client()?;
@@ -52,7 +52,7 @@ pub async fn run(session: &Session, args: Logs) -> Outcome {
 /// What a guest has said.
 async fn of_guest(session: &Session, guest: &GuestName, args: &Logs) -> Outcome {
     if args.follow {
-        return Err(Problem::new(Code::BadRequest, "`--follow` follows an action, not a guest").hint("take it out, and ask again").into());
+        return Err(Problem::new(Code::BadRequest, "`--follow` follows an action, not a guest").hint("take it out, and ask again"));
     }
     let name = session.deployment()?;
     let client = session.client()?;

@@ -9,6 +9,7 @@
 //! library is asynchronous, callers are not: each call has a small loop of its own. Must not know the testbed file.
 
 pub mod exec;
+mod image;
 pub mod logs;
 mod machine;
 mod namespace;

@@ -41,6 +41,8 @@ const LIMIT: Duration = Duration::from_secs(15);
 const GUEST: &str = "container-guest";
 /// `external_ids`: Docker's id of the container.
 const CONTAINER: &str = "container-id";
+/// `external_ids`: its process. A container that was started again has another, and a network namespace without our interfaces.
+const PROCESS: &str = "container-process";
 /// `external_ids`: the alias of the NIC, which is another when anything of it is.
 const NIC: &str = "container-nic";
 /// `external_ids`: what was set up, as JSON.
@@ -74,6 +76,8 @@ pub struct Port {
     pub guest: GuestName,
     /// Docker's id of the container that it was made for.
     pub container: String,
+    /// The process that the container had then.
+    pub pid: Option<i32>,
     /// The NIC's alias.
     pub nic: String,
     /// Its MAC address.
@@ -104,6 +108,7 @@ pub fn all(socket: &Path, owner: &Owner) -> Result<Vec<Port>, Problem> {
             name: row["name"].as_str()?.to_string(),
             guest: GuestName::new(ids.get(GUEST)?).ok()?,
             container: id(CONTAINER),
+            pid: id(PROCESS).parse().ok(),
             nic: id(NIC),
             mac: id(MAC),
             port: Uuid::parse_str(ids.get("iface-id")?).ok()?,
@@ -153,8 +158,18 @@ pub fn plug(socket: &Path, bridge: &str, of: Of<'_>, nic: &NicDevice, cancel: &C
     let device = device_of(nic.port);
     let interface: Interface =
         serde_json::from_str(&nic.xml).map_err(|error| Problem::internal("a container's interface cannot be read").cause(error))?;
-    make(&device, &interface, of, nic, cancel)?;
+    let is_same =
+        |port: &Port| port.port == nic.port && port.nic == nic.alias && port.container == of.container && port.pid == Some(of.pid);
+    let plugged = all(socket, of.owner)?.iter().any(is_same) && devices(cancel)?.contains_key(&device);
+    if !plugged {
+        // What stands there is half made, or leads to a namespace that is about to go.
+        unplug(socket, &BTreeSet::from([nic.port]), cancel)?;
+        make(&device, &interface, of, nic, cancel)?;
+    }
     namespace::inside(of.pid, || namespace::set_up(&nic.name, &interface, cancel))?;
+    if plugged {
+        return Ok(());
+    }
     let mut session = Database::switch(socket).open()?;
     let ids = BTreeMap::from([
         ("iface-id".to_string(), nic.port.to_string()),
@@ -163,33 +178,30 @@ pub fn plug(socket: &Path, bridge: &str, of: Of<'_>, nic: &NicDevice, cancel: &C
         (DEPLOYMENT.to_string(), of.owner.deployment.to_string()),
         (GUEST.to_string(), of.guest.to_string()),
         (CONTAINER.to_string(), of.container.to_string()),
+        (PROCESS.to_string(), of.pid.to_string()),
         (NIC.to_string(), nic.alias.clone()),
         (SET_UP.to_string(), nic.xml.clone()),
     ]);
-    // A row that an older device of this name left would not notice the new one.
-    let mut operations = removal(&mut session, &[device.clone()])?;
-    operations.extend([
+    let operations = vec![
         json!({"op": "insert", "table": "Interface", "uuid-name": "interface", "row": {"name": device, "external_ids": value::write_map(&ids)}}),
         json!({"op": "insert", "table": "Port", "uuid-name": "port", "row": {"name": device, "interfaces": ["named-uuid", "interface"]}}),
         json!({"op": "mutate", "table": "Bridge", "where": [["name", "==", bridge]],
             "mutations": [["ports", "insert", ["set", [["named-uuid", "port"]]]]]}),
-    ]);
+    ];
     commit(&mut session, operations, &device)?;
     await_claim(&mut session, &device, &format!("{}:{}", of.guest, nic.name), cancel)
 }
 
-/// The pair itself. One that is there has its other end in the container: a namespace that ends takes its pairs along.
+/// The pair itself.
 fn make(device: &str, interface: &Interface, of: Of<'_>, nic: &NicDevice, cancel: &Cancel) -> Result<(), Problem> {
     let owner = of.owner;
     let alias = format!("{ALIAS} {} {} {}", owner.installation, owner.deployment, nic.port);
-    if !devices(cancel)?.contains_key(device) {
-        let (mtu, pid) = (interface.mtu.to_string(), of.pid.to_string());
-        let pair = [
-            "link", "add", "name", device, "mtu", &mtu, "type", "veth", "peer", "name", &nic.name, "address", &nic.mac, "mtu", &mtu,
-            "netns", &pid,
-        ];
-        namespace::ip(&pair, device, cancel)?;
-    }
+    let (mtu, pid) = (interface.mtu.to_string(), of.pid.to_string());
+    let pair = [
+        "link", "add", "name", device, "mtu", &mtu, "type", "veth", "peer", "name", &nic.name, "address", &nic.mac, "mtu", &mtu, "netns",
+        &pid,
+    ];
+    namespace::ip(&pair, device, cancel)?;
     // This host neither answers nor speaks on its guest's wire.
     let quiet = format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6");
     if let Err(error) = std::fs::write(&quiet, "1") {

@@ -44,6 +44,15 @@ pub(super) struct Contained {
     pub ports: Vec<OnHost<BridgePort>>,
 }
 
+/// What is plugged where.
+struct Plugged {
+    ports: Vec<Port>,
+    /// Our ends of pairs, and whether they are up.
+    devices: BTreeMap<String, bool>,
+    /// Docker's id → the process.
+    processes: BTreeMap<String, i32>,
+}
+
 /// Does a deployment's folder say that a container was made?
 pub(super) fn is_noted(files: &BTreeSet<PathBuf>) -> bool {
     files.iter().any(|file| file.to_str().is_some_and(|file| file.ends_with(CONTAINER_NOTE)))
@@ -66,6 +75,12 @@ impl LocalHost {
         let (ours, others): (Vec<Listed>, Vec<Listed>) = self.docker.list()?.into_iter().partition(|listed| listed.is_of(&owner));
         let ports = port::all(&self.config.ovs_db, &owner)?;
         let devices = if ports.is_empty() { BTreeMap::new() } else { port::devices(&never)? };
+        // One that was started again by itself has lost its interfaces, though they may still be about to go.
+        let plugged: BTreeSet<&str> = ports.iter().map(|port| port.container.as_str()).collect();
+        let active: Vec<&str> =
+            ours.iter().filter(|listed| listed.active && plugged.contains(listed.id.as_str())).map(|listed| listed.id.as_str()).collect();
+        let processes = if active.is_empty() { BTreeMap::new() } else { self.docker.processes(&active)? };
+        let seen = Plugged { ports, devices, processes };
         let names: BTreeSet<&String> = wanted.iter().map(|(_, container)| &container.image).collect();
         let mut images = Vec::new();
         for name in names {
@@ -74,7 +89,7 @@ impl LocalHost {
             }
         }
         let in_the_way = others.iter().filter(|other| wanted.iter().any(|(guest, _)| guest.domain.name == other.name));
-        let plain = ports.iter().filter(|port| port.is_plain()).map(|port| BridgePort {
+        let plain = seen.ports.iter().filter(|port| port.is_plain()).map(|port| BridgePort {
             bridge: self.config.bridge.clone(),
             name: port.name.clone(),
             iface_id: port.port.to_string(),
@@ -83,23 +98,24 @@ impl LocalHost {
         Ok(Contained {
             strangers: in_the_way.map(stranger).collect(),
             ports: plain.map(|what| OnHost { host: host.clone(), what }).collect(),
-            domains: ours.iter().filter_map(|listed| self.contained(listed, &ports, &devices)).collect(),
+            domains: ours.iter().filter_map(|listed| self.contained(listed, &seen)).collect(),
             images,
         })
     }
 
-    fn contained(&self, listed: &Listed, ports: &[Port], devices: &BTreeMap<String, bool>) -> Option<ObservedDomain> {
+    fn contained(&self, listed: &Listed, seen: &Plugged) -> Option<ObservedDomain> {
         let guest = GuestName::new(listed.guest()?).ok()?;
-        let own: Vec<&Port> = ports.iter().filter(|port| port.guest == guest).collect();
+        let process = seen.processes.get(&listed.id).copied();
+        let own: Vec<&Port> = seen.ports.iter().filter(|port| port.guest == guest).collect();
         let nic = |port: &&Port| ObservedNic {
             alias: port.nic.clone(),
             mac: port.mac.clone(),
             port: Some(port.port),
-            live: listed.active && port.container == listed.id && devices.contains_key(&port::device_of(port.port)),
+            live: process.is_some() && port.pid == process && seen.devices.contains_key(&port::device_of(port.port)),
             defined: true,
             xml: port.interface.clone(),
         };
-        let down = own.iter().map(|port| port.port).filter(|port| devices.get(&port::device_of(*port)) == Some(&false));
+        let down = own.iter().map(|port| port.port).filter(|port| seen.devices.get(&port::device_of(*port)) == Some(&false));
         Some(ObservedDomain {
             name: listed.name.clone(),
             uuid: listed.uuid()?,
