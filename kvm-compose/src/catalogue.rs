@@ -125,12 +125,25 @@ fn image(name: &str, written: Written) -> Result<Image, String> {
     };
     secure(&url, "url")?;
     let sum = match (checksums, sha256) {
-        (Some(file), None) => secure(&file, "checksums").map(|()| Check::File(file))?,
+        (Some(file), None) => {
+            secure(&file, "checksums")?;
+            // Sums from elsewhere would be somebody else's word for the publisher's image.
+            if origin(&file) != origin(&url) {
+                return Err("`checksums` must be on the same host as `url`, and no less secure".to_string());
+            }
+            Check::File(file)
+        }
         (None, Some(sum)) if sum.len() == 64 && sum.chars().all(|c| c.is_ascii_hexdigit()) => Check::Sha256(sum.to_ascii_lowercase()),
         (None, Some(_)) => return Err("`sha256` must be 64 hexadecimal digits".to_string()),
         _ => return Err("one of `checksums` and `sha256` is needed, and not both".to_string()),
     };
     Ok(Image::Published { url, sum, user: user.ok_or("`user` is missing")? })
+}
+
+/// Scheme, host and port of a URL.
+fn origin(url: &str) -> Option<(String, String)> {
+    let url: http::Uri = url.parse().ok()?;
+    Some((url.scheme_str()?.to_ascii_lowercase(), url.authority()?.as_str().to_ascii_lowercase()))
 }
 
 #[cfg(test)]
@@ -161,6 +174,8 @@ mod tests {
             ("[mine]\nurl = \"https://x\"\nsha256 = \"0\"\nuser = \"me\"", "64 hexadecimal digits"),
             ("[mine]\nurl = \"https://x\"\nuser = \"me\"", "one of `checksums` and `sha256`"),
             ("[mine]\nurl = \"https://x\"\nchecksums = \"https://x\"", "`user` is missing"),
+            ("[mine]\nurl = \"https://x/a\"\nchecksums = \"http://x/b\"\nuser = \"me\"", "on the same host"),
+            ("[mine]\nurl = \"https://x/a\"\nchecksums = \"https://y/b\"\nuser = \"me\"", "on the same host"),
             ("[mine]\nuri = \"https://x\"", "uri"),
             ("[\"a b\"]\nbuilt = \"micro\"", "1 to 64"),
             ("nonsense", "expected"),

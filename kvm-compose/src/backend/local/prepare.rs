@@ -60,7 +60,7 @@ impl LocalHost {
         }
         let mut allowed: Vec<&Path> = self.config.allowed_image_dirs.iter().map(PathBuf::as_path).collect();
         allowed.push(&self.config.images_dir);
-        let catalogue = project::catalogue(&self.config.catalogues)?;
+        let catalogue = self.read_catalogue()?;
         let files = project::read(&loaded.topology, &project::Places { project, allowed, catalogue: Some(&catalogue) })
             .map_err(|faults| problem_of(&sources.file, faults).unwrap_or_else(|| Problem::internal("a fault without a fault")))?;
         if let Purpose::Doing(cancel) = purpose {
