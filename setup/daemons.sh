@@ -88,13 +88,15 @@ start_ovsdb() {
     start_quietly "$OVS_CTL" --no-ovs-vswitchd --no-monitor --no-record-hostname --system-id="$id" start
 }
 
-# ovs-ctl insists on the kernel module wherever modules can be loaded at all; the userspace datapath does without.
+# ovs-ctl insists on the kernel module wherever modules can be loaded at all; the userspace datapath does without. A monitor
+# starts it anew when it crashes, as systemd would: the userspace datapath of 3.1 now and then fails an assertion of its own
+# (conn_update_state, lib/conntrack.c), and every guest would be cut off.
 start_vswitchd() {
     if kernel_datapath; then
-        start_quietly "$OVS_CTL" --no-ovsdb-server --no-monitor --no-record-hostname --system-id=random start
+        start_quietly "$OVS_CTL" --no-ovsdb-server --no-record-hostname --system-id=random start
     else
         start_quietly ovs-vswitchd unix:/run/openvswitch/db.sock -vconsole:emer -vsyslog:err -vfile:info \
-            --log-file --pidfile --detach --mlockall
+            --log-file --pidfile --detach --monitor --mlockall
     fi
 }
 

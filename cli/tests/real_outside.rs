@@ -286,3 +286,54 @@ fn routers_behind_routers_leave_through_a_gateway_on_a_member() {
     bed.ok(&["down"]);
     assert_eq!(cluster.leftovers(), [""; 0]);
 }
+
+const SIX: &str = r#"
+machines:
+  - {name: client, micro: {}, network: [{switch: office, ip: "fd00:72:1::10", gateway: "fd00:72:1::1"}]}
+  - {name: shop, micro: {services: {http: 80}}, network: [{switch: servers, ip: "fd00:72:2::11", gateway: "fd00:72:2::1"}]}
+  - {name: wiki, micro: {services: {http: 80}}, network: [{switch: servers, ip: "fd00:72:2::12", gateway: "fd00:72:2::1"}]}
+  - {name: mail, micro: {services: {http: 80}}, network: [{switch: servers, ip: "fd00:72:2::13", gateway: "fd00:72:2::1"}]}
+network:
+  ovn:
+    switches:
+      office: {subnet: "fd00:72:1::/64"}
+      servers: {subnet: "fd00:72:2::/64"}
+      public: {subnet: "fd00:16::/64", ports: [{name: ls-public, localnet: {network_name: public}}]}
+    routers:
+      edge:
+        ports:
+          - {name: edge-office, gateway_ip: "fd00:72:1::1/64", switch: office}
+          - {name: edge-servers, gateway_ip: "fd00:72:2::1/64", switch: servers}
+          - {name: edge-public, gateway_ip: "fd00:16::200/64", switch: public, set_gateway_chassis: main}
+        nat:
+          - {nat_type: snat, external_ip: "fd00:16::200", logical_ip: "fd00:72:1::/64"}
+          - {nat_type: dnat_and_snat, external_ip: "fd00:16::201", logical_ip: "fd00:72:2::11"}
+          - {nat_type: dnat, external_ip: "fd00:16::202", logical_ip: "fd00:72:2::12"}
+          - {nat_type: dnat, external_ip: "fd00:16::200", external_port: 8081, logical_ip: "fd00:72:2::13", logical_port: 80}
+          - {nat_type: dnat, external_ip: "fd00:16::200", external_port: 5201, logical_ip: "fd00:72:2::13", logical_port: 5201, protocol: tcp}
+          - {nat_type: dnat, external_ip: "fd00:16::200", external_port: 5201, logical_ip: "fd00:72:2::13", logical_port: 5201, protocol: udp}
+"#;
+
+#[test]
+fn ipv6_goes_out_and_comes_in_and_so_do_datagrams() {
+    let cluster = Cluster::alone(0);
+    let bed = Bed::of(&cluster, "six", SIX);
+    bed.ok(&["up"]);
+    let outside = neighbour(&cluster, "m", "fd00:16::9/64");
+    bed.pings("client", "fd00:16::9");
+    outside.page("client");
+    assert_eq!(bed.fetch("client", &format!("http://[fd00:16::9]:{PORT}/client")), "client outside\n");
+    assert_eq!(outside.who_asked("client").as_deref(), Some("fd00:16::200"));
+    for (guest, url) in [("shop", "[fd00:16::201]"), ("wiki", "[fd00:16::202]"), ("mail", "[fd00:16::200]:8081")] {
+        let page = String::from_utf8_lossy(&outside.fetch(&format!("http://{url}/"))).into_owned();
+        assert!(page.contains(guest), "{url}: {page}");
+    }
+    // iperf3 talks by TCP and sends datagrams to the same port.
+    bed.sh("mail", "iperf3 -s -1 -D </dev/null >/dev/null 2>&1");
+    let said = outside.ok(&["timeout", "30", "iperf3", "-c", "fd00:16::200", "-u", "-b", "1M", "-l", "1000", "-t", "2", "-J"]);
+    let sum = &serde_json::from_str::<serde_json::Value>(&said).expect("JSON")["end"]["sum"];
+    let (sent, lost) = (sum["packets"].as_u64().expect("a number"), sum["lost_packets"].as_u64().expect("a number"));
+    assert!(sent > 200 && lost < sent / 10, "{sent} datagrams, {lost} lost");
+    bed.ok(&["down"]);
+    assert_eq!(cluster.leftovers(), [""; 0]);
+}

@@ -76,6 +76,47 @@ fn every_example_of_the_language_loads_is_printed_back_and_fits_the_schema() {
     }
 }
 
+#[test]
+fn every_file_of_the_examples_fits_the_schema() {
+    let schema = kvm_compose::spec::schema();
+    let mut folders = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples"))];
+    let mut seen = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            match path.extension().and_then(|kind| kind.to_str()) {
+                _ if path.is_dir() => folders.push(path),
+                Some("yaml" | "yml") => {
+                    let text = std::fs::read_to_string(&path).expect("a text");
+                    let name = path.display().to_string();
+                    let mut reader = Reader::new(&name, &text);
+                    let written = json(&node::parse(&text, 0, &mut node::Budget::default(), &mut reader).expect("YAML"));
+                    // What it leaves out the file that it extends may have.
+                    let schema = if written.get("extends").is_some() { lenient(&schema) } else { schema.clone() };
+                    assert_eq!(fault::of(&written, &schema, &schema, ""), None, "{name}: {written:#}");
+                    seen += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+    assert!(seen >= 12, "{seen} files");
+}
+
+/// The schema without the keys that must be there.
+fn lenient(schema: &Value) -> Value {
+    match schema {
+        Value::Object(map) => Value::Object(
+            map.iter()
+                .filter(|(key, value)| *key != "required" || !value.is_array())
+                .map(|(key, value)| (key.clone(), lenient(value)))
+                .collect(),
+        ),
+        Value::Array(items) => items.iter().map(lenient).collect(),
+        other => other.clone(),
+    }
+}
+
 /// A tree as JSON, with the types of YAML's core schema.
 fn json(node: &node::Node) -> Value {
     match &node.value {

@@ -72,7 +72,7 @@ fn a_removed_guest_is_all_that_is_removed() {
     let host = brought_up(&testbed(2, &[(1, 0, true), (2, 0, true), (3, 1, false)]));
     let wanted = blueprint(&testbed(2, &[(2, 0, true), (3, 1, false)]), &host.world.lock());
     let steps = steps(&host, &wanted);
-    assert!(steps.iter().all(|step| step.id.0.contains("g1") || step.id.0 == "network"), "{steps:?}");
+    assert!(steps.iter().all(|step| step.id.as_str().contains("g1") || step.id.as_str() == "network"), "{steps:?}");
     up(&host, &wanted, &UpOptions::default()).expect("it comes up");
     let world = host.world.lock();
     assert!(world.starts.values().all(|starts| *starts == 1));
@@ -90,7 +90,7 @@ fn a_changed_guest_restarts_alone_and_a_dead_one_is_started() {
         (domain.active, domain.agent, domain.state) = (false, false, "shut off".to_string());
     }
     assert_eq!(
-        steps(&host, &wanted).iter().map(|step| step.id.0.as_str()).collect::<Vec<_>>(),
+        steps(&host, &wanted).iter().map(|step| step.id.as_str()).collect::<Vec<_>>(),
         ["start/g1", "ready/g1", "start/g2", "ready/g2"]
     );
 }
@@ -104,7 +104,7 @@ fn a_paused_guest_is_made_to_run_and_keeps_running_when_the_action_fails() {
         (domain.agent, domain.state) = (false, "paused".to_string());
     }
     let steps = steps(&host, &wanted);
-    assert_eq!(steps.iter().map(|step| step.id.0.as_str()).collect::<Vec<_>>(), ["start/g1", "ready/g1"]);
+    assert_eq!(steps.iter().map(|step| step.id.as_str()).collect::<Vec<_>>(), ["start/g1", "ready/g1"]);
     assert!(steps.iter().all(|step| step.undo.is_none()), "taking back must not stop what ran before");
     up(&host, &wanted, &UpOptions::default()).expect("it comes up");
     assert_eq!(host.world.lock().domains.values().filter(|domain| domain.state == "running").count(), 2);

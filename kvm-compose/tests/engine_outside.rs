@@ -19,7 +19,7 @@ const LOCALNET: &str = include_str!("../../examples/localnet/kvm-compose.yaml");
 const NAT: &str = include_str!("../../examples/nat/kvm-compose.yaml");
 
 fn ids(steps: &[Step]) -> Vec<&str> {
-    steps.iter().map(|step| step.id.0.as_str()).collect()
+    steps.iter().map(|step| step.id.as_str()).collect()
 }
 
 #[test]

@@ -387,7 +387,7 @@ fn after_what_was_planned_is_done_nothing_is_left_to_do() {
         // With the addresses that the guests have now, as a server asks the second time.
         let world = host.world.lock().clone();
         let again = fake::blueprint(&text, &world);
-        let left: Vec<String> = fake::steps(&host, &again).into_iter().map(|step| format!("{}: {}", step.id.0, step.reason)).collect();
+        let left: Vec<String> = fake::steps(&host, &again).into_iter().map(|step| format!("{}: {}", step.id, step.reason)).collect();
         assert_eq!(left.iter().filter(|step| !step.starts_with("run/")).collect::<Vec<_>>(), Vec::<&String>::new(), "{text}");
         fake::down(&host).unwrap_or_else(|problem| panic!("{problem:?}\n{text}"));
         assert_eq!(host.world.lock().shape(), Default::default(), "{text}");

@@ -13,7 +13,7 @@ use kvm_compose::{
     error::{Code, Problem},
     orchestrate::host::Cancel,
     plan::{
-        blueprint::{Column, ReadyCondition, RowKey, Table},
+        blueprint::{Column, Domain, ReadyCondition, RowKey, Table},
         observed::{Observed, OnHost},
         step::{NetworkChange, RowDelete, RowUpdate, Work},
     },
@@ -57,7 +57,7 @@ fn every_step_may_be_repeated_and_so_may_every_removal() {
     let (guest, box_) = (&blueprint.guests[0], "box");
     let insert = NetworkChange { insert: blueprint.rows.clone(), ..Default::default() };
     let network = Work::Network { change: insert };
-    let start = Work::StartDomain { domain: Box::new(guest.domain.clone()) };
+    let start = Work::StartDomain { domain: guest.domain.clone() };
     let ready = Work::AwaitReady {
         guest: guest.name.clone(),
         domain: guest.domain.name.clone(),
@@ -131,7 +131,7 @@ fn strangers_are_seen_and_never_touched() {
     let strangers = lab.observe(Some(&blueprint)).strangers;
     let kinds: Vec<&str> = strangers.iter().map(|stranger| stranger.kind.as_str()).collect();
     assert_eq!(kinds, ["port", "domain"], "{strangers:?}");
-    let start = Work::StartDomain { domain: Box::new(domain.clone()) };
+    let start = Work::StartDomain { domain: domain.clone().into() };
     let problem = lab.apply(&start).expect_err("a stranger");
     assert_eq!(problem.code, Code::Conflict);
     assert!(problem.hint.is_some_and(|hint| hint.contains("virsh dumpxml")));
@@ -155,10 +155,10 @@ fn strangers_are_seen_and_never_touched() {
 fn another_definition_of_our_own_domain_is_a_conflict() {
     let lab = Lab::new("digest");
     let blueprint = lab.blueprint(SINGLE);
-    let mut domain = blueprint.guests[0].domain.clone();
+    let mut domain = Domain::clone(&blueprint.guests[0].domain);
     lab.up(&blueprint).expect("up");
     domain.digest = "0".repeat(64);
-    let problem = lab.apply(&Work::StartDomain { domain: Box::new(domain) }).expect_err("another digest");
+    let problem = lab.apply(&Work::StartDomain { domain: domain.into() }).expect_err("another digest");
     assert_eq!(problem.code, Code::Conflict);
 }
 
@@ -298,7 +298,7 @@ fn a_guest_that_is_late_is_a_problem_that_says_what_was_seen() {
     let change = NetworkChange { insert: blueprint.rows.clone(), ..Default::default() };
     lab.apply(&Work::Network { change }).expect("made");
     lab.apply(&Work::WriteSeed { seed: blueprint.guests[0].seed.clone().expect("a seed") }).expect("written");
-    lab.apply(&Work::StartDomain { domain: Box::new(blueprint.guests[0].domain.clone()) }).expect("started");
+    lab.apply(&Work::StartDomain { domain: blueprint.guests[0].domain.clone() }).expect("started");
     let problem = lab.apply(&await_ready(&blueprint, 0)).expect_err("it has only just started");
     assert_eq!(problem.code, Code::GuestNotReady);
     assert!(problem.message.contains("waited 0 s until the guest agent answers; last seen: "), "{problem:?}");

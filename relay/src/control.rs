@@ -13,7 +13,7 @@ use std::{
         },
     },
     path::{Path, PathBuf},
-    sync::mpsc,
+    sync::{Arc, RwLock, mpsc},
     time::Duration,
 };
 
@@ -83,19 +83,31 @@ pub fn listen(folder: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Answers that are being given, so that the relay ends after the last of them.
+#[derive(Debug, Clone, Default)]
+pub struct Answering(Arc<RwLock<()>>);
+
+impl Answering {
+    /// Waits until every answer that was begun is written, at most as long as one may take.
+    pub fn wait(&self) {
+        // Nobody panics while an answer is given, and if somebody did there is nothing left to wait for.
+        let _all_given = self.0.write();
+    }
+}
+
 /// Serves connections for ever, each in a thread of its own.
-pub fn serve(listener: &UnixListener, hello: &Hello, door: &Door) {
+pub fn serve(listener: &UnixListener, hello: &Hello, door: &Door, answering: &Answering) {
     for stream in listener.incoming() {
         let Ok(stream) = stream else { continue };
-        let (hello, door) = (hello.clone(), door.clone());
+        let (hello, door, answering) = (hello.clone(), door.clone(), answering.clone());
         std::thread::spawn(move || {
             // A client that goes away has no need of an answer.
-            let _ended = converse(stream, &hello, &door);
+            let _ended = converse(stream, &hello, &door, &answering);
         });
     }
 }
 
-fn converse(mut stream: UnixStream, hello: &Hello, door: &Door) -> io::Result<()> {
+fn converse(mut stream: UnixStream, hello: &Hello, door: &Door, answering: &Answering) -> io::Result<()> {
     stream.set_read_timeout(Some(ANSWER_LIMIT))?;
     stream.set_write_timeout(Some(ANSWER_LIMIT))?;
     let mut requests = BufReader::new(stream.try_clone()?);
@@ -104,6 +116,7 @@ fn converse(mut stream: UnixStream, hello: &Hello, door: &Door) -> io::Result<()
         if io::Read::take(&mut requests, LONGEST_REQUEST).read_line(&mut line)? == 0 {
             return Ok(());
         }
+        let _until_it_is_written = answering.0.read();
         let reply = match serde_json::from_str::<Request>(&line) {
             Ok(Request::Hello) => Reply::Hello(hello.clone()),
             Ok(request) => ask(door, request),

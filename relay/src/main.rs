@@ -10,7 +10,7 @@ use std::{
 use clap::{Parser, Subcommand};
 use testbedos_relay::{
     client::Client,
-    control::{self, Lock},
+    control::{self, Answering, Lock},
     engine::Engine,
     wire::Hello,
 };
@@ -113,7 +113,9 @@ fn run(of: Of) -> Result<(), Failure> {
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_string(),
     };
-    std::thread::spawn(move || control::serve(&listener, &hello, &door));
+    let answering = Answering::default();
+    let its = answering.clone();
+    std::thread::spawn(move || control::serve(&listener, &hello, &door, &its));
     // Timers to the microsecond, and the first turn; without the rights it does as well as it can.
     let _slack = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
     if testbedos_relay::raw::run_first().is_err() {
@@ -121,8 +123,7 @@ fn run(of: Of) -> Result<(), Failure> {
     }
     let ended = engine.run();
     drop(lock);
-    // Threads that write the last answers are given the time to.
-    std::thread::sleep(PAUSE * 5);
+    answering.wait();
     ended.map_err(Into::into)
 }
 

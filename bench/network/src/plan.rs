@@ -1,16 +1,12 @@
 //! From text to plan, timed phase by phase.
 
-use std::{path::PathBuf, time::Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 use kvm_compose::{
-    names::{DeploymentName, HostName, InstallationId},
+    names::{DeploymentName, InstallationId},
     orchestrate,
-    plan::{
-        self,
-        blueprint::Blueprint,
-        site::{Accelerator, Hosts, MicroImage, ProjectFiles, Site},
-    },
+    plan::{self, anywhere, blueprint::Blueprint, site::ProjectFiles},
     topology::{self, Leases},
 };
 use serde::{Deserialize, Serialize};
@@ -46,7 +42,6 @@ impl Times {
 /// Plans a testbed file as `testbed plan --offline` does.
 pub fn plan(text: &str, installation: InstallationId, deployment: &DeploymentName) -> Result<(Blueprint, Times)> {
     let told = |problem: kvm_compose::error::Problem| anyhow!("{problem} {:?}", problem.diagnostics.first());
-    let hosts = hosts(installation)?;
     let mut times = Times { bytes: text.len(), ..Times::default() };
     let begun = processor()?;
     let mut mark = Instant::now();
@@ -56,6 +51,8 @@ pub fn plan(text: &str, installation: InstallationId, deployment: &DeploymentNam
     };
     let loaded = topology::load("kvm-compose.yaml", text, deployment, &Leases::new()).map_err(told)?;
     lap(&mut times.load);
+    let mut hosts = anywhere::hosts(&loaded.topology).map_err(told)?;
+    hosts.master.installation = installation;
     let places = plan::place(&loaded.topology.guests, &hosts).map_err(told)?;
     lap(&mut times.place);
     let blueprint = plan::lower(&loaded.topology, &hosts, &places, &ProjectFiles::default(), &plan::Sums::new()).map_err(told)?;
@@ -66,30 +63,6 @@ pub fn plan(text: &str, installation: InstallationId, deployment: &DeploymentNam
     times.steps = document.steps.len();
     times.memory = peak()?;
     Ok((blueprint, times))
-}
-
-/// A host that has all that a testbed may need.
-fn hosts(installation: InstallationId) -> Result<Hosts> {
-    let micro =
-        MicroImage { digest: "0".repeat(64), kernel: PathBuf::from("/images/kernel"), initramfs: PathBuf::from("/images/initramfs") };
-    Ok(Hosts::alone(Site {
-        installation,
-        chassis: Some("any".to_string()),
-        mappings: Vec::new(),
-        masquerade: false,
-        resolver: None,
-        host: HostName::new("any").map_err(|problem| anyhow!("{problem}"))?,
-        deployments: PathBuf::from("/deployments"),
-        accelerator: Accelerator::Kvm,
-        emulator: PathBuf::from("/usr/bin/qemu-system-x86_64"),
-        micro: Some(micro),
-        bridge: "br-int".to_string(),
-        mtu: 1442,
-        bases: PathBuf::from("/images/bases"),
-        free_memory_mb: 1 << 40,
-        cpus: 1,
-        busy_cpus: 0,
-    }))
 }
 
 /// The most memory that this process had so far (proc(5), `VmHWM`), in MB.

@@ -1,7 +1,7 @@
 //! `testbed plan`
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -10,13 +10,13 @@ use kvm_compose::{
     api::{ActionRequest, Draft, PlanDocument, PlanOptions, UpOptions, deployment::PlannedChange},
     diagnostic::problem_of,
     error::Problem,
-    names::{DeploymentName, GuestName, HostName, InstallationId},
+    names::{DeploymentName, GuestName},
     orchestrate::{self, host::Cancel},
     plan::{
-        self,
-        blueprint::{DiskFormat, Sum},
-        describe, outside,
-        site::{Accelerator, DiskFile, Hosts, MicroImage, ProjectFiles, Site},
+        anywhere,
+        blueprint::DiskFormat,
+        describe,
+        site::{DiskFile, ProjectFiles},
         step::Impact,
     },
     topology::{FileRef, GuestKind, Topology},
@@ -72,47 +72,9 @@ fn offline(session: &Session) -> Outcome {
     }
     loaded.warnings.extend(judged);
     print_warnings(&session.out, &loaded.warnings);
-    let (hosts, files) = (anywhere(&loaded.topology)?, files(&project, &loaded.topology));
-    let places = plan::place(&loaded.topology.guests, &hosts)?;
-    let unread = |path: PathBuf| (path, Sum { sha256: "0".repeat(64), bytes: 0 });
-    let sums = plan::travelling(&loaded.topology, &hosts, &places, &files).into_iter().map(unread).collect();
-    let blueprint = plan::lower(&loaded.topology, &hosts, &places, &files, &sums)?;
+    let blueprint = anywhere::blueprint(&loaded.topology, &files(&project, &loaded.topology))?;
     session.out.result(&orchestrate::plan_from_nothing(&blueprint), text);
     Ok(Exit::SUCCESS)
-}
-
-/// A place that has all that a testbed may need, and every host that it names: what is planned offline is not tied to
-/// machines.
-fn anywhere(topology: &Topology) -> Result<Hosts, Problem> {
-    let master = Site {
-        installation: InstallationId(uuid::Uuid::nil()),
-        host: HostName::new("any")?,
-        deployments: PathBuf::from("/deployments"),
-        accelerator: Accelerator::Kvm,
-        emulator: PathBuf::from("/usr/bin/qemu-system-x86_64"),
-        micro: Some(MicroImage {
-            digest: "0".repeat(64),
-            kernel: PathBuf::from("/images/micro/kernel"),
-            initramfs: PathBuf::from("/images/micro/initramfs"),
-        }),
-        bridge: "br-int".to_string(),
-        chassis: None,
-        resolver: None,
-        mappings: outside::anywhere(topology),
-        masquerade: false,
-        mtu: 1442,
-        bases: PathBuf::from("/images/bases"),
-        free_memory_mb: 1 << 40,
-        cpus: 1,
-        busy_cpus: 0,
-    };
-    let gateways = topology.routers.iter().flat_map(|router| &router.ports).filter_map(|port| port.gateway_chassis.as_ref());
-    let asked = topology.guests.iter().filter_map(|guest| guest.placement.host.as_ref()).chain(gateways);
-    let named: BTreeSet<&HostName> = asked.map(|host| &host.name).collect();
-    let others = named.into_iter().filter(|name| !matches!(name.as_str(), "main" | "master"));
-    // Named ones are so busy that nobody goes there unasked.
-    let members = others.map(|name| Site { host: name.clone(), busy_cpus: u32::MAX / 2, ..master.clone() }).collect();
-    Ok(Hosts { members, ..Hosts::alone(master) })
 }
 
 /// The project's scripts, and its disks taken to be what the testbed file says they are.

@@ -141,6 +141,8 @@ impl Lab {
         let file = folder.join("kvm-compose.yaml");
         std::fs::write(&file, yaml).expect("written");
         if !self.deployments.iter().any(|known| known == name) {
+            // A run that was killed could not take its own away, and nobody else has a deployment of that name.
+            sweep(name);
             self.deployments.push(name.to_string());
         }
         Project { name: name.to_string(), file, folder }
@@ -192,12 +194,7 @@ impl Drop for Lab {
         if self.mounted {
             let _ran = Command::new("umount").arg("-l").arg(self.data()).status();
         }
-        for name in &self.deployments {
-            for domain in domains(name) {
-                let _ran = Command::new("virsh").args(["-q", "destroy", &domain]).output();
-                let _ran = Command::new("virsh").args(["-q", "undefine", &domain]).output();
-            }
-        }
+        self.deployments.iter().for_each(|name| sweep(name));
     }
 }
 
@@ -276,8 +273,19 @@ fn all_domain_uuids() -> Vec<String> {
 
 /// `table uuid` of a deployment's rows in the northbound database.
 pub fn rows(name: &str) -> Vec<String> {
-    let tables =
-        ["Logical_Switch", "Logical_Switch_Port", "Logical_Router", "Logical_Router_Port", "Logical_Router_Static_Route", "DHCP_Options"];
+    let tables = [
+        "Logical_Switch",
+        "Logical_Switch_Port",
+        "Logical_Router",
+        "Logical_Router_Port",
+        "Logical_Router_Static_Route",
+        "DHCP_Options",
+        "ACL",
+        "NAT",
+        "Load_Balancer",
+        "DNS",
+        "Gateway_Chassis",
+    ];
     let mark = format!("external_ids:testbedos-deployment={name}");
     let mut rows: Vec<String> = tables
         .iter()
@@ -288,6 +296,27 @@ pub fn rows(name: &str) -> Vec<String> {
     // The database answers in any order.
     rows.sort();
     rows
+}
+
+/// Takes away what a test that was killed left behind of a deployment.
+pub fn sweep(name: &str) {
+    for domain in domains(name) {
+        let _ran = Command::new("virsh").args(["-q", "destroy", &domain]).output();
+        let _ran = Command::new("virsh").args(["-q", "undefine", &domain]).output();
+    }
+    for left in links(name) {
+        if let Some(pid) = left.strip_prefix("relay ") {
+            let _ran = Command::new("kill").args(["-9", pid]).output();
+        } else if let Some(device) = left.strip_prefix("device /sys/class/net/") {
+            let _ran = Command::new("ip").args(["link", "delete", device]).output();
+        }
+    }
+    // Ports, rules and the like go with what lists them.
+    for row in rows(name) {
+        if let Some((table, uuid)) = row.split_once(' ') {
+            let _ran = Command::new("ovn-nbctl").args(["--if-exists", "destroy", table, uuid]).output();
+        }
+    }
 }
 
 /// (interface, domain's uuid) of the integration bridge's ports that were plugged for a domain.

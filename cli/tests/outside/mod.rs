@@ -111,8 +111,10 @@ impl Outside {
     pub fn who_asked(&self, page: &str) -> Option<String> {
         let log = std::fs::read_to_string(self.log()).unwrap_or_default();
         let line = log.lines().find(|line| line.ends_with(&format!("url:/{page}")))?;
-        let socket = line.trim_start_matches("[::ffff:").trim_start_matches('[');
-        Some(socket.split([']', ':']).next()?.to_string())
+        match line.strip_prefix("[::ffff:") {
+            Some(mapped) => Some(mapped.split([']', ':']).next()?.to_string()),
+            None => Some(line.strip_prefix('[')?.split(']').next()?.to_string()),
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::agent::{Agent, Program, Status};
-use crate::{backend::hypervisor::AgentFault, plan::blueprint::ReadyCondition};
+use crate::{backend::hypervisor::AgentFault, orchestrate::host::Cancel, plan::blueprint::ReadyCondition};
 
 /// How long a request in the guest may take.
 const REQUEST_LIMIT: Duration = Duration::from_secs(10);
@@ -23,7 +23,7 @@ const LISTENS: &str = "0A";
 const LONGEST_TABLE: usize = 8 << 20;
 
 /// Nothing when it holds, or else what was seen instead.
-pub fn holds(condition: &ReadyCondition, agent: &Agent<'_>, console_log: &Path) -> Result<Option<String>, AgentFault> {
+pub fn holds(condition: &ReadyCondition, agent: &Agent<'_>, console_log: &Path, cancel: &Cancel) -> Result<Option<String>, AgentFault> {
     match condition {
         ReadyCondition::Running => Ok(None),
         ReadyCondition::Agent => agent.ping().map(|()| None),
@@ -33,7 +33,7 @@ pub fn holds(condition: &ReadyCondition, agent: &Agent<'_>, console_log: &Path) 
                 listens(&table(agent, "/proc/net/tcp")?, *port) || table(agent, "/proc/net/tcp6").is_ok_and(|table| listens(&table, *port));
             Ok((!listening).then(|| format!("nothing listens on TCP port {port}")))
         }
-        ReadyCondition::Http { port, path } => answers(agent, *port, path),
+        ReadyCondition::Http { port, path } => answers(agent, *port, path, cancel),
         ReadyCondition::Log(text) => Ok(match says(console_log, text) {
             Ok(true) => None,
             Ok(false) => Some("the console has not said it".to_string()),
@@ -67,7 +67,7 @@ fn listens(table: &str, port: u16) -> bool {
 }
 
 /// Asks with whichever of the usual programs the guest has.
-fn answers(agent: &Agent<'_>, port: u16, path: &str) -> Result<Option<String>, AgentFault> {
+fn answers(agent: &Agent<'_>, port: u16, path: &str, cancel: &Cancel) -> Result<Option<String>, AgentFault> {
     let url = format!("http://127.0.0.1:{port}{path}");
     // `wget -T` of busybox crashes where it is linked statically.
     let script =
@@ -83,7 +83,8 @@ fn answers(agent: &Agent<'_>, port: u16, path: &str) -> Result<Option<String>, A
                 return Ok(Some(format!("{url} does not answer (status {status}) {said}")));
             }
             Status::Running if Instant::now() >= deadline => return Ok(Some(format!("{url} does not answer in time"))),
-            Status::Running => std::thread::sleep(REQUEST_PAUSE),
+            Status::Running if cancel.wait(REQUEST_PAUSE) => return Ok(Some("it was cancelled".to_string())),
+            Status::Running => {}
         }
     }
 }

@@ -51,7 +51,7 @@ pub fn wait(
         }
         let running = state.is_some_and(DomainState::is_running);
         let last = match running {
-            true => match condition::holds(&ready.condition, &agent, console_log) {
+            true => match condition::holds(&ready.condition, &agent, console_log, cancel) {
                 Ok(None) => return Ok(()),
                 Ok(Some(seen)) => seen,
                 Err(AgentFault::Broken(problem)) if problem.code != Code::Libvirt => return Err(problem),

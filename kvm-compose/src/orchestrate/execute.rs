@@ -142,7 +142,7 @@ pub fn execute(
         && !run.ran.failures.iter().any(|(_, problem)| problem.code == Code::Cancelled)
         && run.ran.done.len() < plan.steps.len()
     {
-        let id = StepId("cancel".to_string());
+        let id = StepId::new("cancel");
         run.ran.failures.push((id, Problem::new(Code::Cancelled, "the action was cancelled")));
     }
     run.ran

@@ -43,7 +43,7 @@ fn plan(host: &dyn Host, blueprint: &Blueprint, request: &SetLink, link: &Link) 
     let mut steps = Vec::new();
     let mut step = |id: &str, work: Work, undo: Option<Work>| {
         steps.push(Step {
-            id: StepId(format!("{id}/{}:{}", request.guest, request.interface)),
+            id: StepId::new(format!("{id}/{}:{}", request.guest, request.interface)),
             host: domain.host.clone(),
             work,
             needs: Vec::new(),

@@ -131,7 +131,7 @@ fn undo_plan(plan: &Plan, begun: &BTreeSet<StepId>) -> Plan {
         if let (Work::StartDomain { domain }, Work::RemoveDomain { .. }) = (&step.work, &undo.work) {
             // A guest that is taken back takes its console's log along.
             let work = Work::RemoveFile { path: domain.console_log.clone() };
-            steps.push(Step { id: StepId(format!("console/{}", domain.guest)), work, needs: vec![undo.id.clone()], ..undo.clone() });
+            steps.push(Step { id: StepId::new(format!("console/{}", domain.guest)), work, needs: vec![undo.id.clone()], ..undo.clone() });
         }
         steps.push(undo);
     }

@@ -3,7 +3,7 @@
 //! Pure data. Whoever carries it out has nothing left to decide. Serialised as it is, so that a step can travel to
 //! another host.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -161,8 +161,8 @@ pub struct GuestBlueprint {
     pub volumes: Vec<Volume>,
     /// Its NoCloud seed.
     pub seed: Option<Seed>,
-    /// Its libvirt domain.
-    pub domain: Domain,
+    /// Its libvirt domain; the step that starts it shares it.
+    pub domain: Arc<Domain>,
     /// The links of its interfaces, in their order.
     pub links: Vec<Link>,
     /// When it counts as ready.

@@ -2,6 +2,7 @@
 //!
 //! Pure. `up` and `down` are the same function: `down` compares with the empty blueprint.
 
+mod domains;
 mod files;
 mod in_place;
 
@@ -10,6 +11,9 @@ use std::{
     path::PathBuf,
 };
 
+use uuid::Uuid;
+
+use self::domains::Domains;
 use super::{
     affected::{self, Affected, Wiring},
     blueprint::{Blueprint, GuestBlueprint, ReadyCondition, ScriptKind},
@@ -36,6 +40,7 @@ pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Opti
     let mut differ = Differ {
         steps: Vec::new(),
         observed,
+        domains: Domains::new(observed),
         taints,
         master,
         network: None,
@@ -56,8 +61,9 @@ pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Opti
     }
     // A guest was placed anew while its host was away: the one on the old host gives way.
     for (guest, _) in &fates {
-        for double in observed.domains.iter().filter(|domain| domain.guest == guest.name) {
-            if differ.domain_of(guest).is_some_and(|it| it.host != double.host) {
+        let its = differ.domain_of(guest);
+        for double in differ.domains.of(&guest.name) {
+            if its.is_some_and(|it| it.host != double.host) {
                 differ.remove_domain(double, Impact::Remove, &format!("it stands on `{}` now", guest.host));
             }
         }
@@ -115,6 +121,7 @@ enum Fate {
 struct Differ<'a> {
     steps: Vec<Step>,
     observed: &'a Observed,
+    domains: Domains<'a>,
     taints: &'a Taints,
     master: &'a HostName,
     network: Option<StepId>,
@@ -139,7 +146,7 @@ fn numbered(word: &str, guest: &GuestBlueprint, number: usize) -> String {
 
 impl<'a> Differ<'a> {
     fn domain_of(&self, guest: &GuestBlueprint) -> Option<&'a ObservedDomain> {
-        let its: Vec<&ObservedDomain> = self.observed.domains.iter().filter(|domain| domain.guest == guest.name).collect();
+        let its = self.domains.of(&guest.name);
         its.iter().find(|domain| domain.host == guest.host).or(its.first()).copied()
     }
 
@@ -180,7 +187,7 @@ impl<'a> Differ<'a> {
         (reason, impact): (&str, Impact),
         guests: Vec<GuestName>,
     ) -> StepId {
-        let id = StepId(id);
+        let id = StepId::new(id);
         let undo = work.undo();
         let (reason, traffic) = (reason.to_string(), Vec::new());
         self.steps.push(Step { id: id.clone(), host, work, needs, reason, impact, guests, traffic, undo });
@@ -204,19 +211,16 @@ impl<'a> Differ<'a> {
 
     /// Ports of the integration bridge whose guest has no process: libvirt would have taken them away.
     fn remove_left_ports(&mut self, fates: &[(&GuestBlueprint, Fate)]) {
+        let wanted: BTreeMap<Uuid, &GuestName> =
+            fates.iter().flat_map(|(guest, _)| guest.domain.ports().map(|port| (port, &guest.name))).collect();
         for OnHost { host, what: port } in &self.observed.bridge_ports {
-            let owner = self
-                .observed
-                .domains
-                .iter()
-                .filter(|domain| &domain.host == host)
-                .find(|domain| Some(domain.uuid) == port.vm_id || domain.ports().any(|p| p.to_string() == port.iface_id));
-            let wanted = fates.iter().find(|(guest, _)| guest.domain.ports().any(|p| p.to_string() == port.iface_id));
+            let iface = port.iface_id.parse().ok();
+            let owner = self.domains.owner(host, port.vm_id, iface);
             if owner.is_some_and(|domain| domain.active) {
                 continue;
             }
-            let guests: Vec<GuestName> =
-                owner.map(|domain| domain.guest.clone()).or(wanted.map(|(guest, _)| guest.name.clone())).into_iter().collect();
+            let wanted = iface.and_then(|iface: Uuid| wanted.get(&iface).copied());
+            let guests: Vec<GuestName> = owner.map(|domain| &domain.guest).or(wanted).cloned().into_iter().collect();
             let needs = guests.first().and_then(|guest| self.removed.get(guest).cloned()).into_iter().collect();
             let id = self.push(
                 format!("bridge-port/{}{}", port.name, self.suffix(host)),
@@ -242,9 +246,10 @@ impl<'a> Differ<'a> {
         } else {
             Wiring::new(&wanted.rows, &self.observed.rows).of(affected::keys(&change))
         };
+        let kept: BTreeSet<&GuestName> = wanted.guests.iter().map(|guest| &guest.name).collect();
         // Who is gone needs its port no more, even when the action fails.
         for delete in &mut change.delete {
-            let stays = |guest: &GuestName| !self.removed.contains_key(guest) && wanted.guests.iter().any(|wanted| &wanted.name == guest);
+            let stays = |guest: &GuestName| !self.removed.contains_key(guest) && kept.contains(guest);
             if affected::port_of(&delete.key).is_some_and(|(guest, _)| !stays(&guest)) {
                 delete.was = None;
             }
@@ -283,7 +288,7 @@ impl<'a> Differ<'a> {
                 needs.extend(self.seed_in_place(guest));
             }
             needs.extend(guest.depends_on.iter().filter_map(|other| self.settled.get(other)).flatten().cloned());
-            let work = Work::StartDomain { domain: Box::new(guest.domain.clone()) };
+            let work = Work::StartDomain { domain: guest.domain.clone() };
             let id =
                 self.push(format!("start/{}", guest.name), guest.host.clone(), work, needs, (reason, impact), vec![guest.name.clone()]);
             if let (Fate::Start { .. }, Some(step)) = (fate, self.steps.last_mut()) {
@@ -362,18 +367,18 @@ impl<'a> Differ<'a> {
 
     /// Scripts that run at the end of every `up`, when every guest has settled.
     fn run_scripts(&mut self, guest: &GuestBlueprint, settled: &[StepId]) {
-        let mut before = settled.to_vec();
+        let mut before = None;
         for (number, script) in guest.scripts.iter().filter(|script| script.kind == ScriptKind::Run).enumerate() {
             let work = Work::RunScript { guest: guest.name.clone(), uuid: guest.domain.uuid, script: script.clone(), rerun: true };
             let id = self.push(
                 numbered("run", guest, number),
                 guest.host.clone(),
                 work,
-                before,
+                before.map_or_else(|| settled.to_vec(), |before| vec![before]),
                 ("it runs at every up", Impact::None),
                 vec![guest.name.clone()],
             );
-            before = vec![id];
+            before = Some(id);
         }
     }
 }

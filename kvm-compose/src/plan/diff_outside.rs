@@ -91,7 +91,7 @@ fn step(id: String, host: &HostName, work: Work, (reason, impact): (&str, Impact
     let undo = work.undo();
     let needs = need.cloned().into_iter().collect();
     Step {
-        id: StepId(id),
+        id: StepId::new(id),
         host: host.clone(),
         work,
         needs,

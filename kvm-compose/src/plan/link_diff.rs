@@ -96,12 +96,18 @@ impl<'a> Lookup<'a> {
     fn new(steps: &[Step], wanted: &'a Blueprint, observed: &'a Observed) -> Self {
         let (mut started, mut removed, mut anew) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());
         let (mut plugged, mut unplugged) = (BTreeMap::new(), BTreeMap::new());
+        // Those that go keep no device, whether or not they run.
+        let mut running: BTreeSet<Uuid> = observed.domains.iter().filter(|there| there.active).map(|there| there.uuid).collect();
+        for step in steps {
+            if let Work::RemoveDomain { uuid, .. } = &step.work {
+                running.remove(uuid);
+            }
+        }
         for step in steps {
             match &step.work {
                 Work::StartDomain { domain } => {
                     // One that is only made to run again has its devices.
-                    let active = observed.domains.iter().any(|there| there.uuid == domain.uuid && there.active);
-                    if !active || steps.iter().any(|step| matches!(&step.work, Work::RemoveDomain { uuid, .. } if *uuid == domain.uuid)) {
+                    if !running.contains(&domain.uuid) {
                         anew.insert(domain.guest.clone());
                     }
                     started.insert(domain.guest.clone(), step.id.clone());
@@ -159,7 +165,7 @@ impl<'a> Lookup<'a> {
             id = format!("{id}@{}", there.host);
         }
         Some(Step {
-            id: StepId(id),
+            id: StepId::new(id),
             host: there.host.clone(),
             work: Work::UnshapeLink { port, label },
             needs: domain.and_then(|domain| self.removed.get(&domain.name)).into_iter().chain(self.unplugged.get(&port)).cloned().collect(),
@@ -180,7 +186,7 @@ impl<'a> Lookup<'a> {
         let anew = self.anew.contains(&guest.name) || plug.is_some();
         let impact = if anew { Impact::Create } else { Impact::InPlace };
         let step = |id: String, work: Work, reason: String| Step {
-            id: StepId(id),
+            id: StepId::new(id),
             host: guest.host.clone(),
             undo: work.undo(),
             work,

@@ -214,7 +214,7 @@ impl Lowering<'_> {
             bases,
             volumes,
             seed,
-            domain,
+            domain: domain.into(),
             links: links(guest, &ports),
             ready: guest.ready.clone(),
             depends_on: guest.depends_on.clone(),

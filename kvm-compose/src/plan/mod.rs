@@ -3,6 +3,7 @@
 //! Pure: same input, same bytes out. Must not know how a step is carried out.
 
 pub mod affected;
+pub mod anywhere;
 pub mod blueprint;
 pub mod describe;
 mod diff;

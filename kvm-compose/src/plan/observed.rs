@@ -87,7 +87,9 @@ impl Observed {
 
     /// The digest that a seed bears, when it is there.
     pub fn seed(&self, host: &HostName, path: &Path) -> Option<&str> {
-        self.seeds.iter().find(|seed| &seed.host == host && seed.what.path == path).map(|seed| seed.what.digest.as_str())
+        let first = OnHost { host: host.clone(), what: ObservedSeed { path: path.to_path_buf(), digest: String::new() } };
+        let found = self.seeds.range(&first..).next().filter(|seed| &seed.host == host && seed.what.path == path);
+        found.map(|seed| seed.what.digest.as_str())
     }
 
     /// Adds what another host has.

@@ -2,7 +2,7 @@
 //!
 //! Pure data. A step says everything its host needs; the host decides nothing.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -56,10 +56,22 @@ pub struct Step {
     pub undo: Option<Work>,
 }
 
-/// A step's name within its plan.
+/// A step's name within its plan. Shared: where all wait for all, a plan holds each name many times.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct StepId(pub String);
+pub struct StepId(Arc<str>);
+
+impl StepId {
+    /// A step's name.
+    pub fn new(name: impl Into<Arc<str>>) -> Self {
+        StepId(name.into())
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
 
 impl std::fmt::Display for StepId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -133,7 +145,7 @@ pub enum Work {
     /// Defines a domain and starts it. A domain with our mark and the same digest is only started.
     StartDomain {
         /// The domain.
-        domain: Box<Domain>,
+        domain: Arc<Domain>,
     },
     /// Stops a domain and keeps its definition: the undo of starting one that was there.
     StopDomain {

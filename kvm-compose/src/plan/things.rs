@@ -100,7 +100,7 @@ fn of_guest(step: &Step) -> Option<String> {
         Work::RemoveDomain { .. } if step.impact == Impact::Remove => Some(step.reason.clone()),
         Work::AttachNic { nic, .. } => Some(format!("{} plugged", nic.name)),
         Work::DetachNic { nic, .. } => Some(format!("{} unplugged", nic.name)),
-        Work::ConfigureNetwork { links, .. } if !step.id.0.starts_with("release/") && !links.is_empty() => {
+        Work::ConfigureNetwork { links, .. } if !step.id.as_str().starts_with("release/") && !links.is_empty() => {
             Some(format!("{} configured anew through its agent", links.join(", ")))
         }
         // Of a guest that comes or goes it is no news.

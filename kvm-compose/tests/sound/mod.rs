@@ -15,14 +15,14 @@ use std::{
 use kvm_compose::{
     diagnostic::Severity,
     error::Problem,
-    names::{DeploymentName, HostName, InstallationId, NetworkName},
+    names::{DeploymentName, NetworkName},
     orchestrate, picture,
     plan::{
-        self,
-        blueprint::{Blueprint, Sum},
+        self, anywhere,
+        blueprint::Blueprint,
         diff_rows,
         observed::{Observed, ObservedRow},
-        site::{Accelerator, DiskFile, Hosts, MicroImage, ProjectFiles, Site},
+        site::{DiskFile, ProjectFiles},
     },
     spec::{Sources, compose::asked},
     topology::{self, GuestKind, Leases, Loaded, Topology},
@@ -231,34 +231,6 @@ fn check_plan(blueprint: &Blueprint) {
 
 /// The blueprint for hosts that have all that a testbed may need, the ones it names among them.
 pub fn lowered(topology: &Topology) -> Result<Blueprint, Problem> {
-    let master = Site {
-        installation: InstallationId(Uuid::from_u128(1)),
-        host: HostName::new("any")?,
-        deployments: PathBuf::from("/deployments"),
-        accelerator: Accelerator::Kvm,
-        emulator: PathBuf::from("/usr/bin/qemu-system-x86_64"),
-        micro: Some(MicroImage {
-            digest: "0".repeat(64),
-            kernel: PathBuf::from("/images/micro/kernel"),
-            initramfs: PathBuf::from("/images/micro/initramfs"),
-        }),
-        bridge: "br-int".to_string(),
-        chassis: None,
-        mappings: kvm_compose::plan::outside::anywhere(topology),
-        masquerade: false,
-        resolver: None,
-        mtu: 1442,
-        bases: PathBuf::from("/images/bases"),
-        free_memory_mb: 1 << 40,
-        cpus: 1,
-        busy_cpus: 0,
-    };
-    let gateways = topology.routers.iter().flat_map(|router| &router.ports).filter_map(|port| port.gateway_chassis.as_ref());
-    let named: BTreeSet<&HostName> =
-        topology.guests.iter().filter_map(|guest| guest.placement.host.as_ref()).chain(gateways).map(|host| &host.name).collect();
-    let others = named.into_iter().filter(|name| !matches!(name.as_str(), "main" | "master" | "any"));
-    let members = others.map(|name| Site { host: name.clone(), ..master.clone() }).collect();
-    let hosts = Hosts { members, ..Hosts::alone(master) };
     let mut files = ProjectFiles { scripts: BTreeMap::new(), disks: BTreeMap::new() };
     for guest in &topology.guests {
         for script in guest.setup_scripts.iter().chain(&guest.run_scripts) {
@@ -269,8 +241,5 @@ pub fn lowered(topology: &Topology) -> Result<Blueprint, Problem> {
             files.disks.insert(disk.path.clone(), file);
         }
     }
-    let places = plan::place(&topology.guests, &hosts)?;
-    let unread = |path: PathBuf| (path, Sum { sha256: "0".repeat(64), bytes: 0 });
-    let sums = plan::travelling(topology, &hosts, &places, &files).into_iter().map(unread).collect();
-    plan::lower(topology, &hosts, &places, &files, &sums)
+    anywhere::blueprint(topology, &files)
 }

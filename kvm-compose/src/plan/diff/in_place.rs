@@ -60,7 +60,7 @@ impl Differ<'_> {
     pub(super) fn plug(&mut self, guest: &GuestBlueprint, live: &Live, seeds: Vec<StepId>, started: Option<&StepId>) -> Vec<StepId> {
         let own = format!("unplug/{}/", guest.name);
         // An address or a name that another NIC had must be free.
-        let gone = self.unplugged.iter().filter(|step| step.0.starts_with(&own)).cloned();
+        let gone = self.unplugged.iter().filter(|step| step.as_str().starts_with(&own)).cloned();
         let mut needs: Vec<StepId> = self.network.iter().chain(started).cloned().chain(gone).collect();
         needs.sort();
         needs.dedup();
