@@ -131,7 +131,7 @@ fn strangers_are_seen_and_never_touched() {
     let strangers = lab.observe(Some(&blueprint)).strangers;
     let kinds: Vec<&str> = strangers.iter().map(|stranger| stranger.kind.as_str()).collect();
     assert_eq!(kinds, ["port", "domain"], "{strangers:?}");
-    let start = Work::StartDomain { domain: domain.clone().into() };
+    let start = Work::StartDomain { domain: domain.clone() };
     let problem = lab.apply(&start).expect_err("a stranger");
     assert_eq!(problem.code, Code::Conflict);
     assert!(problem.hint.is_some_and(|hint| hint.contains("virsh dumpxml")));
