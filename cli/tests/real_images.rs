@@ -113,3 +113,59 @@ fn an_image_is_handed_over_by_whoever_can_read_it() {
     lab.ok(&["image", "rm", "box", "from_raw"]);
     fs::remove_dir_all(&images).expect("removed");
 }
+
+#[test]
+fn a_testbed_gets_its_image_and_holds_on_to_it() {
+    let (mut lab, images) = start();
+    let publisher = Publisher::start();
+    publish(&lab, &publisher);
+    let machine = |name: &str, more: &str| {
+        format!(
+            "machines:\n  - name: box\n    ready: {{timeout_s: 3}}\n    libvirt: {{cpus: 1, memory_mb: 64, libvirt_type: \
+             {{cloud_image: {{name: {name}, expand_gigabytes: 2{more}}}}}}}\n    network: [{{switch: lan, ip: 10.69.0.2}}]\n\
+             network:\n  ovn:\n    switches: {{lan: {{subnet: 10.69.0.0/24}}}}\n"
+        )
+    };
+    let project = lab.project("images-real", &machine("mine", ""));
+    // A plan fetches nothing, and says what does.
+    let plan = lab.run(&project.args(&["plan"]));
+    assert!(plan.status == 1 && plan.stderr.contains("testbed image pull mine"), "{}", plan.stderr);
+    assert!(publisher.asked("/mine.qcow2").is_empty());
+    lab.ok(&project.args(&["plan", "--offline"]));
+
+    // There is nothing on this disk that could become ready; all else is there.
+    let up = lab.run(&project.args(&["up", "--keep-on-failure"]));
+    assert!(up.status == 1 && up.stderr.contains("is not ready"), "{}", up.stderr);
+    assert!(up.stderr.contains("the image `mine` is not on this server yet") && up.stderr.contains("100 %"), "{}", up.stderr);
+    let image = lab.json(&["image", "list"])[0].clone();
+    assert_eq!(image["used_by"], serde_json::json!(["images-real"]));
+    let disks: Vec<_> = fs::read_dir(lab.data().join("deployments/images-real/disks")).expect("disks").flatten().collect();
+    let [disk] = disks.as_slice() else { panic!("{disks:?}") };
+    let told = Command::new("qemu-img").args(["info", "-U", "--output=json"]).arg(disk.path()).output().expect("qemu-img").stdout;
+    let told: serde_json::Value = serde_json::from_slice(&told).expect("JSON");
+    assert_eq!(told["full-backing-filename"], image["files"][0], "the disk lies over the image and copies nothing of it");
+    assert_eq!(told["virtual-size"], image["virtual_bytes"].as_u64().expect("a number") + (2 << 30));
+    assert!(disk.metadata().expect("there").len() < 1 << 20);
+    assert_eq!(lab::running("images-real").len(), 1);
+
+    // Whoever stands on it keeps it.
+    let refused = lab.run(&["image", "rm", "mine"]);
+    assert!(refused.status == 4 && refused.stderr.contains("`images-real`"), "{}", refused.stderr);
+    assert_eq!(lab.ok(&["image", "prune"]).stdout, "nothing to remove\n");
+    assert!(lab.json(&project.args(&["plan"]))["steps"].as_array().expect("steps").iter().all(|step| step["impact"] != "recreate"));
+    lab.ok(&project.args(&["down"]));
+    lab.ok(&["image", "rm", "mine"]);
+    assert_eq!(lab.leftovers("images-real"), Vec::<String>::new());
+
+    // An image that was imported is named like any other; what cannot act yet is refused by name.
+    lab.ok(&["image", "import", text(&lab.folder.path().join("made.qcow2")), "--name", "own"]);
+    let project = lab.project("images-real", &machine("own", ""));
+    let steps = lab.json(&project.args(&["plan"]))["steps"].to_string();
+    assert!(steps.contains("disk/box"), "{steps}");
+    let project = lab.project("images-real", &machine("nobodys", ""));
+    assert!(lab.run(&project.args(&["plan"])).stderr.contains("error[E077]"));
+    let project = lab.project("images-real", &machine("own", ", environment: {A: b}"));
+    let refused = lab.run(&project.args(&["up"]));
+    assert!(refused.status == 2 && refused.stderr.contains("error[E090]: `environment`"), "{}", refused.stderr);
+    fs::remove_dir_all(&images).expect("removed");
+}

@@ -33,6 +33,8 @@ pub enum Image {
         /// The user that cloud-init makes where the testbed file names none.
         user: String,
     },
+    /// A user handed it over.
+    Imported,
     /// It is made on this machine.
     Built {
         /// By this recipe.
@@ -78,6 +80,14 @@ impl Catalogue {
         Ok(self)
     }
 
+    /// With the names of images that users handed over; a name that is there already stays what it is.
+    pub fn with_imported(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        for name in names.into_iter().filter(|name| is_image(name)) {
+            self.images.entry(name).or_insert(Image::Imported);
+        }
+        self
+    }
+
     /// The image of a name.
     pub fn find(&self, name: &str) -> Option<&Image> {
         self.images.get(name)
@@ -91,7 +101,7 @@ impl Catalogue {
     /// What is wrong with a name, if anything: the message and what to write instead.
     pub fn fault(&self, name: &str) -> Option<(String, String)> {
         match self.find(name) {
-            Some(Image::Published { .. }) => None,
+            Some(Image::Published { .. } | Image::Imported) => None,
             Some(Image::Built { recipe }) => {
                 let message = format!("image `{name}` has no disk, so it is no cloud image");
                 Some((message, format!("write `{recipe}: {{}}` in the place of `libvirt:`")))

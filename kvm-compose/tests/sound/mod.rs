@@ -6,7 +6,7 @@
 #![allow(dead_code, reason = "each user takes its part")]
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::IpAddr,
     path::PathBuf,
     time::{Duration, Instant},
@@ -22,7 +22,7 @@ use kvm_compose::{
         blueprint::Blueprint,
         diff_rows,
         observed::{Observed, ObservedRow},
-        site::{DiskFile, ProjectFiles},
+        site::{DiskFile, ProjectFiles, StoredImage},
     },
     spec::{Sources, compose::asked},
     topology::{self, GuestKind, Leases, Loaded, Topology},
@@ -231,7 +231,7 @@ fn check_plan(blueprint: &Blueprint) {
 
 /// The blueprint for hosts that have all that a testbed may need, the ones it names among them.
 pub fn lowered(topology: &Topology) -> Result<Blueprint, Problem> {
-    let mut files = ProjectFiles { scripts: BTreeMap::new(), disks: BTreeMap::new() };
+    let mut files = ProjectFiles::default();
     for guest in &topology.guests {
         for script in guest.setup_scripts.iter().chain(&guest.run_scripts) {
             files.scripts.insert(script.path.clone(), "true".to_string());
@@ -239,6 +239,15 @@ pub fn lowered(topology: &Topology) -> Result<Blueprint, Problem> {
         if let GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {
             let file = DiskFile { path: PathBuf::from("/project").join(&disk.path), format: *format, version: String::new() };
             files.disks.insert(disk.path.clone(), file);
+        }
+        if let GuestKind::CloudImage { image, .. } = &guest.kind {
+            let stored = StoredImage {
+                path: PathBuf::from("/images/disks").join(&image.path),
+                digest: image.path.clone(),
+                virtual_bytes: 2 << 30,
+                user: None,
+            };
+            files.images.insert(image.path.clone(), stored);
         }
     }
     anywhere::blueprint(topology, &files)

@@ -141,6 +141,7 @@ fn starts_guests(steps: &[PlannedStep]) -> bool {
 
 impl Driver for LocalDriver {
     fn up(&self, project: &Project, options: &UpOptions, operation: &Operation<'_>) -> Result<(), Problem> {
+        self.host.pull_missing(&project.deployment, &project.sources, operation)?;
         let prepared = self.prepare_aloud(project, operation)?;
         let fleet = self.fleet(Patience::UntilLost, operation.cancel);
         fleet.settle(&prepared.blueprint)?;

@@ -2,20 +2,23 @@
 //!
 //! Puts catalogue, store and folders together; decides nothing.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::LocalHost;
 use crate::{
-    api::{CatalogueEntry, ImageInfo, RemovedImages},
+    api::{CatalogueEntry, ImageInfo, RemovedImages, event::EventKind},
     backend::images::{
         self,
         disks::{Disks, Import, spool::Spool, store::Description},
     },
     catalogue::{Catalogue, Image},
     error::{Code, Problem},
-    names::printable,
+    names::{DeploymentName, printable},
     orchestrate::{Operation, host::Cancel},
-    plan::site::MicroImage,
+    plan::site::{MicroImage, StoredImage},
     project,
-    spec::reader::suggestion,
+    spec::{Sources, reader::suggestion},
+    topology::{self, Guest, GuestKind, Leases, Topology},
 };
 
 impl LocalHost {
@@ -34,14 +37,16 @@ impl LocalHost {
     /// The names that the catalogue has, with what is there of them.
     pub fn catalogue(&self) -> Result<Vec<CatalogueEntry>, Problem> {
         let catalogue = self.read_catalogue()?;
-        let entry = |name: &str| {
+        let mut entries = Vec::new();
+        for name in catalogue.names() {
             let (url, user, present) = match catalogue.find(name) {
                 Some(Image::Published { url, user, .. }) => (Some(url.clone()), Some(user.clone()), self.disks.find(name)?.is_some()),
-                _ => (None, None, self.find_micro()?.is_some()),
+                Some(Image::Built { .. }) => (None, None, self.find_micro()?.is_some()),
+                Some(Image::Imported) | None => continue,
             };
-            Ok(CatalogueEntry { name: name.to_owned(), url, user, present })
-        };
-        catalogue.names().into_iter().map(entry).collect()
+            entries.push(CatalogueEntry { name: name.to_owned(), url, user, present });
+        }
+        Ok(entries)
     }
 
     /// Downloads an image of the catalogue; see [`Disks::pull`].
@@ -84,8 +89,57 @@ impl LocalHost {
         images::build_micro(&self.config.images_dir, &images::MicroSources::find()?, cancel, say)
     }
 
+    /// Downloads the images that a testbed names and this server does not have. A file with faults is left to
+    /// [`LocalHost::prepare`], which says all of them.
+    pub fn pull_missing(&self, deployment: &DeploymentName, sources: &Sources, operation: &Operation<'_>) -> Result<(), Problem> {
+        let Ok(loaded) = topology::load_all(sources, deployment, &Leases::new()) else { return Ok(()) };
+        let catalogue = self.read_catalogue()?;
+        if topology::refused(&sources.file, &loaded).is_some() || !project::check_images(&loaded.topology, &catalogue).is_empty() {
+            return Ok(());
+        }
+        for name in image_names(&loaded.topology) {
+            if self.disks.find(name)?.is_none()
+                && let Some(image) = catalogue.find(name)
+            {
+                operation.sink.emit(EventKind::Line { guest: None, text: format!("the image `{name}` is not on this server yet") })?;
+                self.disks.pull(name, image, operation)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What the names of images in a testbed stand for. For people who look, one that is not there is made up: that nothing
+    /// stands on it is seen anyway.
+    pub(super) fn stored_images(&self, topology: &Topology, made_up: bool) -> Result<BTreeMap<String, StoredImage>, Problem> {
+        let mut images = BTreeMap::new();
+        for name in image_names(topology) {
+            let stored = self.disks.find(name)?.map(|found| StoredImage {
+                path: self.disks.path(&found),
+                virtual_bytes: found.virtual_bytes,
+                user: found.user,
+                digest: found.digest,
+            });
+            let nothing = || StoredImage { path: self.config.images_dir.join("none"), digest: String::new(), virtual_bytes: 0, user: None };
+            images.extend(stored.or_else(|| made_up.then(nothing)).map(|image| (name.to_owned(), image)));
+        }
+        Ok(images)
+    }
+
     pub(super) fn read_catalogue(&self) -> Result<Catalogue, Problem> {
-        project::catalogue(&self.config.catalogues)
+        let imported = self.disks.names()?;
+        Ok(project::catalogue(&self.config.catalogues)?.with_imported(imported))
+    }
+}
+
+/// The images that a testbed names, each once.
+fn image_names(topology: &Topology) -> BTreeSet<&str> {
+    topology.guests.iter().filter_map(image_of).collect()
+}
+
+fn image_of(guest: &Guest) -> Option<&str> {
+    match &guest.kind {
+        GuestKind::CloudImage { image, .. } => Some(&image.path),
+        _ => None,
     }
 }
 

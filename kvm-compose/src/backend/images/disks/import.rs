@@ -95,14 +95,17 @@ impl Disks {
             Description { digest, name: name.to_owned(), size_bytes, virtual_bytes, user, source, created: chrono::Utc::now() };
         let lock = self.store.lock(cancel)?;
         self.store.publish(&lock, image, &description)?;
-        say(format!("`{name}` is {}, a disk of {} GiB", short(&description.digest), gib(virtual_bytes)))?;
+        say(format!("`{name}` is {}, a disk of {}", short(&description.digest), size(virtual_bytes)))?;
         Ok(description)
     }
 }
 
-/// A size in GiB with one decimal.
-fn gib(bytes: u64) -> String {
-    format!("{:.1}", bytes as f64 / f64::from(1 << 30))
+/// A size for people.
+fn size(bytes: u64) -> String {
+    match bytes >> 30 {
+        0 => format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20)),
+        _ => format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30)),
+    }
 }
 
 /// The beginning of a digest, which is enough for people.

@@ -93,6 +93,11 @@ impl Disks {
         self.store.find(name)
     }
 
+    /// The names that stand for an image.
+    pub fn names(&self) -> Result<Vec<String>, Problem> {
+        self.store.all_names().map(|names| names.into_keys().collect())
+    }
+
     /// Where the content of an image lies.
     pub fn path(&self, image: &Description) -> PathBuf {
         self.store.path(&image.digest)

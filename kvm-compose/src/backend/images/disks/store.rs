@@ -233,7 +233,8 @@ impl Store {
         Ok(all?.into_iter().flatten().collect())
     }
 
-    fn all_names(&self) -> Result<BTreeMap<String, String>, Problem> {
+    /// Which content each name stands for.
+    pub fn all_names(&self) -> Result<BTreeMap<String, String>, Problem> {
         let mut names = BTreeMap::new();
         for path in files(&self.names())? {
             let name = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".json")).filter(|name| is_image(name));

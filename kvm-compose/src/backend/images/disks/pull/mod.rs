@@ -52,9 +52,13 @@ impl Disks {
     /// Downloads an image of the catalogue, or finds that what is there is what the publisher has. Many may ask for the same
     /// at once: it comes once.
     pub fn pull(&self, name: &str, image: &Image, operation: &Operation<'_>) -> Result<Description, Problem> {
-        let Image::Published { url, sum, user } = image else {
-            return Err(Problem::new(Code::Unsupported, format!("the image `{name}` is built on the server, not downloaded"))
-                .hint(format!("make it with `testbed image build {name}`")));
+        let refused = |how: &str| Problem::new(Code::Unsupported, format!("the image `{name}` is {how}, not downloaded"));
+        let (url, sum, user) = match image {
+            Image::Published { url, sum, user } => (url, sum, user),
+            Image::Built { .. } => return Err(refused("built on the server").hint(format!("make it with `testbed image build {name}`"))),
+            Image::Imported => {
+                return Err(refused("handed over").hint("hand a newer one over with `testbed image import FILE --name NAME`"));
+            }
         };
         super::check_name(name)?;
         self.store.prepare()?;
