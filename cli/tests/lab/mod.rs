@@ -311,6 +311,11 @@ pub fn sweep(name: &str) {
             let _ran = Command::new("ip").args(["link", "delete", device]).output();
         }
     }
+    // A start that was cut off may leave a port without its device.
+    let uuids = all_domain_uuids();
+    for (port, _) in bridge_ports().into_iter().filter(|(_, vm)| !vm.is_empty() && !uuids.contains(vm)) {
+        let _ran = Command::new("ovs-vsctl").args(["--timeout=10", "--if-exists", "del-port", &port]).output();
+    }
     // Ports, rules and the like go with what lists them.
     for row in rows(name) {
         if let Some((table, uuid)) = row.split_once(' ') {

@@ -33,6 +33,7 @@ use super::{
 };
 use crate::{
     api::{CheckResult, link::LinkMeasured},
+    capture::{Counts, Frame},
     error::{Code, Problem},
     guest::{exec, output::Say},
     names::{DeploymentName, GuestName, HostName, InstallationId},
@@ -276,6 +277,21 @@ impl LocalHost {
     /// What was measured of a guest's link; nothing for a plain one.
     pub fn measure_link(&self, deployment: &DeploymentName, port: Uuid, probe: bool) -> Result<Option<LinkMeasured>, Problem> {
         self.links(deployment).measure(port, probe)
+    }
+
+    /// Hands over the frames of ports of guests that run here, until it is cancelled or `take` says that it is enough; `begun`
+    /// is called once all ports are listened to. Returns the counts of each port.
+    pub fn capture(
+        &self,
+        deployment: &DeploymentName,
+        ports: &[Uuid],
+        snap: usize,
+        cancel: &Cancel,
+        begun: &mut dyn FnMut(),
+        take: &mut dyn FnMut(Frame) -> bool,
+    ) -> Result<Vec<Counts>, Problem> {
+        let links = self.links(deployment);
+        super::capture::listen(ports, &|| links.taps(ports), snap, cancel, begun, take)
     }
 
     fn owner(&self, deployment: &DeploymentName) -> Owner {

@@ -4,6 +4,7 @@
 //! the terminal. Everything blocks; callers give each operation a thread of its own.
 
 pub mod accelerator;
+pub mod capture;
 pub mod checks;
 pub mod files;
 pub mod hypervisor;

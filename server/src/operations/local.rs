@@ -36,7 +36,8 @@ use kvm_compose::{
 };
 
 use super::{
-    driver::{Console, Driver, Project, View},
+    captures,
+    driver::{CaptureLimits, Console, Driver, Project, View},
     far_console::FarConsole,
     fleet::{Fleet, LOOK},
     why,
@@ -77,6 +78,11 @@ impl LocalDriver {
 
     pub(super) fn fleet<'a>(&'a self, patience: Patience, cancel: &'a Cancel) -> Fleet<'a> {
         Fleet { local: &self.host, cluster: self.cluster.as_deref(), patience, cancel }
+    }
+
+    /// The cluster, when the host is one of its members and not this one.
+    pub(super) fn member(&self, host: &HostName) -> Option<&Arc<Cluster>> {
+        self.cluster.as_ref().filter(|_| *host != self.host_name)
     }
 
     /// Finds out whether KVM works, so that the first `up` need not wait for it.
@@ -211,6 +217,16 @@ impl Driver for LocalDriver {
 
     fn why(&self, project: &Project, request: &WhyRequest, operation: &Operation<'_>) -> Result<WhyAnswer, Problem> {
         why::answer(self, project, request, operation)
+    }
+
+    fn capture(
+        &self,
+        project: &Project,
+        wanted: &[(GuestName, Option<String>)],
+        limits: &CaptureLimits,
+        write: &mut dyn FnMut(Vec<u8>) -> bool,
+    ) -> Result<(), Problem> {
+        captures::run(self, project, wanted, limits, write)
     }
 
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {

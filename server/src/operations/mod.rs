@@ -10,6 +10,7 @@
 //!
 //! Must not know HTTP, websockets or libvirt: it is asked by handlers and asks the [`driver::Driver`].
 
+mod captures;
 pub mod check;
 pub mod consoles;
 pub mod driver;
@@ -46,7 +47,7 @@ use crate::{
     store::{DeploymentRecord, Store, Versioned, reserve::Reserve},
 };
 use consoles::{Consoles, Viewer};
-use driver::{Driver, View};
+use driver::{CaptureLimits, Driver, View};
 use index::Indexes;
 use journal::{Bus, End, Journal, Progress};
 use table::{Running, Slot, Table};
@@ -271,6 +272,18 @@ impl Operations {
     pub fn links(&self, name: &DeploymentName, only: &dyn Fn(&GuestName, &str) -> bool, probe: bool) -> Result<Vec<LinkReport>, Problem> {
         self.record(name)?;
         self.driver.links(&self.project(name)?, only, probe)
+    }
+
+    /// Captures what passes interfaces of guests, as [`Driver::capture`] does; a few at once. Blocks.
+    pub fn capture(
+        &self,
+        name: &DeploymentName,
+        wanted: &[(GuestName, Option<String>)],
+        limits: &CaptureLimits,
+        write: &mut dyn FnMut(Vec<u8>) -> bool,
+    ) -> Result<(), Problem> {
+        self.record(name)?;
+        self.driver.capture(&self.project(name)?, wanted, limits, write)
     }
 
     /// A look at a guest's serial console, shared with whoever looks at it already. Blocks.

@@ -19,6 +19,7 @@ use kvm_compose::{
         images::disks::{Disks, Import, Settings, spool::Spool},
         local::ExecResult,
     },
+    capture::{self, Frame},
     catalogue::{Catalogue, Image},
     error::{Code, Problem},
     guest::output::Say,
@@ -30,7 +31,7 @@ use kvm_compose::{
     },
     topology::{self, Topology},
 };
-use testbedos_server::operations::driver::{Console, Driver, Project, View};
+use testbedos_server::operations::driver::{CaptureLimits, Console, Driver, Project, View};
 
 pub struct Fake {
     pub world: PathBuf,
@@ -213,6 +214,28 @@ impl Driver for Fake {
 
     fn why(&self, project: &Project, _: &WhyRequest, _: &Operation<'_>) -> Result<WhyAnswer, Problem> {
         Err(Problem::new(Code::Unsupported, format!("`{}` has no network", project.deployment)))
+    }
+
+    fn capture(
+        &self,
+        _project: &Project,
+        wanted: &[(GuestName, Option<String>)],
+        limits: &CaptureLimits,
+        write: &mut dyn FnMut(Vec<u8>) -> bool,
+    ) -> Result<(), Problem> {
+        if wanted.iter().any(|(guest, _)| guest.as_str() == "off") {
+            return Err(Problem::new(Code::Conflict, "guest `off` does not run"));
+        }
+        write(capture::beginning(&[], 100));
+        let frame = Frame { port: 0, at: Duration::from_secs(1), length: 4, bytes: vec![1, 2, 3, 4] };
+        for _ in 0..limits.frames.unwrap_or(u64::MAX) {
+            if !write(capture::packet(&frame)) {
+                fs::write(self.world.join("capture-ended"), b"").expect("a mark");
+                return Ok(());
+            }
+        }
+        write(capture::end(&[], frame.at));
+        Ok(())
     }
 
     fn console(&self, _: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {
