@@ -322,8 +322,12 @@ pub enum Drawing {
 
 #[derive(Debug, clap::Args)]
 pub struct Logs {
-    /// The action [default: the last one]
+    /// The action, or a guest: what it said on its console, or its container on its output [default: the last action]
+    #[arg(value_name = "UUID|GUEST")]
     pub uuid: Option<String>,
+    /// Of a guest: so many of its last lines alone
+    #[arg(short = 'n', long, value_name = "LINES", requires = "uuid", conflicts_with = "follow")]
+    pub tail: Option<u32>,
     /// Go on until the action ends; the exit status tells how it ended
     #[arg(short, long)]
     pub follow: bool,

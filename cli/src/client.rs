@@ -13,7 +13,7 @@ use kvm_compose::{
         link::LinkReport,
     },
     error::{Code, Problem},
-    names::{DeploymentName, HostName},
+    names::{DeploymentName, GuestName, HostName},
 };
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
@@ -192,6 +192,15 @@ impl Client {
     pub async fn log_text(&self, owner: &Owner, uuid: Uuid) -> Result<Response, Problem> {
         let request = self.request(Method::GET, &owner.path(&["logs", &uuid.to_string()])).header(ACCEPT, "text/plain");
         success(self.exchange(request).await?).await
+    }
+
+    /// What a guest has said.
+    pub async fn guest_log(&self, name: &DeploymentName, guest: &GuestName, last: Option<u32>) -> Result<Response, Problem> {
+        let mut path = path(&["deployments", name.as_str(), "guests", guest.as_str(), "log"]);
+        if let Some(last) = last {
+            path.push_str(&format!("?tail={last}"));
+        }
+        success(self.exchange(self.request(Method::GET, &path)).await?).await
     }
 
     /// What passes interfaces of guests, as pcapng, for as long as it is read; read it with `chunk`.

@@ -110,6 +110,9 @@ pub fn endpoints() -> Vec<Endpoint> {
             console::console,
         )
         .answers_nothing(101),
+        get(&below("guests/{guest}/log"), "What a guest has said: a machine on its console, a container on its output", logs::of_guest)
+            .query("tail", "so many of its last lines alone")
+            .answers_bytes(200, "text/plain"),
         get("/api/events", "Websocket: every event as it happens", events::events)
             .query("deployment", "only this deployment's")
             .answers_nothing(101),

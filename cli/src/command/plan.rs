@@ -1,6 +1,7 @@
 //! `testbed plan`
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -93,6 +94,11 @@ fn files(project: &Project, topology: &Topology) -> ProjectFiles {
                 files.images.insert(image.path.clone(), as_pulled(&image.path));
             }
             _ => {}
+        }
+        if let GuestKind::Docker(container) = &guest.kind {
+            // No step shows what is in it.
+            files.env_files.extend(container.env_file.iter().map(|file| (file.path.clone(), BTreeMap::new())));
+            files.trees.extend(container.volumes.iter().map(|mount| (mount.source.path.clone(), place(&mount.source))));
         }
     }
     files

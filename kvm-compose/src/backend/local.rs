@@ -4,6 +4,7 @@
 
 mod apply;
 mod console;
+mod containers;
 mod images;
 mod observe;
 mod outside;
@@ -25,6 +26,7 @@ use uuid::Uuid;
 
 use super::{
     Owner, checks,
+    containers::Engine,
     files::{Folder, folder, sums},
     hypervisor::{Hypervisor, Libvirt},
     images::disks::{self, Disks},
@@ -98,6 +100,7 @@ pub enum AcceleratorChoice {
 pub struct LocalHost {
     config: LocalConfig,
     libvirt: Libvirt,
+    docker: Engine,
     northbound: Northbound,
     switch: Switch,
     /// Disk images by name.
@@ -153,6 +156,7 @@ impl LocalHost {
     pub fn new(config: LocalConfig) -> Self {
         LocalHost {
             libvirt: Libvirt::new(&config.libvirt_uri),
+            docker: Engine::usual(),
             northbound: Northbound::new(&config.ovn_nb),
             switch: Switch::new(&config.ovs_db),
             disks: Disks::new(&config.images_dir, config.images.clone()),
@@ -197,7 +201,7 @@ impl LocalHost {
             checks::kvm(&accelerator, device),
             checks::ovn(&self.northbound),
             checks::ovs(&self.switch, &self.config.bridge),
-            checks::docker(),
+            checks::docker(&self.docker),
             checks::disk(&self.config.data_dir),
             checks::micro(micro),
         ]
@@ -216,8 +220,11 @@ impl LocalHost {
         Ok(path)
     }
 
-    /// Runs a command in a guest through its agent. What it prints goes to `say` as it comes.
+    /// Runs a command in a guest, through its agent or Docker. What it prints goes to `say` as it comes.
     pub fn exec(&self, deployment: &DeploymentName, call: &ExecCall<'_>, cancel: &Cancel, say: Say<'_>) -> Result<ExecResult, Problem> {
+        if let Some(result) = self.exec_in_container(deployment, call, cancel, say)? {
+            return Ok(result);
+        }
         let domain = self.config.installation.domain_uuid(deployment, call.guest);
         if self.libvirt.state(domain)?.is_none() {
             return Err(Problem::new(Code::NotFound, format!("deployment `{deployment}` has no guest `{}`", call.guest))
@@ -249,6 +256,7 @@ impl LocalHost {
         let domains = self.libvirt.marked()?.into_iter().filter(|(_, mark)| mark.installation == installation);
         let mut marked: Vec<(String, DeploymentName)> =
             domains.filter_map(|(name, mark)| Some((format!("domain {name}"), DeploymentName::new(&mark.deployment).ok()?))).collect();
+        marked.extend(self.marked_containers());
         let relays = link::running(&installation);
         marked.extend(relays.into_iter().map(|(pid, name)| (format!("relay of links, process {pid}"), name)));
         let folders = folder::deployments_with_files(&self.deployments())?;

@@ -6,6 +6,7 @@
 pub mod accelerator;
 pub mod capture;
 pub mod checks;
+pub mod containers;
 pub mod files;
 pub mod hypervisor;
 pub mod images;

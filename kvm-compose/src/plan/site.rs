@@ -123,6 +123,10 @@ pub struct ProjectFiles {
     /// Images of the catalogue that are there, by name.
     #[serde(default)]
     pub images: BTreeMap<String, StoredImage>,
+    /// Variables of containers, from their files.
+    pub env_files: BTreeMap<String, BTreeMap<String, String>>,
+    /// Files and folders that are in containers: where they are, without symbolic links.
+    pub trees: BTreeMap<String, PathBuf>,
 }
 
 /// An image that a name of the catalogue stands for.

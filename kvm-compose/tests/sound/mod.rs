@@ -6,7 +6,7 @@
 #![allow(dead_code, reason = "each user takes its part")]
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     path::PathBuf,
     time::{Duration, Instant},
@@ -100,8 +100,8 @@ pub fn check(text: &str, limit: Duration) -> Fared {
         Ok(loaded) => check_good(&sources, &loaded),
         Err(problem) => {
             check_refusal(&problem);
-            // The files that it names are looked at nevertheless.
-            topology::understood(&sources, &deployment());
+            // The files that it names are looked at nevertheless, and what there is of it can be drawn.
+            topology::understood(&sources, &deployment()).iter().for_each(draw);
             Fared::Refused
         }
     };
@@ -123,6 +123,14 @@ pub fn check_refusal(problem: &Problem) {
     }
 }
 
+/// Draws it for a page and for files.
+fn draw(topology: &Topology) {
+    picture::svg(topology, &picture::Scene::default());
+    for format in [picture::Format::Svg, picture::Format::Mermaid, picture::Format::Dot, picture::Format::D2] {
+        picture::document(topology, format);
+    }
+}
+
 fn check_good(sources: &Sources, loaded: &Loaded) -> Fared {
     check_addresses(&loaded.topology);
     check_leases(sources, loaded);
@@ -132,7 +140,7 @@ fn check_good(sources: &Sources, loaded: &Loaded) -> Fared {
     }
     let again = load(&Sources::alone("resolved.yaml", &text)).unwrap_or_else(|problem| panic!("{problem:#?}\n{text}"));
     assert_eq!(again.resolved(), loaded.resolved(), "the resolved file means the same");
-    picture::svg(&loaded.topology, &picture::Scene::default());
+    draw(&loaded.topology);
     let blueprint = match lowered(&loaded.topology) {
         Ok(blueprint) => blueprint,
         Err(problem) => {
@@ -248,6 +256,10 @@ pub fn lowered(topology: &Topology) -> Result<Blueprint, Problem> {
                 user: None,
             };
             files.images.insert(image.path.clone(), stored);
+        }
+        if let GuestKind::Docker(container) = &guest.kind {
+            files.env_files.extend(container.env_file.iter().map(|file| (file.path.clone(), BTreeMap::new())));
+            files.trees.extend(container.volumes.iter().map(|mount| (mount.source.path.clone(), PathBuf::from("/project/tree"))));
         }
     }
     anywhere::blueprint(topology, &files)

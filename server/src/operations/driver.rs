@@ -121,6 +121,9 @@ pub trait Driver: Send + Sync + 'static {
     /// Opens a guest's serial console, taking it from whoever has it; beside it the end of what it said before.
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem>;
 
+    /// What a guest has said, or its last lines: a machine on its serial console, a container on its output.
+    fn said(&self, deployment: &DeploymentName, guest: &GuestName, last: Option<u32>) -> Result<Vec<u8>, Problem>;
+
     /// What is there, beside what is wanted. A file that cannot be used is a warning, never an error.
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View;
 

@@ -19,7 +19,7 @@ use kvm_compose::{
     backend::hypervisor::console::LibvirtConsole,
     backend::images::disks::{Import, spool::Spool},
     backend::local::{ExecCall, ExecResult, LocalConfig, LocalHost, Prepared, Purpose},
-    error::Problem,
+    error::{Code, Problem},
     guest::output::Say,
     names::{DeploymentName, GuestName, HostName, InstallationId, domain_name},
     orchestrate::{
@@ -30,6 +30,7 @@ use kvm_compose::{
     plan::{
         self,
         blueprint::ReadyCondition,
+        container::Runtime,
         observed::{Observed, ObservedDomain},
     },
     topology::{self, Assignment, Topology},
@@ -239,6 +240,15 @@ impl Driver for LocalDriver {
         Ok((Arc::new(console), past))
     }
 
+    fn said(&self, deployment: &DeploymentName, guest: &GuestName, last: Option<u32>) -> Result<Vec<u8>, Problem> {
+        let never = Cancel::new();
+        if let Some(host) = self.fleet(LOOK, &never).member_of(deployment, guest)? {
+            let message = format!("guest `{guest}` stands on host `{host}`, whose logs this version does not fetch");
+            return Err(Problem::new(Code::Unsupported, message).hint("its console shows what it said last"));
+        }
+        self.host.said(deployment, guest, last)
+    }
+
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View {
         let never = Cancel::new();
         let fleet = self.fleet(LOOK, &never);
@@ -317,7 +327,7 @@ fn view(
         let known: BTreeSet<_> = guests.iter().map(|guest| guest.name.clone()).collect();
         guests.extend(observed.domains.iter().filter(|domain| !known.contains(&domain.guest)).map(|domain| GuestState {
             name: domain.guest.clone(),
-            kind: "libvirt".to_string(),
+            kind: if domain.runtime == Runtime::Docker { "docker" } else { "libvirt" }.to_string(),
             wanted: prepared.is_none(),
             state: domain.state.clone(),
             ready: false,
@@ -392,7 +402,8 @@ fn wanted_guests(
             memory_mb: guest.memory_mb,
             labels: guest.labels.clone(),
             nics: nics.collect(),
-            console_log: Some(blueprint.domain.console_log.display().to_string()),
+            // What a container prints is kept by Docker.
+            console_log: (blueprint.domain.runtime() == Runtime::Libvirt).then(|| blueprint.domain.console_log.display().to_string()),
         });
     }
     guests

@@ -292,6 +292,12 @@ impl Operations {
         self.consoles.join(name, guest, || self.driver.console(name, guest))
     }
 
+    /// What a guest has said, or its last lines. Blocks.
+    pub fn said(&self, name: &DeploymentName, guest: &GuestName, last: Option<u32>) -> Result<Vec<u8>, Problem> {
+        self.record(name)?;
+        self.driver.said(name, guest, last)
+    }
+
     /// The action that has a deployment to itself, or else the last one that ended. What is run in guests never counts.
     pub fn last_action(&self, record: &DeploymentRecord) -> Option<OperationSummary> {
         let running = self.table.owner(&record.name).map(|running| OperationSummary {

@@ -246,6 +246,14 @@ impl Driver for Fake {
         Ok((Arc::new(Echo { says: Mutex::new(Some(says)), said: Mutex::new(said) }), b"login: ".to_vec()))
     }
 
+    fn said(&self, _: &DeploymentName, guest: &GuestName, last: Option<u32>) -> Result<Vec<u8>, Problem> {
+        match (guest.as_str(), last) {
+            ("web", Some(1)) => Ok(b"two\n".to_vec()),
+            ("web", _) => Ok(b"one\ntwo\n".to_vec()),
+            _ => Err(Problem::new(Code::NotFound, "there is no such guest")),
+        }
+    }
+
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View {
         let wanted = project.as_ref().map_or(0, |project| number(&project.sources.text, "steps")) as usize;
         let there = fs::read_dir(self.folder(deployment)).map_or(0, Iterator::count);
