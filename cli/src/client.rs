@@ -6,18 +6,18 @@ use std::{io, time::Duration};
 
 use kvm_compose::{
     api::{
-        ActionAccepted, ActionRequest, BuildImage, CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, Draft, ErrorBody,
-        ImageInfo, LogIndex, LoginLink, Orphan, Ready, Version,
+        ActionAccepted, ActionRequest, CatalogueEntry, CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, Draft,
+        ErrorBody, ImageInfo, ImageRequest, LogIndex, LoginLink, Orphan, Ready, RemovedImages, Version,
         action::LogRecord,
         cluster::{JoinToken, Members},
         link::LinkReport,
     },
     error::{Code, Problem},
-    names::{DeploymentName, HostName},
+    names::{DeploymentName, GuestName, HostName},
 };
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
-    header::{ACCEPT, CONTENT_TYPE},
+    header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE},
 };
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -28,6 +28,9 @@ use crate::host::{CONNECT_LIMIT, Host};
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// How long the server may take to remove everything of a deployment.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// How long a disk image may take to be handed over.
+const UPLOAD_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// A client of one server.
 #[derive(Clone)]
@@ -63,7 +66,9 @@ impl Client {
     pub fn new(host: &Host, token: Option<String>, limit: Option<Duration>) -> Result<Client, Problem> {
         let limit = limit.unwrap_or(ANSWER_LIMIT);
         // A proxy has no business between this command and its server.
-        let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_LIMIT).no_proxy();
+        // Nor does it speak TLS yet: its library can, for the server's downloads, and is to read no certificates for that.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_LIMIT).no_proxy().tls_certs_only([]);
         if let Host::Unix(path) = host {
             builder = builder.unix_socket(path.as_path());
         }
@@ -189,12 +194,65 @@ impl Client {
         success(self.exchange(request).await?).await
     }
 
+    /// What a guest has said.
+    pub async fn guest_log(&self, name: &DeploymentName, guest: &GuestName, last: Option<u32>) -> Result<Response, Problem> {
+        let mut path = path(&["deployments", name.as_str(), "guests", guest.as_str(), "log"]);
+        if let Some(last) = last {
+            path.push_str(&format!("?tail={last}"));
+        }
+        success(self.exchange(self.request(Method::GET, &path)).await?).await
+    }
+
+    /// What passes interfaces of guests, as pcapng, for as long as it is read; read it with `chunk`.
+    pub async fn capture(&self, name: &DeploymentName, asked: &CaptureAsked<'_>) -> Result<Response, Problem> {
+        let numbers = [("count", asked.count), ("bytes", asked.bytes), ("seconds", asked.seconds), ("snaplen", asked.snaplen)];
+        let numbers = numbers.iter().filter_map(|(key, number)| Some(format!("&{key}={}", (*number)?)));
+        let ports = encoded(&asked.ports.join(","));
+        let id = format!("&id={}", asked.id);
+        let path = path(&["deployments", name.as_str(), "capture"]) + "?ports=" + &ports + &id + &numbers.collect::<String>();
+        // It begins within the limit, and then goes on for as long as somebody wants it.
+        let request = self.request(Method::GET, &path).timeout(FOR_LONG);
+        let late = |_| {
+            Problem::new(Code::Unavailable, format!("the server at `{}` did not answer within {} s", self.host, self.limit.as_secs()))
+                .hint("try again, or allow it more time with `--timeout`")
+        };
+        success(tokio::time::timeout(self.limit, self.exchange(request)).await.map_err(late)??).await
+    }
+
+    /// Tells a capture to end.
+    pub async fn end_capture(&self, name: &DeploymentName, id: Uuid) -> Result<(), Problem> {
+        let request = self.request(Method::DELETE, &path(&["deployments", name.as_str(), "capture", &id.to_string()]));
+        success(self.exchange(request).await?).await.map(drop)
+    }
+
     pub async fn images(&self) -> Result<Vec<ImageInfo>, Problem> {
         self.get(&path(&["images"])).await
     }
 
-    pub async fn build_image(&self, name: &str) -> Result<ActionAccepted, Problem> {
-        self.send(self.request(Method::POST, &path(&["images"])).json(&BuildImage { build: name.to_string() })).await
+    /// The names that may be pulled.
+    pub async fn catalogue(&self) -> Result<Vec<CatalogueEntry>, Problem> {
+        self.get(&path(&["images", "catalogue"])).await
+    }
+
+    /// Has an image built or downloaded.
+    pub async fn make_image(&self, image: &ImageRequest) -> Result<ActionAccepted, Problem> {
+        self.send(self.request(Method::POST, &path(&["images"])).json(image)).await
+    }
+
+    /// Hands a disk image over.
+    pub async fn import_image(&self, name: &str, file: &str, length: u64, body: reqwest::Body) -> Result<ActionAccepted, Problem> {
+        let path = format!("{}?name={}&file={}", path(&["images", "import"]), encoded(name), encoded(file));
+        let request = self.request(Method::POST, &path).timeout(self.limit.max(UPLOAD_LIMIT));
+        let request = request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, length);
+        self.send(request.body(body)).await
+    }
+
+    pub async fn remove_image(&self, name: &str) -> Result<RemovedImages, Problem> {
+        self.send(self.request(Method::DELETE, &path(&["images", name]))).await
+    }
+
+    pub async fn prune_images(&self) -> Result<RemovedImages, Problem> {
+        self.send(self.request(Method::POST, &path(&["images", "prune"]))).await
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -245,6 +303,20 @@ impl Client {
         self.host.unreachable(innermost, innermost.downcast_ref::<io::Error>().map(io::Error::kind))
     }
 }
+
+/// What is captured, and when it ends.
+pub struct CaptureAsked<'a> {
+    /// By this it is told to end.
+    pub id: Uuid,
+    pub ports: &'a [String],
+    pub count: Option<u64>,
+    pub bytes: Option<u64>,
+    pub seconds: Option<u64>,
+    pub snaplen: Option<u64>,
+}
+
+/// Longer than anybody captures.
+const FOR_LONG: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Whether a deployment is destroyed although something of it is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

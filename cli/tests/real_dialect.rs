@@ -12,12 +12,12 @@ const NETWORK: &str = "network: {ovn: {switches: {lan: {subnet: 10.68.0.0/24}}}}
 fn what_cannot_act_is_refused_by_name_and_place_before_anything_is_made() {
     let mut lab = Lab::start();
     let machines = "  - {name: fine, micro: {}, network: [{switch: lan, ip: 10.68.0.9}]}
-  - name: container
-    docker: {image: nginx:stable, volumes: [{source: none, target: /srv}]}
+  - {name: container, resources: {disk_iops: 9},
+     docker: {image: nginx:stable, volumes: [{source: none, target: /srv}]}}
   - name: phone
     android: {avd: {android_api_version: 28}}
   - name: cloud
-    libvirt: {cpus: 1, memory_mb: 512, libvirt_type: {cloud_image: {name: ubuntu_20_04}}}
+    libvirt: {cpus: 1, memory_mb: 512, username: me, libvirt_type: {cloud_image: {name: ubuntu_20_04}}}
   - name: installer
     libvirt: {cpus: 1, memory_mb: 512, libvirt_type: {iso_guest: {path: none.iso}}}
   - name: golden
@@ -28,9 +28,9 @@ fn what_cannot_act_is_refused_by_name_and_place_before_anything_is_made() {
     let ran = lab.run(&project.args(&["up"]));
     assert_eq!(ran.status, 2, "{}", ran.stderr);
     for (key, place) in [
-        ("`docker`", "4:5"),
+        ("`disk_iops`", "3:46"),
         ("`android`", "6:5"),
-        ("`cloud_image`", "8:75"),
+        ("`username`", "8:50"),
         ("`iso_guest`", "10:73"),
         ("`context`", "12:95"),
         ("`shared_setup`", "12:137"),

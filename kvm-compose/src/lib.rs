@@ -10,12 +10,14 @@
 
 pub mod addr;
 pub mod api;
+pub mod capture;
 pub mod catalogue;
 pub mod check;
 pub mod diagnostic;
 pub mod error;
 pub mod gather;
 pub mod names;
+mod nets;
 pub mod orchestrate;
 pub mod picture;
 pub mod plan;

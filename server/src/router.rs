@@ -13,13 +13,14 @@ use kvm_compose::{
         action::LogRecord,
         cluster::{JoinToken, Members},
     },
+    backend::images::disks,
     error::{Code, Problem},
     names::{DeploymentName, GuestName, HostName, printable},
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    api::{actions, auth as login, cluster, config, deployments, images, logs, server, validate},
+    api::{actions, auth as login, captures, cluster, config, deployments, images, logs, server, validate},
     app::App,
     auth,
     config::host::{ClusterConfig, HostConfig},
@@ -80,6 +81,15 @@ pub fn endpoints() -> Vec<Endpoint> {
             .query("only", "`GUEST` or `GUEST:IFACE`, separated by commas; all when absent")
             .query("probe", "also what frames of the relay's own meet; takes some seconds")
             .answers::<Vec<wire::link::LinkReport>>(200),
+        get(&below("capture"), "What passes interfaces of guests, as pcapng, until a limit or until nobody reads", captures::capture)
+            .query("ports", "`GUEST` or `GUEST:IFACE`, separated by commas")
+            .query("count", "end after so many frames")
+            .query("bytes", "end before the file is longer")
+            .query("seconds", "end after so long")
+            .query("snaplen", "bytes kept of each frame; 262144 when absent")
+            .query("id", "a UUID by which it can be told to end")
+            .answers_bytes(200, "application/x-pcapng"),
+        delete(&below("capture/{id}"), "Ends a capture, with all that passed until now", captures::end).answers_nothing(204),
         post(&below("action"), "Starts an action", actions::start).takes::<wire::ActionRequest>().answers::<wire::ActionAccepted>(202),
         delete(&below("action/{uuid}"), "Asks an action to stop", actions::cancel).answers::<wire::ActionAccepted>(202),
         post(&below("reset"), "Observes a deployment and forgets that its last `up` or `down` failed", deployments::reset)
@@ -100,11 +110,27 @@ pub fn endpoints() -> Vec<Endpoint> {
             console::console,
         )
         .answers_nothing(101),
+        get(&below("guests/{guest}/log"), "What a guest has said: a machine on its console, a container on its output", logs::of_guest)
+            .query("tail", "so many of its last lines alone")
+            .answers_bytes(200, "text/plain"),
         get("/api/events", "Websocket: every event as it happens", events::events)
             .query("deployment", "only this deployment's")
             .answers_nothing(101),
         get("/api/images", "Base images", images::list).answers::<Vec<wire::ImageInfo>>(200),
-        post("/api/images", "Has a base image made", images::build).takes::<wire::BuildImage>().answers::<wire::ActionAccepted>(202),
+        post("/api/images", "Has a base image built, or downloaded from its publisher", images::make)
+            .takes::<wire::ImageRequest>()
+            .answers::<wire::ActionAccepted>(202),
+        get("/api/images/catalogue", "The names that may be pulled, and whether they are there", images::catalogue)
+            .answers::<Vec<wire::CatalogueEntry>>(200),
+        post("/api/images/import", "Takes a disk image in: qcow2, raw, VMDK or OVA; the body is the file", images::import)
+            .query("name", "the image's name")
+            .query("file", "the file's name, for messages")
+            .takes_bytes("application/octet-stream")
+            .answers::<wire::ActionAccepted>(202),
+        post("/api/images/prune", "Removes images that no name stands for and nobody uses, and half-finished downloads", images::prune)
+            .answers::<wire::RemovedImages>(200),
+        delete("/api/images/{image}", "Removes an image; refused while a deployment uses it", images::remove)
+            .answers::<wire::RemovedImages>(200),
         delete("/api/images/action/{uuid}", "Asks an action on images to stop", images::cancel).answers::<wire::ActionAccepted>(202),
         get("/api/images/logs", "All actions on images: uuid → entry", images::index).answers::<wire::LogIndex>(200),
         get("/api/images/logs/{uuid}", "One action on images, as for deployments", images::entry)
@@ -187,6 +213,9 @@ async fn wrong_method(request: Request) -> Response {
 fn refuse_name(request: &Request) -> Result<(), Problem> {
     if let Some(rest) = request.uri().path().strip_prefix("/api/cluster/members/") {
         return HostName::new(&percent_decoded(rest)).map(|_| ());
+    }
+    if let Some(rest) = request.uri().path().strip_prefix("/api/images/") {
+        return disks::check_name(&percent_decoded(rest));
     }
     let folders = ["/api/deployments/", "/gui/deployments/", "/assets/vendor/", "/assets/"];
     let Some(rest) = folders.iter().find_map(|folder| request.uri().path().strip_prefix(folder)) else { return Ok(()) };

@@ -16,7 +16,7 @@ use kvm_compose::{
         anywhere,
         blueprint::DiskFormat,
         describe,
-        site::{DiskFile, ProjectFiles},
+        site::{DiskFile, ProjectFiles, StoredImage},
         step::Impact,
     },
     topology::{FileRef, GuestKind, Topology},
@@ -80,17 +80,33 @@ fn offline(session: &Session) -> Outcome {
 /// The project's scripts, and its disks taken to be what the testbed file says they are.
 fn files(project: &Project, topology: &Topology) -> ProjectFiles {
     let place = |file: &FileRef| project.folder.join(Path::new(&file.path.replace("${PWD}", &project.folder.to_string_lossy())));
-    let mut files = ProjectFiles { scripts: BTreeMap::new(), disks: BTreeMap::new() };
+    let mut files = ProjectFiles::default();
     for guest in &topology.guests {
         for script in guest.setup_scripts.iter().chain(&guest.run_scripts) {
             // One that cannot be read here may be there on the server.
             files.scripts.insert(script.path.clone(), fs::read_to_string(place(script)).unwrap_or_default());
         }
-        if let GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {
-            files.disks.insert(disk.path.clone(), as_written(place(disk), *format));
+        match &guest.kind {
+            GuestKind::ExistingDisk { disk, format, .. } => {
+                files.disks.insert(disk.path.clone(), as_written(place(disk), *format));
+            }
+            GuestKind::CloudImage { image, .. } => {
+                files.images.insert(image.path.clone(), as_pulled(&image.path));
+            }
+            _ => {}
+        }
+        if let GuestKind::Docker(container) = &guest.kind {
+            // No step shows what is in it.
+            files.env_files.extend(container.env_file.iter().map(|file| (file.path.clone(), BTreeMap::new())));
+            files.trees.extend(container.volumes.iter().map(|mount| (mount.source.path.clone(), place(&mount.source))));
         }
     }
     files
+}
+
+/// An image that nobody looked at: which content the name stands for is the server's to say.
+fn as_pulled(name: &str) -> StoredImage {
+    StoredImage { path: Path::new("/images/disks").join(name), digest: name.to_string(), virtual_bytes: 0, user: None }
 }
 
 fn as_written(path: PathBuf, format: DiskFormat) -> DiskFile {

@@ -4,6 +4,8 @@
 
 mod apply;
 mod console;
+mod containers;
+mod images;
 mod observe;
 mod outside;
 mod prepare;
@@ -24,14 +26,16 @@ use uuid::Uuid;
 
 use super::{
     Owner, checks,
+    containers::Engine,
     files::{Folder, folder, sums},
     hypervisor::{Hypervisor, Libvirt},
-    images,
+    images::disks::{self, Disks},
     link::{self, Links},
     network::{Northbound, Switch},
 };
 use crate::{
-    api::{CheckResult, ImageInfo, link::LinkMeasured},
+    api::{CheckResult, link::LinkMeasured},
+    capture::{Counts, Frame},
     error::{Code, Problem},
     guest::{exec, output::Say},
     names::{DeploymentName, GuestName, HostName, InstallationId},
@@ -61,6 +65,8 @@ pub struct LocalConfig {
     pub allowed_image_dirs: Vec<PathBuf>,
     /// Files that extend the image catalogue, where they are there.
     pub catalogues: Vec<PathBuf>,
+    /// How images are downloaded.
+    pub images: disks::Settings,
     /// libvirt's URI, `qemu:///system`.
     pub libvirt_uri: String,
     /// The northbound database's socket.
@@ -94,8 +100,11 @@ pub enum AcceleratorChoice {
 pub struct LocalHost {
     config: LocalConfig,
     libvirt: Libvirt,
+    docker: Engine,
     northbound: Northbound,
     switch: Switch,
+    /// Disk images by name.
+    disks: Disks,
     /// Held while KVM is probed, so that nobody probes it twice at once.
     probing: Mutex<()>,
     /// User and group that QEMU runs as, once libvirt said so.
@@ -147,8 +156,10 @@ impl LocalHost {
     pub fn new(config: LocalConfig) -> Self {
         LocalHost {
             libvirt: Libvirt::new(&config.libvirt_uri),
+            docker: Engine::usual(),
             northbound: Northbound::new(&config.ovn_nb),
             switch: Switch::new(&config.ovs_db),
+            disks: Disks::new(&config.images_dir, config.images.clone()),
             probing: Mutex::new(()),
             qemu_ids: Mutex::new(None),
             sums: sums::Known::default(),
@@ -178,11 +189,6 @@ impl LocalHost {
         self.sums.find(sha256)
     }
 
-    /// The base images that are there.
-    pub fn images(&self) -> Result<Vec<ImageInfo>, Problem> {
-        images::list_images(&self.config.images_dir)
-    }
-
     /// Each real part: does it do what it is for, and what to do when not.
     pub fn checks(&self) -> Vec<CheckResult> {
         let micro = self.find_micro();
@@ -196,7 +202,7 @@ impl LocalHost {
             checks::kvm(&accelerator, device),
             checks::ovn(&self.northbound),
             checks::ovs(&self.switch, &self.config.bridge),
-            checks::docker(),
+            checks::docker(&self.docker),
             checks::disk(&self.config.data_dir, qemu),
             checks::micro(micro),
         ]
@@ -219,8 +225,11 @@ impl LocalHost {
         Ok(path)
     }
 
-    /// Runs a command in a guest through its agent. What it prints goes to `say` as it comes.
+    /// Runs a command in a guest, through its agent or Docker. What it prints goes to `say` as it comes.
     pub fn exec(&self, deployment: &DeploymentName, call: &ExecCall<'_>, cancel: &Cancel, say: Say<'_>) -> Result<ExecResult, Problem> {
+        if let Some(result) = self.exec_in_container(deployment, call, cancel, say)? {
+            return Ok(result);
+        }
         let domain = self.config.installation.domain_uuid(deployment, call.guest);
         if self.libvirt.state(domain)?.is_none() {
             return Err(Problem::new(Code::NotFound, format!("deployment `{deployment}` has no guest `{}`", call.guest))
@@ -238,12 +247,6 @@ impl LocalHost {
         Ok(ExecResult { status, stdout, stderr, truncated })
     }
 
-    /// Makes the micro image from this machine's packages.
-    pub fn build_micro(&self, cancel: &Cancel, say: &dyn Fn(&str)) -> Result<MicroImage, Problem> {
-        cancel.check()?;
-        images::build_micro(&self.config.images_dir, &images::MicroSources::find()?, cancel, say)
-    }
-
     /// Names of everything that carries this installation's mark, with the deployment it belongs to: for
     /// `doctor --orphans`.
     pub fn marked(&self) -> Result<Vec<(String, DeploymentName)>, Problem> {
@@ -258,6 +261,7 @@ impl LocalHost {
         let domains = self.libvirt.marked()?.into_iter().filter(|(_, mark)| mark.installation == installation);
         let mut marked: Vec<(String, DeploymentName)> =
             domains.filter_map(|(name, mark)| Some((format!("domain {name}"), DeploymentName::new(&mark.deployment).ok()?))).collect();
+        marked.extend(self.marked_containers());
         let relays = link::running(&installation);
         marked.extend(relays.into_iter().map(|(pid, name)| (format!("relay of links, process {pid}"), name)));
         let folders = folder::deployments_with_files(&self.deployments())?;
@@ -286,6 +290,21 @@ impl LocalHost {
     /// What was measured of a guest's link; nothing for a plain one.
     pub fn measure_link(&self, deployment: &DeploymentName, port: Uuid, probe: bool) -> Result<Option<LinkMeasured>, Problem> {
         self.links(deployment).measure(port, probe)
+    }
+
+    /// Hands over the frames of ports of guests that run here, until it is cancelled or `take` says that it is enough; `begun`
+    /// is called once all ports are listened to. Returns the counts of each port.
+    pub fn capture(
+        &self,
+        deployment: &DeploymentName,
+        ports: &[Uuid],
+        snap: usize,
+        cancel: &Cancel,
+        begun: &mut dyn FnMut(),
+        take: &mut dyn FnMut(Frame) -> bool,
+    ) -> Result<Vec<Counts>, Problem> {
+        let links = self.links(deployment);
+        super::capture::listen(ports, &|| links.taps(ports), snap, cancel, begun, take)
     }
 
     fn owner(&self, deployment: &DeploymentName) -> Owner {

@@ -5,14 +5,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
-    blueprint::{Base, Blueprint, Column, GuestBlueprint, NETWORK_CONFIG, Row, RowKey, Script, ScriptKind, Seed, Sum, Volume},
+    blueprint::{
+        Base, Blueprint, CONTAINER_NOTE, Column, DiskFormat, GuestBlueprint, NETWORK_CONFIG, Row, RowKey, Script, ScriptKind, Seed, Sum,
+        Volume,
+    },
     link::Link,
     outside::{Outside, outside},
     place::{self, Place, Places},
-    render::{digest, domain, files_digest, rows, seed},
+    render::{container, digest, domain, files_digest, routed::Routed, rows, seed},
     site::{Hosts, MicroImage, ProjectFiles, Site},
 };
 use crate::{
@@ -35,8 +39,9 @@ pub fn lower(topology: &Topology, hosts: &Hosts, places: &Places, files: &Projec
     let master = &hosts.master;
     let chassis = chassis(topology, hosts)?;
     let place = rows::Place { installation: master.installation, mtu: master.mtu, chassis: &chassis, resolver: master.resolver };
-    let rows = rows::rows(topology, &place);
-    let lowering = Lowering { rows: rows.iter().map(|row| (&row.key, row)).collect(), topology, hosts, files, sums };
+    let routed = Routed::new(topology);
+    let rows = rows::rows(&routed, &place);
+    let lowering = Lowering { rows: rows.iter().map(|row| (&row.key, row)).collect(), routed: &routed, hosts, files, sums };
     let startable = in_order(&topology.guests).into_iter().filter(|guest| guest.kind.is_startable());
     let guests: Result<Vec<_>, Problem> = startable.map(|guest| lowering.guest(guest, places)).collect();
     let guests = guests?;
@@ -46,7 +51,7 @@ pub fn lower(topology: &Topology, hosts: &Hosts, places: &Places, files: &Projec
         master: master.host.clone(),
         rows,
         guests,
-        outside: outside(topology, hosts, places)?,
+        outside: outside(&routed, hosts, places)?,
         folder: master.deployments.join(topology.deployment.as_str()),
     })
 }
@@ -106,8 +111,11 @@ pub fn travelling(topology: &Topology, hosts: &Hosts, places: &Places, files: &P
                 paths.extend(hosts.master.micro.iter().flat_map(|image| [image.kernel.clone(), image.initramfs.clone()]))
             }
             GuestKind::ExistingDisk { disk, .. } => paths.extend(files.disks.get(&disk.path).map(|file| file.path.clone())),
+            GuestKind::CloudImage { image, .. } => paths.extend(files.images.get(&image.path).map(|stored| stored.path.clone())),
+            // Docker gets its images itself.
+            GuestKind::Docker(_) => {}
             // They are not started.
-            GuestKind::CloudImage { .. } | GuestKind::IsoGuest { .. } | GuestKind::Docker(_) | GuestKind::Android(_) => {}
+            GuestKind::IsoGuest { .. } | GuestKind::Android(_) => {}
         }
     }
     paths
@@ -129,7 +137,7 @@ pub fn nothing(installation: InstallationId, deployment: &DeploymentName, master
 
 struct Lowering<'a> {
     rows: BTreeMap<&'a RowKey, &'a Row>,
-    topology: &'a Topology,
+    routed: &'a Routed<'a>,
     hosts: &'a Hosts,
     files: &'a ProjectFiles,
     sums: &'a Sums,
@@ -146,11 +154,29 @@ impl Lowering<'_> {
     }
 
     fn guest(&self, guest: &Guest, places: &Places) -> Result<GuestBlueprint, Problem> {
-        let (topology, files) = (self.topology, self.files);
+        let (topology, files) = (self.routed.topology, self.files);
         let unplaced = || Problem::internal(format!("guest `{}` was not placed", guest.name));
         let Place { host, why } = places.get(&guest.name).ok_or_else(unplaced)?;
         let site = self.hosts.find(host).ok_or_else(unplaced)?;
         let folder = site.deployments.join(topology.deployment.as_str());
+        let ports: Vec<_> = (0..guest.nics.len()).map(|nic| site.installation.port_uuid(&topology.deployment, &guest.name, nic)).collect();
+        if let GuestKind::Docker(wanted) = &guest.kind {
+            let note = folder.join("console").join(format!("{}{CONTAINER_NOTE}", guest.name));
+            let parts = container::Parts { ports: &ports, note: &note };
+            return Ok(GuestBlueprint {
+                name: guest.name.clone(),
+                host: site.host.clone(),
+                placement: why.clone(),
+                bases: Vec::new(),
+                volumes: Vec::new(),
+                seed: None,
+                domain: Arc::new(container::container(guest, wanted, self.routed, site, files, &parts).map_err(unread)?),
+                links: links(guest, &ports),
+                ready: guest.ready.clone(),
+                depends_on: guest.depends_on.clone(),
+                scripts: Vec::new(),
+            });
+        }
         let mut bases = Vec::new();
         let mut volumes = Vec::new();
         let (mut drive, mut kernel, mut graphics) = (None, None, false);
@@ -170,12 +196,26 @@ impl Lowering<'_> {
                 } else {
                     let origin = digest(&[&base.path.to_string_lossy(), &file.version, if *deep_copy { "deep" } else { "linked" }]);
                     let path = folder.join("disks").join(format!("{}-{}.qcow2", guest.name, &origin[..12]));
-                    drive = Some((path.clone(), super::blueprint::DiskFormat::Qcow2, *device, false));
-                    volumes.push(Volume { path, base: base.path.clone(), base_format: file.format, deep_copy: *deep_copy });
+                    drive = Some((path.clone(), DiskFormat::Qcow2, *device, false));
+                    let base = base.path.clone();
+                    volumes.push(Volume { path, base, base_format: file.format, deep_copy: *deep_copy, grown_to: None });
                 }
                 bases.push(base);
             }
-            GuestKind::CloudImage { .. } | GuestKind::IsoGuest { .. } | GuestKind::Docker(_) | GuestKind::Android(_) => {
+            GuestKind::CloudImage { image, expand_gb, graphics: wanted, .. } => {
+                let stored = files.images.get(&image.path).ok_or_else(|| not_pulled(guest, image))?;
+                let base = self.base(&stored.path, site)?;
+                graphics = *wanted;
+                let grown_to = (*expand_gb > 0).then(|| stored.virtual_bytes.saturating_add(expand_gb.saturating_mul(1 << 30)));
+                // By content alone: where the base lies, on which host, is no matter.
+                let origin = digest(&[&stored.digest, &expand_gb.to_string()]);
+                let path = folder.join("disks").join(format!("{}-{}.qcow2", guest.name, &origin[..12]));
+                drive = Some((path.clone(), DiskFormat::Qcow2, DiskDevice::Disk, false));
+                let (format, under) = (DiskFormat::Qcow2, base.path.clone());
+                volumes.push(Volume { path, base: under, base_format: format, deep_copy: false, grown_to });
+                bases.push(base);
+            }
+            GuestKind::IsoGuest { .. } | GuestKind::Docker(_) | GuestKind::Android(_) => {
                 return Err(Problem::internal(format!("guest `{}` is of a kind that cannot be started", guest.name)));
             }
         }
@@ -183,9 +223,8 @@ impl Lowering<'_> {
         let seed = match &guest.kind {
             // Nothing on a CD-ROM would read it.
             GuestKind::ExistingDisk { device: DiskDevice::Cdrom, .. } => None,
-            _ => Some(seed_of(guest, topology, uuid, site.mtu, &folder, &self.rows)),
+            _ => Some(seed_of(guest, self.routed, uuid, site.mtu, &folder, &self.rows)),
         };
-        let ports: Vec<_> = (0..guest.nics.len()).map(|nic| site.installation.port_uuid(&topology.deployment, &guest.name, nic)).collect();
         let console_log = folder.join("console").join(format!("{}.log", guest.name));
         let drives = domain::Drives {
             kernel: kernel.as_ref(),
@@ -250,14 +289,22 @@ fn no_micro(guest: &Guest) -> Problem {
         .hint("make it with `testbed image build micro`")
 }
 
+fn not_pulled(guest: &Guest, image: &FileRef) -> Problem {
+    let name = crate::names::printable(&image.path);
+    let mut problem =
+        Problem::new(Code::ImageMissing, format!("guest `{}` needs the image `{name}`, which is not on the server", guest.name));
+    problem.at = Some(image.at.clone());
+    problem.hint(format!("`testbed image pull {name}` downloads it; `testbed up` does that by itself"))
+}
+
 fn unread(file: &FileRef) -> Problem {
     let mut problem = Problem::new(Code::ImageMissing, format!("`{}` was not read", crate::names::printable(&file.path)));
     problem.at = Some(file.at.clone());
     problem
 }
 
-fn seed_of(guest: &Guest, topology: &Topology, uuid: uuid::Uuid, mtu: u16, folder: &Path, rows: &BTreeMap<&RowKey, &Row>) -> Seed {
-    let mut files = seed::files(guest, topology, uuid, mtu);
+fn seed_of(guest: &Guest, routed: &Routed<'_>, uuid: uuid::Uuid, mtu: u16, folder: &Path, rows: &BTreeMap<&RowKey, &Row>) -> Seed {
+    let mut files = seed::files(guest, routed, uuid, mtu);
     if let Some(network) = files.get_mut(NETWORK_CONFIG) {
         network.push_str(&leases(guest, rows));
     }

@@ -22,7 +22,7 @@ use kvm_compose::{
         blueprint::Blueprint,
         diff_rows,
         observed::{Observed, ObservedRow},
-        site::{DiskFile, ProjectFiles},
+        site::{DiskFile, ProjectFiles, StoredImage},
     },
     spec::{Sources, compose::asked},
     topology::{self, GuestKind, Leases, Loaded, Topology},
@@ -100,8 +100,8 @@ pub fn check(text: &str, limit: Duration) -> Fared {
         Ok(loaded) => check_good(&sources, &loaded),
         Err(problem) => {
             check_refusal(&problem);
-            // The files that it names are looked at nevertheless.
-            topology::understood(&sources, &deployment());
+            // The files that it names are looked at nevertheless, and what there is of it can be drawn.
+            topology::understood(&sources, &deployment()).iter().for_each(draw);
             Fared::Refused
         }
     };
@@ -123,6 +123,14 @@ pub fn check_refusal(problem: &Problem) {
     }
 }
 
+/// Draws it for a page and for files.
+fn draw(topology: &Topology) {
+    picture::svg(topology, &picture::Scene::default());
+    for format in [picture::Format::Svg, picture::Format::Mermaid, picture::Format::Dot, picture::Format::D2] {
+        picture::document(topology, format);
+    }
+}
+
 fn check_good(sources: &Sources, loaded: &Loaded) -> Fared {
     check_addresses(&loaded.topology);
     check_leases(sources, loaded);
@@ -132,7 +140,7 @@ fn check_good(sources: &Sources, loaded: &Loaded) -> Fared {
     }
     let again = load(&Sources::alone("resolved.yaml", &text)).unwrap_or_else(|problem| panic!("{problem:#?}\n{text}"));
     assert_eq!(again.resolved(), loaded.resolved(), "the resolved file means the same");
-    picture::svg(&loaded.topology, &picture::Scene::default());
+    draw(&loaded.topology);
     let blueprint = match lowered(&loaded.topology) {
         Ok(blueprint) => blueprint,
         Err(problem) => {
@@ -231,7 +239,7 @@ fn check_plan(blueprint: &Blueprint) {
 
 /// The blueprint for hosts that have all that a testbed may need, the ones it names among them.
 pub fn lowered(topology: &Topology) -> Result<Blueprint, Problem> {
-    let mut files = ProjectFiles { scripts: BTreeMap::new(), disks: BTreeMap::new() };
+    let mut files = ProjectFiles::default();
     for guest in &topology.guests {
         for script in guest.setup_scripts.iter().chain(&guest.run_scripts) {
             files.scripts.insert(script.path.clone(), "true".to_string());
@@ -239,6 +247,19 @@ pub fn lowered(topology: &Topology) -> Result<Blueprint, Problem> {
         if let GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {
             let file = DiskFile { path: PathBuf::from("/project").join(&disk.path), format: *format, version: String::new() };
             files.disks.insert(disk.path.clone(), file);
+        }
+        if let GuestKind::CloudImage { image, .. } = &guest.kind {
+            let stored = StoredImage {
+                path: PathBuf::from("/images/disks").join(&image.path),
+                digest: image.path.clone(),
+                virtual_bytes: 2 << 30,
+                user: None,
+            };
+            files.images.insert(image.path.clone(), stored);
+        }
+        if let GuestKind::Docker(container) = &guest.kind {
+            files.env_files.extend(container.env_file.iter().map(|file| (file.path.clone(), BTreeMap::new())));
+            files.trees.extend(container.volumes.iter().map(|mount| (mount.source.path.clone(), PathBuf::from("/project/tree"))));
         }
     }
     anywhere::blueprint(topology, &files)

@@ -10,11 +10,13 @@
 //!
 //! Must not know HTTP, websockets or libvirt: it is asked by handlers and asks the [`driver::Driver`].
 
+mod captures;
 pub mod check;
 pub mod consoles;
 pub mod driver;
 pub mod far_console;
 pub mod fleet;
+pub mod images;
 pub mod index;
 pub mod journal;
 pub mod local;
@@ -45,7 +47,7 @@ use crate::{
     store::{DeploymentRecord, Store, Versioned, reserve::Reserve},
 };
 use consoles::{Consoles, Viewer};
-use driver::{Driver, View};
+use driver::{CaptureLimits, Driver, View};
 use index::Indexes;
 use journal::{Bus, End, Journal, Progress};
 use table::{Running, Slot, Table};
@@ -156,12 +158,6 @@ impl Operations {
         self.launch(slot, perform::Job::Action(request))
     }
 
-    /// Starts the making of the micro image. Fails with `busy` while one is being made.
-    pub fn start_build(self: &Arc<Self>) -> Result<Uuid, Problem> {
-        let slot = self.table.claim(&index::images_owner()?, Command::BuildImage, Uuid::now_v7(), || Ok(()))?;
-        self.launch(slot, perform::Job::BuildMicro)
-    }
-
     fn launch(self: &Arc<Self>, slot: Slot<'_>, job: perform::Job) -> Result<Uuid, Problem> {
         let limits = *self.limits.read();
         let (name, uuid, command) = (slot.deployment().clone(), slot.uuid(), slot.command());
@@ -201,24 +197,12 @@ impl Operations {
 
     /// Asks an action to stop. Fails with `not_found` or, when it has ended, with `conflict`.
     pub fn cancel(&self, name: &DeploymentName, uuid: Uuid) -> Result<(), Problem> {
-        if let Some(running) =
-            self.table.running(uuid).filter(|running| running.deployment == *name && running.command != Command::BuildImage)
-        {
+        if let Some(running) = self.table.running(uuid).filter(|running| running.deployment == *name && !running.command.is_on_images()) {
             tracing::info!(deployment = %name, action = %uuid, "action is asked to stop");
             running.cancel.cancel();
             return Ok(());
         }
         let entry = self.entry_or_no_deployment(name, uuid)?;
-        Err(Problem::new(Code::Conflict, format!("the action {uuid} has ended already: {}", entry.state)))
-    }
-
-    /// Asks an action on images to stop; fails as [`Operations::cancel`] does.
-    pub fn cancel_image(&self, uuid: Uuid) -> Result<(), Problem> {
-        if let Some(running) = self.table.running(uuid).filter(|running| running.command == Command::BuildImage) {
-            running.cancel.cancel();
-            return Ok(());
-        }
-        let entry = self.image_entry(uuid)?;
         Err(Problem::new(Code::Conflict, format!("the action {uuid} has ended already: {}", entry.state)))
     }
 
@@ -248,11 +232,6 @@ impl Operations {
     /// The files of an action on a deployment and how far they have come.
     pub fn follow(&self, name: &DeploymentName, uuid: Uuid) -> Result<Followed, Problem> {
         self.follow_entry(uuid, || self.entry(name, uuid))
-    }
-
-    /// The files of an action on images and how far they have come.
-    pub fn follow_image(&self, uuid: Uuid) -> Result<Followed, Problem> {
-        self.follow_entry(uuid, || self.image_entry(uuid))
     }
 
     fn follow_entry(&self, uuid: Uuid, entry: impl Fn() -> Result<LogEntry, Problem>) -> Result<Followed, Problem> {
@@ -295,10 +274,28 @@ impl Operations {
         self.driver.links(&self.project(name)?, only, probe)
     }
 
+    /// Captures what passes interfaces of guests, as [`Driver::capture`] does; a few at once. Blocks.
+    pub fn capture(
+        &self,
+        name: &DeploymentName,
+        wanted: &[(GuestName, Option<String>)],
+        limits: &CaptureLimits,
+        write: &mut dyn FnMut(Vec<u8>) -> bool,
+    ) -> Result<(), Problem> {
+        self.record(name)?;
+        self.driver.capture(&self.project(name)?, wanted, limits, write)
+    }
+
     /// A look at a guest's serial console, shared with whoever looks at it already. Blocks.
     pub fn console(&self, name: &DeploymentName, guest: &GuestName) -> Result<Viewer, Problem> {
         self.record(name)?;
         self.consoles.join(name, guest, || self.driver.console(name, guest))
+    }
+
+    /// What a guest has said, or its last lines. Blocks.
+    pub fn said(&self, name: &DeploymentName, guest: &GuestName, last: Option<u32>) -> Result<Vec<u8>, Problem> {
+        self.record(name)?;
+        self.driver.said(name, guest, last)
     }
 
     /// The action that has a deployment to itself, or else the last one that ended. What is run in guests never counts.

@@ -12,10 +12,15 @@ use std::{
 
 use kvm_compose::{
     api::{
-        CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, UpOptions, WhyAnswer, WhyRequest,
+        CatalogueEntry, CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, RemovedImages, UpOptions, WhyAnswer, WhyRequest,
         link::{LinkDirection, LinkReport, SetLink},
     },
-    backend::local::ExecResult,
+    backend::{
+        images::disks::{Disks, Import, Settings, spool::Spool},
+        local::ExecResult,
+    },
+    capture::{self, Frame},
+    catalogue::{Catalogue, Image},
     error::{Code, Problem},
     guest::output::Say,
     names::{DeploymentName, GuestName},
@@ -26,15 +31,25 @@ use kvm_compose::{
     },
     topology::{self, Topology},
 };
-use testbedos_server::operations::driver::{Console, Driver, Project, View};
+use testbedos_server::operations::driver::{CaptureLimits, Console, Driver, Project, View};
 
 pub struct Fake {
     pub world: PathBuf,
+    /// Images are real ones: the store is the library's own, below the world's folder.
+    disks: Disks,
 }
 
 impl Fake {
     pub fn over(world: PathBuf) -> Arc<dyn Driver> {
-        Arc::new(Fake { world })
+        let settings = Settings { stall: Duration::from_millis(700), largest_bytes: 8 << 20, ..Settings::default() };
+        let disks = Disks::new(&world.with_file_name("images"), settings);
+        Arc::new(Fake { world, disks })
+    }
+
+    /// What `images.toml` beside the world says.
+    fn catalogue_of_tests(&self) -> Result<Catalogue, Problem> {
+        let text = fs::read_to_string(self.world.with_file_name("images.toml")).unwrap_or_default();
+        Catalogue::built_in()?.extended(&text, "images.toml")
     }
 
     fn folder(&self, name: &DeploymentName) -> PathBuf {
@@ -201,12 +216,42 @@ impl Driver for Fake {
         Err(Problem::new(Code::Unsupported, format!("`{}` has no network", project.deployment)))
     }
 
+    fn capture(
+        &self,
+        _project: &Project,
+        wanted: &[(GuestName, Option<String>)],
+        limits: &CaptureLimits,
+        write: &mut dyn FnMut(Vec<u8>) -> bool,
+    ) -> Result<(), Problem> {
+        if wanted.iter().any(|(guest, _)| guest.as_str() == "off") {
+            return Err(Problem::new(Code::Conflict, "guest `off` does not run"));
+        }
+        write(capture::beginning(&[], 100));
+        let frame = Frame { port: 0, at: Duration::from_secs(1), length: 4, bytes: vec![1, 2, 3, 4] };
+        for _ in 0..limits.frames.unwrap_or(u64::MAX) {
+            if !write(capture::packet(&frame)) {
+                fs::write(self.world.join("capture-ended"), b"").expect("a mark");
+                return Ok(());
+            }
+        }
+        write(capture::end(&[], frame.at));
+        Ok(())
+    }
+
     fn console(&self, _: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {
         if guest.as_str() != "web" {
             return Err(Problem::new(Code::NotFound, "there is no such guest"));
         }
         let (says, said) = mpsc::channel();
         Ok((Arc::new(Echo { says: Mutex::new(Some(says)), said: Mutex::new(said) }), b"login: ".to_vec()))
+    }
+
+    fn said(&self, _: &DeploymentName, guest: &GuestName, last: Option<u32>) -> Result<Vec<u8>, Problem> {
+        match (guest.as_str(), last) {
+            ("web", Some(1)) => Ok(b"two\n".to_vec()),
+            ("web", _) => Ok(b"one\ntwo\n".to_vec()),
+            _ => Err(Problem::new(Code::NotFound, "there is no such guest")),
+        }
     }
 
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View {
@@ -232,7 +277,41 @@ impl Driver for Fake {
     }
 
     fn images(&self) -> Result<Vec<ImageInfo>, Problem> {
-        Ok(Vec::new())
+        self.disks.list(&self.world)
+    }
+
+    fn catalogue(&self) -> Result<Vec<CatalogueEntry>, Problem> {
+        let catalogue = self.catalogue_of_tests()?;
+        let entry = |name: &str| match catalogue.find(name) {
+            Some(Image::Published { url, user, .. }) => (Some(url.clone()), Some(user.clone())),
+            _ => (None, None),
+        };
+        let entries = catalogue.names().into_iter().map(|name| {
+            let (url, user) = entry(name);
+            Ok(CatalogueEntry { name: name.to_string(), url, user, present: self.disks.find(name)?.is_some() })
+        });
+        entries.collect()
+    }
+
+    fn pull_image(&self, name: &str, operation: &Operation<'_>) -> Result<String, Problem> {
+        let catalogue = self.catalogue_of_tests()?;
+        self.disks.pull(name, catalogue.find(name).expect("asked before"), operation).map(|image| image.digest)
+    }
+
+    fn spool_image(&self) -> Result<Spool, Problem> {
+        self.disks.spool()
+    }
+
+    fn import_image(&self, import: &Import, operation: &Operation<'_>) -> Result<String, Problem> {
+        self.disks.import(import, operation).map(|image| image.digest)
+    }
+
+    fn remove_image(&self, name: &str) -> Result<RemovedImages, Problem> {
+        self.disks.remove(name, &self.world, &Cancel::new())
+    }
+
+    fn prune_images(&self) -> Result<RemovedImages, Problem> {
+        self.disks.prune(&self.world, &Cancel::new())
     }
 
     fn build_micro(&self, cancel: &Cancel, say: &dyn Fn(&str)) -> Result<String, Problem> {

@@ -8,7 +8,10 @@ use uuid::Uuid;
 
 use crate::{
     names::{GuestName, HostName},
-    plan::observed::{Observed, ObservedDomain},
+    plan::{
+        container::Runtime,
+        observed::{Observed, ObservedDomain},
+    },
 };
 
 /// Observed domains by guest, by id and by port.
@@ -42,7 +45,9 @@ impl<'a> Domains<'a> {
 
     /// Ports of NICs that a running domain has and no bridge of its host: nobody hears them, and OVN waits for them.
     pub(super) fn lost(&self, domain: &ObservedDomain) -> BTreeSet<Uuid> {
-        let live = domain.nics.iter().filter(|nic| nic.live && domain.active).filter_map(|nic| nic.port);
+        // A container's NICs are live when their ports are.
+        let is_looked_at = domain.active && domain.runtime == Runtime::Libvirt;
+        let live = domain.nics.iter().filter(|nic| nic.live && is_looked_at).filter_map(|nic| nic.port);
         live.filter(|port| !self.plugged.contains(&(&domain.host, *port))).collect()
     }
 

@@ -29,7 +29,12 @@ impl Differ<'_> {
         let released: Vec<StepId> =
             live.release.iter().map(|change| self.configure(format!("release/{}", guest.name), guest, change, Vec::new())).collect();
         for nic in &live.unplug {
-            let work = Work::DetachNic { name: guest.domain.name.clone(), uuid: guest.domain.uuid, nic: nic.clone() };
+            let work = Work::DetachNic {
+                name: guest.domain.name.clone(),
+                uuid: guest.domain.uuid,
+                nic: nic.clone(),
+                runtime: guest.domain.runtime(),
+            };
             let reason = match guest.domain.nics.iter().find(|wanted| wanted.name == nic.name) {
                 Some(wanted) if wanted.alias == nic.alias => LOST_PORT,
                 Some(_) => "it is another",
@@ -73,7 +78,12 @@ impl Differ<'_> {
         needs.dedup();
         let mut plugged = Vec::new();
         for nic in &live.plug {
-            let work = Work::AttachNic { name: guest.domain.name.clone(), uuid: guest.domain.uuid, nic: nic.clone() };
+            let work = Work::AttachNic {
+                name: guest.domain.name.clone(),
+                uuid: guest.domain.uuid,
+                nic: nic.clone(),
+                runtime: guest.domain.runtime(),
+            };
             let id = format!("plug/{}/{}", guest.name, nic.name);
             let reason = match live.unplug.iter().find(|old| old.name == nic.name) {
                 Some(old) if old.alias == nic.alias => LOST_PORT,

@@ -2,8 +2,10 @@
 //!
 //! Pure. XML and YAML are written by writers that escape, never by templates.
 
+pub mod container;
 pub mod domain;
 pub mod policy;
+pub mod routed;
 pub mod rows;
 pub mod seed;
 pub mod services;
