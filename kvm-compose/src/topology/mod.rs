@@ -47,6 +47,7 @@ pub fn load(file: &str, text: &str, deployment: &DeploymentName, leases: &Leases
 /// Fails with `invalid_file` (or `unsupported`, when that is all there is) and every fault of the file in `diagnostics`.
 pub fn load_all(sources: &Sources, deployment: &DeploymentName, leases: &Leases) -> Result<Loaded, Problem> {
     let (spec, mut reader) = spec::parse(sources);
+    let bridges = spec.as_ref().is_some_and(|spec| spec.network.bridges.is_some());
     let topology = spec.map(|spec| resolve_spec(spec, deployment, leases, &mut reader));
     let diagnostics = reader.into_diagnostics();
     if let Some(problem) = problem_of(&sources.file, diagnostics.clone()) {
@@ -54,7 +55,7 @@ pub fn load_all(sources: &Sources, deployment: &DeploymentName, leases: &Leases)
     }
     let topology = topology.ok_or_else(|| Problem::internal("a file without faults gave no topology"))?;
     let warnings = diagnostics.into_iter().filter(|d| d.severity == Severity::Warning).collect();
-    Ok(Loaded { topology, warnings })
+    Ok(Loaded { topology, bridges, warnings })
 }
 
 impl Loaded {
@@ -91,7 +92,6 @@ pub fn understood(sources: &Sources, deployment: &DeploymentName) -> Option<Topo
 
 /// Resolves what was read; faults go to the reader, so that those of structure and those of meaning come out together.
 fn resolve_spec(spec: Spec, deployment: &DeploymentName, leases: &Leases, reader: &mut Reader) -> Topology {
-    let is_of_bridges = spec.network.bridges.is_some();
     let spec = bridges::as_switches(spec, deployment, reader);
     let Some((mut machines, scaled)) = clones::written_out(spec.machines, reader) else { return Topology::nothing(deployment) };
     guests::limit_nics(&mut machines, reader);
@@ -118,7 +118,6 @@ fn resolve_spec(spec: Spec, deployment: &DeploymentName, leases: &Leases, reader
         labels: spec.labels.into_iter().map(|(key, value)| (key, value.value)).collect(),
         wires,
         checks,
-        bridges: is_of_bridges,
         dns: ovn.dns.as_ref().is_none_or(|dns| dns.value),
     }
 }

@@ -35,9 +35,6 @@ pub struct Topology {
     pub wires: Vec<Wire>,
     /// Guests resolve each other by name.
     pub dns: bool,
-    /// The file is of the older form, which knows bridges and no routers.
-    #[serde(default)]
-    pub bridges: bool,
     /// Expectations, in the file's order.
     pub checks: Vec<super::checks::Check>,
 }
@@ -396,6 +393,8 @@ pub type Leases = BTreeMap<(GuestName, usize), IpAddr>;
 pub struct Loaded {
     /// What it means.
     pub topology: Topology,
+    /// The file is of the older form, which knows bridges and no routers.
+    pub bridges: bool,
     /// Warnings.
     pub warnings: Vec<Diagnostic>,
 }

@@ -156,7 +156,7 @@ impl Asking<'_> {
             foreign: self.driver.host().foreign_rows(self.deployment).unwrap_or_default(),
             outside,
             joined,
-            bridges: self.topology.bridges,
+            bridges: self.prepared.loaded.bridges,
             mtu: self.driver.host().site_at_once().map_or(1442, |site| u32::from(site.mtu)),
             behind: self.driver.host().network_behind().unwrap_or_default(),
         })
