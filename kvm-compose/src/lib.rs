@@ -17,6 +17,7 @@ pub mod diagnostic;
 pub mod error;
 pub mod gather;
 pub mod names;
+mod nets;
 pub mod orchestrate;
 pub mod picture;
 pub mod plan;

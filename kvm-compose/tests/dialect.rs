@@ -366,7 +366,7 @@ fn what_a_bridge_and_a_clone_may_not_be_is_said_with_its_place() {
     let long = format!("  - {{name: {}, docker: {{image: x, scaling: {{count: 11}}}}}}", "a".repeat(48));
     assert_eq!(codes(&with(&long)), ["E010"]);
     let many: String = (0..11).map(|n| format!("  - {{name: m{n}, docker: {{image: x, scaling: {{count: 10000}}}}}}\n")).collect();
-    assert!(codes(&with(&many)).contains(&"E006".to_string()));
+    assert!(codes(&with(&many)).contains(&"E029".to_string()));
 }
 
 #[test]

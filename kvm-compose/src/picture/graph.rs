@@ -117,10 +117,18 @@ impl Graph {
     /// The graph of a topology.
     pub fn of(topology: &Topology) -> Graph {
         let switches: Vec<&topology::Switch> = topology.switches.iter().filter(|switch| !switch.wire).collect();
+        let guests: BTreeMap<&GuestName, usize> = topology.guests.iter().zip(0..).map(|(guest, index)| (&guest.name, index)).collect();
+        // Of a faulty file there may be wires whose ends are not there.
+        let end = |(guest, nic): &(GuestName, usize)| {
+            let guest = *guests.get(guest)?;
+            topology.guests.get(guest).filter(|it| *nic < it.nics.len()).map(|_| (guest, *nic))
+        };
+        let whole = |wire: &'_ topology::Wire| Some([end(&wire.ends[0])?, end(&wire.ends[1])?]);
+        let wires: Vec<(&NetworkName, [(usize, usize); 2])> =
+            topology.wires.iter().filter_map(|wire| Some((&wire.switch, whole(wire)?))).collect();
         let ends: Ends<'_> = Ends {
             switches: switches.iter().zip(0..).map(|(switch, index)| (&switch.name, index)).collect(),
-            wires: topology.wires.iter().zip(0..).map(|(wire, index)| (&wire.switch, index)).collect(),
-            guests: topology.guests.iter().zip(0..).map(|(guest, index)| (&guest.name, index)).collect(),
+            wires: wires.iter().zip(0..).map(|((switch, _), index)| (*switch, index)).collect(),
         };
         let mut graph = Graph {
             name: topology.deployment.to_string(),
@@ -128,7 +136,7 @@ impl Graph {
             switches: switches.iter().map(|switch| switch_of(switch)).collect(),
             outsides: outsides(&switches),
             guests: topology.guests.iter().map(|guest| ends.guest(guest)).collect(),
-            wires: topology.wires.iter().map(|wire| ends.wire(wire)).collect(),
+            wires: wires.into_iter().map(|(_, ends)| Wire { ends, note: String::new() }).collect(),
         };
         // Ports of the host itself come last, so that guests keep their places.
         for (index, switch) in switches.iter().enumerate() {
@@ -196,7 +204,6 @@ fn common(notes: &[&str]) -> Option<String> {
 struct Ends<'a> {
     switches: BTreeMap<&'a NetworkName, usize>,
     wires: BTreeMap<&'a NetworkName, usize>,
-    guests: BTreeMap<&'a GuestName, usize>,
 }
 
 impl Ends<'_> {
@@ -224,11 +231,6 @@ impl Ends<'_> {
             note: shape(&nic.shape),
         };
         Guest { name: guest.name.to_string(), kind: guest.kind.word().to_string(), nics: guest.nics.iter().map(nic).collect() }
-    }
-
-    fn wire(&self, wire: &topology::Wire) -> Wire {
-        let end = |(guest, nic): &(GuestName, usize)| (self.guests.get(guest).copied().unwrap_or(0), *nic);
-        Wire { ends: [end(&wire.ends[0]), end(&wire.ends[1])], note: String::new() }
     }
 }
 

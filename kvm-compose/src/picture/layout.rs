@@ -10,6 +10,8 @@
 //!
 //! What leads to another shelf runs down at the left or the right edge.
 
+use std::collections::BTreeMap;
+
 use super::{
     graph::Graph,
     lanes::free,
@@ -82,8 +84,8 @@ pub fn lay_out(graph: &Graph, wished: Option<i32>) -> Layout {
     }
     let (shelves, mut width) = flow(&mut groups, wished);
     let shelves = shelves.max(usize::from(!tops.is_empty()));
-    for shelf in 0..shelves {
-        width = width.max(place_tops(&mut tops, shelf, width, &groups, &group_of));
+    for here in homes(&mut tops, shelves, &groups, &group_of) {
+        width = width.max(place_tops(&mut tops, here, width));
     }
     for (switch, pins) in pins.iter_mut().enumerate() {
         place_pins(pins, &tops, &groups[group_of[switch]]);
@@ -140,22 +142,31 @@ fn bar_needs(graph: &Graph, switch: usize, pins: &[Pin]) -> i32 {
     (texts + 20).max(24 + pins.iter().map(Pin::room).sum::<i32>())
 }
 
-/// Puts what stands above a shelf over the middle of its switches there; returns how far to the right that reaches.
-fn place_tops(tops: &mut [Top], shelf: usize, width: i32, groups: &[Group], group_of: &[usize]) -> i32 {
-    let mut here: Vec<(i32, usize)> = Vec::new();
+/// What stands above each shelf, with the middle of its switches there: where most of its switches are; the uppermost shelf
+/// when that is nowhere in particular.
+fn homes(tops: &mut [Top], shelves: usize, groups: &[Group], group_of: &[usize]) -> Vec<Vec<(i32, usize)>> {
+    let mut homes = vec![Vec::new(); shelves];
     for (index, top) in tops.iter_mut().enumerate() {
-        let shelves: Vec<usize> = top.switches.iter().map(|switch| groups[group_of[*switch]].shelf).collect();
-        // Where most of its switches are; the uppermost when that is nowhere in particular.
-        let count = |shelf: usize| shelves.iter().filter(|other| **other == shelf).count();
-        let home = shelves.iter().copied().max_by_key(|shelf| (count(*shelf), std::cmp::Reverse(*shelf))).unwrap_or(0);
-        if home != shelf {
-            continue;
+        // Shelf → how many switches are there, and the sum of their middles.
+        let mut on: BTreeMap<usize, (i64, i64)> = BTreeMap::new();
+        for group in top.switches.iter().map(|switch| &groups[group_of[*switch]]) {
+            let (count, sum) = on.entry(group.shelf).or_default();
+            (*count, *sum) = (*count + 1, *sum + i64::from(group.x + group.width / 2));
         }
-        top.shelf = shelf;
-        let bars: Vec<&Group> = top.switches.iter().map(|switch| &groups[group_of[*switch]]).filter(|group| group.shelf == shelf).collect();
-        let count = i32::try_from(bars.len()).unwrap_or(1).max(1);
-        here.push((bars.iter().map(|bar| bar.x + bar.width / 2).sum::<i32>() / count, index));
+        let (home, middle) = on
+            .iter()
+            .max_by_key(|(shelf, (count, _))| (*count, std::cmp::Reverse(**shelf)))
+            .map_or((0, 0), |(shelf, (count, sum))| (*shelf, sum / count));
+        top.shelf = home;
+        if let Some(here) = homes.get_mut(home) {
+            here.push((i32::try_from(middle).unwrap_or(i32::MAX), index));
+        }
     }
+    homes
+}
+
+/// Puts what stands above a shelf over the middle of its switches there; returns how far to the right that reaches.
+fn place_tops(tops: &mut [Top], mut here: Vec<(i32, usize)>, width: i32) -> i32 {
     here.sort_unstable();
     let mut free = 0;
     for &(middle, index) in &here {
@@ -190,13 +201,16 @@ fn place_pins(pins: &mut [Pin], tops: &[Top], group: &Group) {
 /// Where the line of a top begins: in its middle, or so near to it that it runs into no other line to a bar.
 fn place_tops_pins(tops: &mut [Top], pins: &[Vec<Pin>], groups: &[Group], group_of: &[usize]) {
     let mut below: Vec<Vec<(usize, i32)>> = vec![Vec::new(); tops.len()];
+    let mut standing: Vec<(usize, i32, usize)> = tops.iter().enumerate().map(|(index, top)| (top.shelf, top.x, index)).collect();
+    standing.sort_unstable();
     for (switch, pins) in pins.iter().enumerate() {
         let shelf = groups[group_of[switch]].shelf;
         for pin in pins {
-            for (index, top) in tops.iter().enumerate().filter(|(_, top)| top.shelf == shelf) {
-                if (top.x..=top.x + top.width).contains(&pin.x) {
-                    below[index].push((pin.top, pin.x));
-                }
+            // They stand apart from each other: only the last that begins before it can be above it.
+            let after = standing.partition_point(|(at, x, _)| (*at, *x) <= (shelf, pin.x));
+            let Some((at, x, index)) = after.checked_sub(1).and_then(|before| standing.get(before)) else { continue };
+            if *at == shelf && pin.x <= x + tops[*index].width {
+                below[*index].push((pin.top, pin.x));
             }
         }
     }
@@ -206,7 +220,7 @@ fn place_tops_pins(tops: &mut [Top], pins: &[Vec<Pin>], groups: &[Group], group_
             below[index].iter().filter(|(other, _)| *other == index).map(|(_, x)| *x).min_by_key(|x| (x - top.x - top.width / 2).abs());
         let middle = top.x + top.width / 2;
         let wished = own.filter(|x| (x - middle).abs() <= 12).unwrap_or(middle);
-        top.pin = free(wished, (top.x + 18, top.x + top.width - 18), &others, 5);
+        top.pin = free(wished, (top.x + 18, top.x + top.width - 18), others, 5);
     }
 }
 

@@ -3,6 +3,8 @@
 //! A zone is the room between two rows of boxes: for each shelf one above its bars and one below them. In a zone a net is
 //! one level line with ends that go up or down; zones of one net are joined at the left or the right edge.
 
+use std::collections::BTreeMap;
+
 use super::{
     graph::{End, Graph},
     lanes::{free, lanes},
@@ -127,14 +129,12 @@ pub fn route(graph: &Graph, unders: &[Under], standing: &Standing) -> (Vec<Net>,
     // A lane in each zone that a net comes to.
     let mut zones: Vec<Vec<(usize, (i32, i32))>> = vec![Vec::new(); standing.shelves * 2];
     for (net, (_, taps)) in nets.iter().enumerate() {
-        let mut of_net: Vec<usize> = taps.iter().map(|tap| tap.zone).collect();
-        of_net.sort_unstable();
-        of_net.dedup();
-        for zone in of_net {
-            let places = taps.iter().filter(|tap| tap.zone == zone).map(|tap| tap.x).chain(edge_of(net));
-            let (low, high) = places.fold((i32::MAX, i32::MIN), |(low, high), x| (low.min(x), high.max(x)));
-            zones[zone].push((net, (low, high)));
+        let mut of_net: BTreeMap<usize, (i32, i32)> = BTreeMap::new();
+        for tap in taps {
+            let (low, high) = of_net.entry(tap.zone).or_insert_with(|| edge_of(net).map_or((tap.x, tap.x), |edge| (edge, edge)));
+            (*low, *high) = (tap.x.min(*low), tap.x.max(*high));
         }
+        of_net.into_iter().for_each(|(zone, run)| zones[zone].push((net, run)));
     }
     let mut lane_of: Vec<Vec<(usize, usize)>> = vec![Vec::new(); nets.len()];
     let mut counts = Vec::new();
@@ -180,6 +180,7 @@ fn unders_taps(graph: &Graph, unders: &[Under], standing: &Standing) -> Vec<(Kin
     let mut taken: Vec<Vec<i32>> = standing.groups.iter().map(|group| feeder_lines(graph, group)).collect();
     for (net, (kind, ends)) in unders.iter().enumerate() {
         let mut taps: Vec<Tap> = Vec::new();
+        let mut beside_at: BTreeMap<(usize, i32), usize> = BTreeMap::new();
         for &(guest, nic) in ends {
             let (index, place) = standing.place_of[guest];
             let group = &standing.groups[index];
@@ -189,11 +190,14 @@ fn unders_taps(graph: &Graph, unders: &[Under], standing: &Standing) -> Vec<(Kin
                 taps.push(Tap { zone, x, to: To::Guest(guest) });
                 continue;
             }
-            let beside = group.risers[column].iter().position(|riser| *riser == net).unwrap_or(0);
+            let beside = group.risers[column].binary_search(&net).unwrap_or(0);
             let x = group.column(column) + group.tile + 8 + APART * i32::try_from(beside).unwrap_or(0);
-            match taps.iter_mut().find(|tap| tap.zone == zone && tap.x == x) {
+            match beside_at.get(&(zone, x)).and_then(|at| taps.get_mut(*at)) {
                 Some(Tap { to: To::Beside(ends), .. }) => ends.push((guest, nic)),
-                _ => taps.push(Tap { zone, x, to: To::Beside(vec![(guest, nic)]) }),
+                _ => {
+                    beside_at.insert((zone, x), taps.len());
+                    taps.push(Tap { zone, x, to: To::Beside(vec![(guest, nic)]) });
+                }
             }
         }
         if let Kind::Further(switch) = kind {
@@ -201,7 +205,7 @@ fn unders_taps(graph: &Graph, unders: &[Under], standing: &Standing) -> Vec<(Kin
             let group = &standing.groups[index];
             let mean = taps.iter().map(|tap| i64::from(tap.x)).sum::<i64>() / i64::try_from(taps.len().max(1)).unwrap_or(1);
             let inside = (group.x + 12, group.x + group.width - 12);
-            let x = free(i32::try_from(mean).unwrap_or(0), inside, &risers_of(group, &taken[index]), 5);
+            let x = free(i32::try_from(mean).unwrap_or(0), inside, risers_of(group, &taken[index]), 5);
             taken[index].push(x);
             taps.push(Tap { zone: group.shelf * 2 + 1, x, to: To::BarBottom });
         }
@@ -254,9 +258,12 @@ fn edges(nets: &[(Kind, Vec<Tap>)], width: i32) -> Vec<Option<(bool, i32)>> {
 fn heights(standing: &Standing, counts: &[i32]) -> (Vec<Shelf>, i32) {
     let mut y = MARGIN;
     let mut shelves = Vec::new();
-    for index in 0..standing.shelves {
-        let tops = if standing.tops.iter().any(|top| top.shelf == index) { TOPS + 12 } else { 0 };
-        let groups = || standing.groups.iter().filter(move |group| group.shelf == index);
+    let mut on: Vec<(bool, Vec<&Group>)> = vec![(false, Vec::new()); standing.shelves];
+    standing.tops.iter().for_each(|top| on[top.shelf].0 = true);
+    standing.groups.iter().for_each(|group| on[group.shelf].1.push(group));
+    for (index, (is_topped, groups)) in on.iter().enumerate() {
+        let tops = if *is_topped { TOPS + 12 } else { 0 };
+        let groups = || groups.iter();
         let pins = groups().filter_map(|group| group.switch).flat_map(|switch| &standing.pins[switch]);
         let labels = pins.map(|pin| pin.labels.len()).max().unwrap_or(0);
         let labels = i32::try_from(labels).unwrap_or(0) * LABEL;

@@ -218,9 +218,10 @@ pub fn flow(groups: &mut [Group], wished: Option<i32>) -> (usize, i32) {
         if fill(groups, middle) <= shelves { high = middle } else { low = middle + 1 }
     }
     fill(groups, high);
-    let ends: Vec<i32> = (0..shelves)
-        .map(|shelf| groups.iter().filter(|group| group.shelf == shelf).map(|group| group.x + group.width).max().unwrap_or(0))
-        .collect();
+    let mut ends = vec![0; shelves];
+    for group in groups.iter() {
+        ends[group.shelf] = ends[group.shelf].max(group.x + group.width);
+    }
     let width = ends.iter().copied().max().unwrap_or(0);
     for group in groups.iter_mut() {
         group.x += (width - ends[group.shelf]) / 2;

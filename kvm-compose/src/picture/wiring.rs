@@ -1,5 +1,7 @@
 //! The lines themselves, once every height is known.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{
     graph::{End, Graph},
     layout::Standing,
@@ -32,17 +34,22 @@ impl Drawing<'_> {
 /// The lines of a net, given the height of its level line in each zone.
 pub fn drawn(kind: Kind, taps: &[Tap], levels: &[(usize, i32)], edge: Option<i32>, drawing: &Drawing<'_>) -> Net {
     let mut net = Net { kind, lines: Vec::new(), joints: Vec::new() };
+    let mut by_zone: BTreeMap<usize, Vec<&Tap>> = BTreeMap::new();
+    taps.iter().for_each(|tap| by_zone.entry(tap.zone).or_default().push(tap));
     for &(zone, level) in levels {
         let shelf = &drawing.shelves[zone / 2];
-        let here: Vec<&Tap> = taps.iter().filter(|tap| tap.zone == zone).collect();
+        let here = by_zone.remove(&zone).unwrap_or_default();
+        let mut at: BTreeMap<i32, usize> = BTreeMap::new();
+        here.iter().for_each(|tap| *at.entry(tap.x).or_default() += 1);
+        let mut joined = BTreeSet::new();
         let places = || here.iter().map(|tap| tap.x).chain(edge);
         let (low, high) = (places().min().unwrap_or(0), places().max().unwrap_or(0));
         if low < high {
             net.lines.push(vec![(low, level), (high, level)]);
         }
         for tap in &here {
-            let branches = usize::from(tap.x > low) + usize::from(tap.x < high) + here.iter().filter(|other| other.x == tap.x).count();
-            if branches > 2 && !net.joints.contains(&(tap.x, level)) {
+            let branches = usize::from(tap.x > low) + usize::from(tap.x < high) + at.get(&tap.x).copied().unwrap_or(0);
+            if branches > 2 && joined.insert(tap.x) {
                 net.joints.push((tap.x, level));
             }
             let end = match &tap.to {

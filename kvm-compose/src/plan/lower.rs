@@ -15,7 +15,7 @@ use super::{
     link::Link,
     outside::{Outside, outside},
     place::{self, Place, Places},
-    render::{container, digest, domain, files_digest, rows, seed},
+    render::{container, digest, domain, files_digest, routed::Routed, rows, seed},
     site::{Hosts, MicroImage, ProjectFiles, Site},
 };
 use crate::{
@@ -38,8 +38,9 @@ pub fn lower(topology: &Topology, hosts: &Hosts, places: &Places, files: &Projec
     let master = &hosts.master;
     let chassis = chassis(topology, hosts)?;
     let place = rows::Place { installation: master.installation, mtu: master.mtu, chassis: &chassis, resolver: master.resolver };
-    let rows = rows::rows(topology, &place);
-    let lowering = Lowering { rows: rows.iter().map(|row| (&row.key, row)).collect(), topology, hosts, files, sums };
+    let routed = Routed::new(topology);
+    let rows = rows::rows(&routed, &place);
+    let lowering = Lowering { rows: rows.iter().map(|row| (&row.key, row)).collect(), routed: &routed, hosts, files, sums };
     let startable = in_order(&topology.guests).into_iter().filter(|guest| guest.kind.is_startable());
     let guests: Result<Vec<_>, Problem> = startable.map(|guest| lowering.guest(guest, places)).collect();
     let guests = guests?;
@@ -49,7 +50,7 @@ pub fn lower(topology: &Topology, hosts: &Hosts, places: &Places, files: &Projec
         master: master.host.clone(),
         rows,
         guests,
-        outside: outside(topology, hosts, places)?,
+        outside: outside(&routed, hosts, places)?,
         folder: master.deployments.join(topology.deployment.as_str()),
     })
 }
@@ -134,7 +135,7 @@ pub fn nothing(installation: InstallationId, deployment: &DeploymentName, master
 
 struct Lowering<'a> {
     rows: BTreeMap<&'a RowKey, &'a Row>,
-    topology: &'a Topology,
+    routed: &'a Routed<'a>,
     hosts: &'a Hosts,
     files: &'a ProjectFiles,
     sums: &'a Sums,
@@ -151,7 +152,7 @@ impl Lowering<'_> {
     }
 
     fn guest(&self, guest: &Guest, places: &Places) -> Result<GuestBlueprint, Problem> {
-        let (topology, files) = (self.topology, self.files);
+        let (topology, files) = (self.routed.topology, self.files);
         let unplaced = || Problem::internal(format!("guest `{}` was not placed", guest.name));
         let Place { host, why } = places.get(&guest.name).ok_or_else(unplaced)?;
         let site = self.hosts.find(host).ok_or_else(unplaced)?;
@@ -167,7 +168,7 @@ impl Lowering<'_> {
                 bases: Vec::new(),
                 volumes: Vec::new(),
                 seed: None,
-                domain: Arc::new(container::container(guest, wanted, topology, site, files, &parts).map_err(unread)?),
+                domain: Arc::new(container::container(guest, wanted, self.routed, site, files, &parts).map_err(unread)?),
                 links: links(guest, &ports),
                 ready: guest.ready.clone(),
                 depends_on: guest.depends_on.clone(),
@@ -206,7 +207,7 @@ impl Lowering<'_> {
         let seed = match &guest.kind {
             // Nothing on a CD-ROM would read it.
             GuestKind::ExistingDisk { device: DiskDevice::Cdrom, .. } => None,
-            _ => Some(seed_of(guest, topology, uuid, site.mtu, &folder, &self.rows)),
+            _ => Some(seed_of(guest, self.routed, uuid, site.mtu, &folder, &self.rows)),
         };
         let console_log = folder.join("console").join(format!("{}.log", guest.name));
         let drives = domain::Drives {
@@ -278,8 +279,8 @@ fn unread(file: &FileRef) -> Problem {
     problem
 }
 
-fn seed_of(guest: &Guest, topology: &Topology, uuid: uuid::Uuid, mtu: u16, folder: &Path, rows: &BTreeMap<&RowKey, &Row>) -> Seed {
-    let mut files = seed::files(guest, topology, uuid, mtu);
+fn seed_of(guest: &Guest, routed: &Routed<'_>, uuid: uuid::Uuid, mtu: u16, folder: &Path, rows: &BTreeMap<&RowKey, &Row>) -> Seed {
+    let mut files = seed::files(guest, routed, uuid, mtu);
     if let Some(network) = files.get_mut(NETWORK_CONFIG) {
         network.push_str(&leases(guest, rows));
     }

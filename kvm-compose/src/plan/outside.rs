@@ -2,7 +2,10 @@
 //!
 //! Pure. Hosts' bridges are shared by all testbeds and outlive them; interfaces are the deployment's own.
 
-use std::{collections::BTreeSet, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -11,7 +14,7 @@ use uuid::Uuid;
 use super::{
     observed::OnHost,
     place::{self, Places},
-    render::rows::scoped,
+    render::{routed::Routed, rows::scoped},
     site::{Hosts, Site},
 };
 use crate::{
@@ -139,14 +142,17 @@ pub struct SeenInternal {
 }
 
 /// Decides what stands outside. A network that a host does not have is refused where the file names it.
-pub fn outside(topology: &Topology, hosts: &Hosts, places: &Places) -> Result<Outside, Problem> {
+pub fn outside(routed: &Routed<'_>, hosts: &Hosts, places: &Places) -> Result<Outside, Problem> {
+    let topology = routed.topology;
     let mut outside = Outside::default();
+    let ways = Ways::new(routed, hosts, places);
+    let mut seen: BTreeSet<(&HostName, &NetworkName)> = BTreeSet::new();
     for switch in &topology.switches {
+        let here = if switch.localnets.is_empty() { Vec::new() } else { ways.hosts_of(switch) };
         for localnet in &switch.localnets {
-            for site in hosts_of(switch, topology, hosts, places) {
-                let uplink = uplink(localnet, site)?;
-                if !outside.uplinks.contains(&uplink) {
-                    outside.uplinks.push(uplink);
+            for (site, mappings) in &here {
+                if seen.insert((&site.host, &localnet.network)) {
+                    outside.uplinks.push(uplink(localnet, site, mappings)?);
                 }
             }
         }
@@ -163,27 +169,58 @@ pub fn anywhere(topology: &Topology) -> Vec<Mapping> {
     networks.into_iter().map(|network| Mapping { network: network.clone(), bridge: "br-ex".to_string(), address: None }).collect()
 }
 
-/// The hosts on which traffic of a switch passes to the network outside: those of gateways and of guests on it, else the
-/// master. Without a gateway of its own a router is on every host, and so is its way out.
-fn hosts_of<'a>(switch: &Switch, topology: &Topology, hosts: &'a Hosts, places: &Places) -> Vec<&'a Site> {
-    let ports = topology.routers.iter().flat_map(|router| &router.ports).filter(|port| port.switch == switch.name);
-    let (with, without): (Vec<_>, Vec<_>) = ports.partition(|port| port.gateway_chassis.is_some());
-    let mut found: BTreeSet<&HostName> =
-        with.iter().filter_map(|port| place::named(port.gateway_chassis.as_ref()?, hosts)).map(|site| &site.host).collect();
-    for guest in &topology.guests {
-        let is_on = guest.nics.iter().any(|nic| nic.switch == switch.name);
-        if is_on || !without.is_empty() {
-            found.extend(places.get(&guest.name).map(|place| &place.host));
-        }
-    }
-    if found.is_empty() || !switch.internals.is_empty() {
-        found.insert(&hosts.master.host);
-    }
-    hosts.all().filter(|site| found.contains(&site.host)).collect()
+type Mappings<'a> = BTreeMap<&'a NetworkName, &'a Mapping>;
+
+/// What decides on which hosts traffic leaves.
+struct Ways<'a> {
+    routed: &'a Routed<'a>,
+    hosts: &'a Hosts,
+    /// All hosts, with their networks by name.
+    sites: Vec<(&'a Site, Mappings<'a>)>,
+    /// Switch → the hosts of guests on it.
+    of_guests: BTreeMap<&'a NetworkName, BTreeSet<&'a HostName>>,
+    /// The hosts of all guests.
+    of_all: BTreeSet<&'a HostName>,
 }
 
-fn uplink(localnet: &Localnet, site: &Site) -> Result<Uplink, Problem> {
-    let Some(mapping) = site.mappings.iter().find(|mapping| mapping.network == localnet.network) else {
+impl<'a> Ways<'a> {
+    fn new(routed: &'a Routed<'a>, hosts: &'a Hosts, places: &'a Places) -> Self {
+        let mut of_guests: BTreeMap<&NetworkName, BTreeSet<&HostName>> = BTreeMap::new();
+        let mut of_all = BTreeSet::new();
+        for guest in &routed.topology.guests {
+            let Some(place) = places.get(&guest.name) else { continue };
+            of_all.insert(&place.host);
+            for nic in &guest.nics {
+                of_guests.entry(&nic.switch).or_default().insert(&place.host);
+            }
+        }
+        let by_name = |site: &'a Site| site.mappings.iter().rev().map(|mapping| (&mapping.network, mapping)).collect();
+        Ways { routed, hosts, sites: hosts.all().map(|site| (site, by_name(site))).collect(), of_guests, of_all }
+    }
+
+    /// The hosts on which traffic of a switch passes to the network outside: those of gateways and of guests on it, else the
+    /// master. Without a gateway of its own a router is on every host, and so is its way out.
+    fn hosts_of(&self, switch: &Switch) -> Vec<&(&'a Site, Mappings<'a>)> {
+        let mut found: BTreeSet<&HostName> = self.of_guests.get(&switch.name).cloned().unwrap_or_default();
+        let mut everywhere = false;
+        for port in self.routed.ports(&switch.name) {
+            match &port.gateway_chassis {
+                Some(asked) => found.extend(place::named(asked, self.hosts).map(|site| &site.host)),
+                None => everywhere = true,
+            }
+        }
+        if everywhere {
+            found.extend(&self.of_all);
+        }
+        if found.is_empty() || !switch.internals.is_empty() {
+            found.insert(&self.hosts.master.host);
+        }
+        self.sites.iter().filter(|(site, _)| found.contains(&site.host)).collect()
+    }
+}
+
+fn uplink(localnet: &Localnet, site: &Site, mappings: &Mappings<'_>) -> Result<Uplink, Problem> {
+    let Some(mapping) = mappings.get(&localnet.network) else {
         let names: Vec<&str> = site.mappings.iter().map(|mapping| mapping.network.as_str()).collect();
         let known = if names.is_empty() { "nothing".to_string() } else { names.join(", ") };
         let message = format!("host `{}` has no network `{}` for the port `{}`", site.host, localnet.network, localnet.name);
@@ -192,7 +229,7 @@ fn uplink(localnet: &Localnet, site: &Site) -> Result<Uplink, Problem> {
         problem.at = Some(localnet.at.clone());
         return Err(problem);
     };
-    Ok(Uplink { host: site.host.clone(), mapping: mapping.clone(), beside: site.bridge.clone(), masquerade: site.masquerade })
+    Ok(Uplink { host: site.host.clone(), mapping: Mapping::clone(mapping), beside: site.bridge.clone(), masquerade: site.masquerade })
 }
 
 fn internal_port(deployment: &DeploymentName, port: &Internal, site: &Site) -> InternalPort {

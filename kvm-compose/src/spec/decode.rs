@@ -3,7 +3,10 @@
 //! Pure. Reports every fault and goes on; what could not be read is left out, and then the file has errors. Machines are
 //! in `decode_machine`, the network is in `decode_network` and `decode_bridges`.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use super::{
     decode_bridges, decode_checks, decode_machine, decode_network,
@@ -150,19 +153,19 @@ pub fn labels(node: &Node, reader: &mut Reader) -> Labels {
 /// One name, or a list of them; no name twice.
 pub fn names<T>(node: &Node, what: &str, reader: &mut Reader) -> Vec<Spanned<T>>
 where
-    T: std::str::FromStr<Err = crate::error::Problem> + PartialEq + std::fmt::Display,
+    T: std::str::FromStr<Err = crate::error::Problem> + Ord + Clone + std::fmt::Display,
 {
     let nodes = match &node.value {
         super::node::Value::Scalar { .. } => std::slice::from_ref(node),
         _ => reader.list(node, &format!("{what} must be a name or a list of names, and this")).unwrap_or_default(),
     };
-    let mut names: Vec<Spanned<T>> = Vec::new();
+    let (mut names, mut seen, item) = (Vec::new(), BTreeSet::new(), format!("a name in {what}"));
     for node in nodes {
-        let Some(name) = reader.name::<T>(node, &format!("a name in {what}")) else { continue };
-        if names.iter().any(|known| known.value == name.value) {
-            reader.error(name.at, "E011", format!("{what} names `{}` twice", name.value), Some("keep one of them".to_string()));
-        } else {
+        let Some(name) = reader.name::<T>(node, &item) else { continue };
+        if seen.insert(name.value.clone()) {
             names.push(name);
+        } else {
+            reader.error(name.at, "E011", format!("{what} names `{}` twice", name.value), Some("keep one of them".to_string()));
         }
     }
     names

@@ -2,13 +2,13 @@
 //!
 //! Pure. Which bridges there are is checked here, since it is about this text alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     decode::names,
     model::{Bridge, Bridges},
     node::Node,
-    reader::{Fields, Reader, Spanned, suggestion},
+    reader::{Fields, Reader, Spanned},
 };
 use crate::names::NetworkName;
 
@@ -24,18 +24,17 @@ pub fn bridges(fields: &mut Fields<'_>, reader: &mut Reader) -> Option<Bridges> 
         let hint = Some("add `bridges: [{name: br0}]`".to_string());
         reader.error(first, "E004", "a network of bridges needs `bridges`".to_string(), hint);
     }
-    let mut all: Vec<Bridge> = Vec::new();
+    let (mut all, mut known): (Vec<Bridge>, BTreeSet<NetworkName>) = (Vec::new(), BTreeSet::new());
     for node in list.and_then(|node| reader.list(node, "`bridges`")).unwrap_or_default() {
         let Some(bridge) = bridge(node, reader) else { continue };
-        match all.iter().any(|known| known.name.value == bridge.name.value) {
-            true => {
+        match known.insert(bridge.name.value.clone()) {
+            true => all.push(bridge),
+            false => {
                 let hint = Some("give it another name".to_string());
                 reader.error(bridge.name.at, "E011", format!("there is a bridge `{}` already", bridge.name.value), hint);
             }
-            false => all.push(bridge),
         }
     }
-    let known: Vec<NetworkName> = all.iter().map(|bridge| bridge.name.value.clone()).collect();
     let connections = connections.map(|node| pairs(node, &known, reader)).unwrap_or_default();
     let external = external.and_then(|node| reader.name(node, "`external_bridge`")).filter(|name| find(name, &known, reader));
     Some(Bridges { bridges: all, connections, external })
@@ -63,7 +62,7 @@ fn bridge(node: &Node, reader: &mut Reader) -> Option<Bridge> {
 
 type Pair = (Spanned<NetworkName>, Spanned<NetworkName>);
 
-fn pairs(node: &Node, known: &[NetworkName], reader: &mut Reader) -> Vec<Pair> {
+fn pairs(node: &Node, known: &BTreeSet<NetworkName>, reader: &mut Reader) -> Vec<Pair> {
     let Some(fields) = reader.fields(node, "`bridge_connections`") else { return Vec::new() };
     let mut pairs: Vec<Pair> = Vec::new();
     let mut seen: BTreeMap<(NetworkName, NetworkName), u32> = BTreeMap::new();
@@ -90,17 +89,13 @@ fn pairs(node: &Node, known: &[NetworkName], reader: &mut Reader) -> Vec<Pair> {
 }
 
 /// True when the bridge is one of the file's; a fault otherwise.
-fn find(name: &Spanned<NetworkName>, known: &[NetworkName], reader: &mut Reader) -> bool {
+fn find(name: &Spanned<NetworkName>, known: &BTreeSet<NetworkName>, reader: &mut Reader) -> bool {
     let there = known.contains(&name.value);
     // Without any bridge the fault is elsewhere.
     if !there && !known.is_empty() {
-        reader.error(name.at, "E024", format!("there is no bridge `{}`", name.value), Some(bridge_hint(&name.value, known)));
+        reader.error_with(name.at, "E024", format!("there is no bridge `{}`", name.value), |guesses| {
+            Some(guesses.near_or_listed(name.value.as_str(), known.iter().map(NetworkName::as_str), "bridges of this file"))
+        });
     }
     there
-}
-
-/// What to write instead of a bridge that is not there.
-pub fn bridge_hint(name: &NetworkName, known: &[NetworkName]) -> String {
-    let words: Vec<&str> = known.iter().map(NetworkName::as_str).collect();
-    suggestion(name.as_str(), &words).unwrap_or_else(|| format!("bridges of this file: {}", words.join(", ")))
 }

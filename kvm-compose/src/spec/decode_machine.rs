@@ -63,8 +63,15 @@ pub fn machine(node: &Node, reader: &mut Reader) -> Option<Machine> {
         labels,
         at,
         kind_at,
+        size: size(node),
         clone_of: None,
     })
+}
+
+/// How many values a machine has, those of `scaling` apart.
+fn size(machine: &Node) -> usize {
+    let scaling = ["libvirt", "docker"].into_iter().filter_map(|kind| machine.entry(kind)?.entry("scaling"));
+    machine.size().saturating_sub(scaling.map(Node::size).sum())
 }
 
 /// Keys that stand elsewhere: said with the place where they belong.

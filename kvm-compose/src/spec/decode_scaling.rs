@@ -2,7 +2,7 @@
 //!
 //! Pure. Ids and ranges are checked here, since they are about this text alone; switches are the topology's to find.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     decode::{address, mac, path_of},
@@ -11,7 +11,7 @@ use super::{
     reader::{Fields, Reader, Spanned},
 };
 use crate::{
-    addr::{Mac, Ordinal},
+    addr::Ordinal,
     names::{NetworkName, printable},
 };
 
@@ -58,10 +58,12 @@ pub fn scaling(node: &Node, owner: For, wide: bool, reader: &mut Reader) -> Opti
     let clone_run = scripts(&mut fields, "clone_run", clones, reader);
     // `interfaces:` with the switches beside it instead of below it: one indentation too few.
     if let (Some(_), true) = (interfaces_at, interfaces.is_empty()) {
-        let strangers: Vec<String> =
+        let strangers: Vec<&Node> =
             fields.unknown().filter(|(_, value)| matches!(value.value, Value::Map(_))).map(|(key, _)| key).collect();
         for key in strangers {
-            fields.misplaced_text(reader, &key, &format!("indent `{}` further, so that it stands below `interfaces:`", printable(&key)));
+            let text = key.text().unwrap_or_default();
+            let hint = format!("indent `{}` further, so that it stands below `interfaces:`", printable(text));
+            fields.misplaced_at(reader, key.at, text, hint);
         }
     }
     fields.finish(reader);
@@ -77,8 +79,8 @@ fn lonely(interfaces: &[ScaledInterface], count: &Option<Spanned<u64>>, reader: 
     if interfaces.iter().any(|interface| interface.clones.is_none()) {
         return;
     }
-    let on = |id: u64| interfaces.iter().flat_map(|interface| interface.clones.iter().flatten()).any(|clone| clone.value == id);
-    let without: Vec<String> = (0..count.value).filter(|id| !on(*id)).map(|id| id.to_string()).collect();
+    let on: BTreeSet<u64> = interfaces.iter().flat_map(|interface| interface.clones.iter().flatten()).map(|clone| clone.value).collect();
+    let without: Vec<String> = (0..count.value).filter(|id| !on.contains(id)).map(|id| id.to_string()).collect();
     if !without.is_empty() {
         let (clones, have) = if without.len() == 1 { ("clone", "has") } else { ("clones", "have") };
         let mut list = without.iter().take(10).cloned().collect::<Vec<_>>().join(", ");
@@ -145,12 +147,10 @@ fn interface(mut fields: Fields<'_>, switch: Spanned<NetworkName>, bridge: bool,
     }
     if let Some(range) = &mac_range {
         fits(range, wanted, "MAC address", "mac_range", reader);
-        for number in range.from.value.ordinal()..=range.to.value.ordinal().min(range.from.value.ordinal() + u128::from(MOST_CLONES)) {
-            if Mac::from_ordinal(&range.from.value, number).is_some_and(Mac::is_multicast) {
-                let hint = Some("keep the first octet even".to_string());
-                reader.error(range.at, "E034", "the range holds group addresses, which no interface may have".to_string(), hint);
-                break;
-            }
+        // Both ends are even in the first octet: what lies between differs there, or is even as well.
+        if range.from.value.0[0] < range.to.value.0[0] {
+            let hint = Some("keep the first octet even".to_string());
+            reader.error(range.at, "E034", "the range holds group addresses, which no interface may have".to_string(), hint);
         }
     }
     ScaledInterface { switch, bridge, clones, gateway, ip_type: (), ip_range, mac_range, at }

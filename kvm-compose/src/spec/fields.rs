@@ -2,7 +2,10 @@
 //!
 //! Pure. Knows nodes and faults, not the keys of the language.
 
+use std::collections::BTreeSet;
+
 use super::{
+    hints::suggestion,
     node::{Mark, Node},
     reader::Reader,
 };
@@ -15,7 +18,7 @@ pub struct Fields<'a> {
     pub at: Mark,
     pub(super) what: String,
     pub(super) known: Vec<&'static str>,
-    pub(super) said: Vec<String>,
+    pub(super) said: BTreeSet<String>,
 }
 
 impl<'a> Fields<'a> {
@@ -64,15 +67,15 @@ impl<'a> Fields<'a> {
 
     /// A key that people write here and that does not stand here: refused with what to write instead.
     pub fn misplaced(&mut self, reader: &mut Reader, key: &'static str, hint: &str) {
-        self.misplaced_text(reader, key, hint);
+        if let Some(at) = self.key_at(key) {
+            self.misplaced_at(reader, at, key, hint.to_string());
+        }
     }
 
-    /// The same for a key that is not known beforehand.
-    pub fn misplaced_text(&mut self, reader: &mut Reader, key: &str, hint: &str) {
-        if let Some(at) = self.key_at(key) {
-            reader.error(at, "E003", format!("{} has no key `{}`", self.what, printable(key)), Some(hint.to_string()));
-            self.said.push(key.to_string());
-        }
+    /// The same for a key that is not known beforehand and stands there.
+    pub fn misplaced_at(&mut self, reader: &mut Reader, at: Mark, key: &str, hint: String) {
+        reader.error(at, "E003", format!("{} has no key `{}`", self.what, printable(key)), Some(hint));
+        self.said.insert(key.to_string());
     }
 
     /// True when there is a key that looks like one of these, or that was said to be misplaced.
@@ -82,9 +85,9 @@ impl<'a> Fields<'a> {
     }
 
     /// Entries that nobody asked for yet.
-    pub fn unknown(&self) -> impl Iterator<Item = (String, &'a Node)> + '_ {
-        let known = |key: &str| self.known.contains(&key) || self.said.iter().any(|said| said == key);
-        self.entries.iter().filter_map(move |(key, value)| Some((key.text().filter(|key| !known(key))?.to_string(), value)))
+    pub fn unknown(&self) -> impl Iterator<Item = (&'a Node, &'a Node)> + '_ {
+        let known = |key: &str| self.known.contains(&key) || self.said.contains(key);
+        self.entries.iter().filter(move |(key, _)| key.text().is_some_and(|key| !known(key))).map(|(key, value)| (key, value))
     }
 
     /// Every entry, for maps whose keys are names.
@@ -96,23 +99,13 @@ impl<'a> Fields<'a> {
     pub fn finish(self, reader: &mut Reader) {
         for (key, _) in self.entries {
             match key.text() {
-                Some(text) if self.known.contains(&text) || self.said.iter().any(|said| said == text) => {}
-                Some(_) if reader.is_full() => reader.unlisted(),
+                Some(text) if self.known.contains(&text) || self.said.contains(text) => {}
                 Some(text) => {
-                    let hint = suggestion(text, &self.known).unwrap_or_else(|| format!("known keys here: {}", self.known.join(", ")));
-                    reader.error(key.at, "E003", format!("{} has no key `{}`", self.what, printable(text)), Some(hint));
+                    let hint = || suggestion(text, &self.known).unwrap_or_else(|| format!("known keys here: {}", self.known.join(", ")));
+                    reader.error_with(key.at, "E003", format!("{} has no key `{}`", self.what, printable(text)), |_| Some(hint()));
                 }
                 None => reader.error(key.at, "E005", "a key must be a text".to_string(), None),
             }
         }
     }
-}
-
-/// "did you mean": the closest known word, when it is close enough.
-pub fn suggestion(text: &str, known: &[&str]) -> Option<String> {
-    if text.chars().count() > 60 {
-        return None;
-    }
-    let closest = known.iter().map(|word| (strsim::damerau_levenshtein(&text.to_lowercase(), &word.to_lowercase()), *word)).min()?;
-    (closest.0 <= 1 + closest.1.chars().count() / 4).then(|| format!("did you mean `{}`?", closest.1))
 }

@@ -16,6 +16,7 @@ mod decode_network;
 mod decode_router;
 mod decode_scaling;
 mod fields;
+mod hints;
 pub mod model;
 mod model_bridges;
 mod model_docker;

@@ -69,6 +69,10 @@ pub struct Machine {
     #[serde(skip)]
     #[schemars(skip)]
     pub kind_at: Mark,
+    /// How many values it has in the file, those of `scaling` apart: what a clone of it takes.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub size: usize,
     /// Which clone of a scaled machine it is.
     #[serde(skip)]
     #[schemars(skip)]

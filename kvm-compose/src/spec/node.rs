@@ -66,6 +66,14 @@ impl Node {
         }
     }
 
+    /// The value of a key, when it is a map that has it.
+    pub fn entry(&self, wanted: &str) -> Option<&Node> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|(key, _)| key.text() == Some(wanted)).map(|(_, value)| value),
+            _ => None,
+        }
+    }
+
     /// True for `~`, `null` and nothing at all (YAML 1.2 core schema).
     pub fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))

@@ -11,7 +11,10 @@ use crate::{
     names::printable,
 };
 
-pub use super::fields::{Fields, suggestion};
+pub use super::{
+    fields::Fields,
+    hints::{Guesses, listed, suggestion},
+};
 
 /// A value with its place.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +54,7 @@ pub struct Reader {
     written: BTreeMap<Mark, String>,
     /// Values that were found wrong before they were decoded: one fault each is enough.
     spoilt: BTreeSet<Mark>,
+    guesses: Guesses,
 }
 
 /// A text that faults may stand in.
@@ -58,6 +62,18 @@ pub struct Reader {
 struct Text {
     name: String,
     lines: Vec<String>,
+}
+
+impl Text {
+    fn place(texts: &[Text], at: Mark) -> Place {
+        let file = texts.get(usize::from(at.text)).map(|text| text.name.clone()).unwrap_or_default();
+        Place { file, line: at.line, column: at.column }
+    }
+
+    fn source(texts: &[Text], at: Mark) -> String {
+        let line = texts.get(usize::from(at.text)).and_then(|text| text.lines.get((at.line as usize).saturating_sub(1)));
+        line.map(|line| line.chars().take(400).collect()).unwrap_or_default()
+    }
 }
 
 /// Faults of one severity: those that are listed, and how many came after.
@@ -86,6 +102,7 @@ impl Reader {
             not_yet: Listed::default(),
             written: BTreeMap::new(),
             spoilt: BTreeSet::new(),
+            guesses: Guesses::default(),
         };
         reader.add(file, node::lines(text).map(str::to_string).collect());
         reader
@@ -99,14 +116,12 @@ impl Reader {
 
     /// The text's name and a mark as a place.
     pub fn place(&self, at: Mark) -> Place {
-        let file = self.texts.get(usize::from(at.text)).map(|text| text.name.clone()).unwrap_or_default();
-        Place { file, line: at.line, column: at.column }
+        Text::place(&self.texts, at)
     }
 
     /// The line a mark stands on.
     pub fn source(&self, at: Mark) -> String {
-        let line = self.texts.get(usize::from(at.text)).and_then(|text| text.lines.get((at.line as usize).saturating_sub(1)));
-        line.map(|line| line.chars().take(400).collect()).unwrap_or_default()
+        Text::source(&self.texts, at)
     }
 
     /// Takes note that the value here was made from variables, and how it is written.
@@ -129,11 +144,21 @@ impl Reader {
 
     /// Reports an error.
     pub fn error(&mut self, at: Mark, code: &str, message: String, hint: Option<String>) {
+        self.report(Severity::Error, at, code, message, |_| hint);
+    }
+
+    /// Reports an error whose hint takes time to find: it is asked for when the error is listed.
+    pub fn error_with(&mut self, at: Mark, code: &str, message: String, hint: impl FnOnce(&mut Guesses) -> Option<String>) {
         self.report(Severity::Error, at, code, message, hint);
     }
 
     /// Reports a warning.
     pub fn warning(&mut self, at: Mark, code: &str, message: String, hint: Option<String>) {
+        self.report(Severity::Warning, at, code, message, |_| hint);
+    }
+
+    /// Reports a warning whose hint takes time to find.
+    pub fn warning_with(&mut self, at: Mark, code: &str, message: String, hint: impl FnOnce(&mut Guesses) -> Option<String>) {
         self.report(Severity::Warning, at, code, message, hint);
     }
 
@@ -141,35 +166,31 @@ impl Reader {
     /// are listed apart, so that other warnings never hide them.
     pub fn not_yet(&mut self, at: Mark, message: String) {
         let hint = Some("`up` refuses it; `validate`, `config`, `plan --offline` and `graph` take it".to_string());
-        self.report(Severity::Warning, at, NOT_YET, message, hint);
+        self.report(Severity::Warning, at, NOT_YET, message, |_| hint);
     }
 
-    fn report(&mut self, severity: Severity, at: Mark, code: &str, message: String, hint: Option<String>) {
+    fn report(&mut self, severity: Severity, at: Mark, code: &str, message: String, hint: impl FnOnce(&mut Guesses) -> Option<String>) {
         if self.spoilt.contains(&at) {
             return;
         }
-        let (place, source) = (self.place(at), self.source(at));
         let listed = match severity {
             Severity::Error => &mut self.errors,
             Severity::Warning if code == NOT_YET => &mut self.not_yet,
             Severity::Warning => &mut self.warnings,
         };
-        if listed.diagnostics.len() < MAX_FAULTS {
-            let fault = Diagnostic { severity, code: code.to_string(), message, at: place, width: at.width, source, hint };
-            listed.diagnostics.push((at, fault));
-        } else {
+        if listed.diagnostics.len() >= MAX_FAULTS {
             listed.more += 1;
+            return;
         }
+        let hint = hint(&mut self.guesses);
+        let (place, source) = (Text::place(&self.texts, at), Text::source(&self.texts, at));
+        let fault = Diagnostic { severity, code: code.to_string(), message, at: place, width: at.width, source, hint };
+        listed.diagnostics.push((at, fault));
     }
 
-    /// True when no more errors are listed: making one in detail is not worth the time.
-    pub(super) fn is_full(&self) -> bool {
+    /// True when no more errors are listed: finding out what is wrong in detail is not worth the time.
+    pub fn is_full(&self) -> bool {
         self.errors.diagnostics.len() >= MAX_FAULTS
-    }
-
-    /// Counts an error that is not listed.
-    pub(super) fn unlisted(&mut self) {
-        self.errors.more += 1;
     }
 
     /// True when an error was reported.
@@ -197,7 +218,7 @@ impl Reader {
     /// A map's fields, or a fault.
     pub fn fields<'a>(&mut self, node: &'a Node, what: &str) -> Option<Fields<'a>> {
         match &node.value {
-            Value::Map(entries) => Some(Fields { entries, at: node.at, what: what.to_string(), known: Vec::new(), said: Vec::new() }),
+            Value::Map(entries) => Some(Fields { entries, at: node.at, what: what.to_string(), known: Vec::new(), said: BTreeSet::new() }),
             _ => {
                 self.wrong_type(node, &format!("{what} must be a map of keys and values"));
                 None

@@ -2,7 +2,10 @@
 //!
 //! Pure. What a bridge of this form never said (its subnet, its way out) is chosen here, and stays the same in every run.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use uuid::Uuid;
@@ -12,7 +15,7 @@ use crate::{
     spec::{
         model::{Bridges, DhcpRule, Interface, Localnet, Machine, Nat, NatType, Router, RouterPort, Spec, StaticRoute, Switch, SwitchPort},
         node::Mark,
-        reader::{Reader, Spanned, suggestion},
+        reader::{Reader, Spanned},
     },
 };
 
@@ -21,7 +24,7 @@ pub fn as_switches(mut spec: Spec, deployment: &DeploymentName, reader: &mut Rea
     match spec.network.bridges.take() {
         Some(bridges) => turned(spec, &bridges, deployment, reader),
         None => {
-            let switches: Vec<NetworkName> =
+            let switches: BTreeSet<NetworkName> =
                 spec.network.ovn.switches.iter().filter_map(|switch| Some(switch.name.as_ref()?.value.clone())).collect();
             for machine in &mut spec.machines {
                 without_bridges(machine, &switches, reader);
@@ -32,19 +35,20 @@ pub fn as_switches(mut spec: Spec, deployment: &DeploymentName, reader: &mut Rea
 }
 
 /// Bridges named in a file that has none.
-fn without_bridges(machine: &mut Machine, switches: &[NetworkName], reader: &mut Reader) {
+fn without_bridges(machine: &mut Machine, switches: &BTreeSet<NetworkName>, reader: &mut Reader) {
     let listed = machine.interfaces.drain(..).map(|interface| interface.bridge).collect::<Vec<_>>();
     let scaling = [machine.libvirt.as_ref().and_then(|it| it.scaling.as_ref()), machine.docker.as_ref().and_then(|it| it.scaling.as_ref())];
     let scaled = scaling.into_iter().flatten().flat_map(|scaling| &scaling.interfaces).filter(|interface| interface.bridge);
     for bridge in listed.into_iter().chain(scaled.map(|interface| interface.switch.clone())) {
-        let words: Vec<&str> = switches.iter().map(NetworkName::as_str).collect();
-        let switch = match words.contains(&bridge.value.as_str()) {
-            true => format!("write `switch: {}` below `network:`", bridge.value),
-            false => {
-                suggestion(bridge.value.as_str(), &words).unwrap_or_else(|| "name a switch with `switch:` below `network:`".to_string())
-            }
-        };
-        reader.error(bridge.at, "E024", format!("there is no bridge `{}`: this file has switches", bridge.value), Some(switch));
+        let message = format!("there is no bridge `{}`: this file has switches", bridge.value);
+        reader.error_with(bridge.at, "E024", message, |guesses| {
+            Some(match switches.contains(&bridge.value) {
+                true => format!("write `switch: {}` below `network:`", bridge.value),
+                false => guesses
+                    .near(bridge.value.as_str(), switches.iter().map(NetworkName::as_str))
+                    .unwrap_or_else(|| "name a switch with `switch:` below `network:`".to_string()),
+            })
+        });
     }
 }
 
@@ -57,14 +61,15 @@ fn turned(mut spec: Spec, bridges: &Bridges, deployment: &DeploymentName, reader
         let subnet = subnet.map(|net| Spanned { value: IpNet::V4(net), at: bridge.at });
         spec.network.ovn.switches.push(switch(bridge.name.clone(), subnet));
     }
-    let known: Vec<NetworkName> = bridges.bridges.iter().map(|bridge| bridge.name.value.clone()).collect();
+    let known: BTreeSet<NetworkName> = bridges.bridges.iter().map(|bridge| bridge.name.value.clone()).collect();
     let find = |name: &Spanned<NetworkName>, reader: &mut Reader| -> Option<Spanned<NetworkName>> {
         match segments.get(&name.value) {
             Some(segment) => Some(Spanned { value: segment.clone(), at: name.at }),
             None => {
-                let words: Vec<&str> = known.iter().map(NetworkName::as_str).collect();
-                let hint = suggestion(name.value.as_str(), &words).unwrap_or_else(|| format!("bridges of this file: {}", words.join(", ")));
-                reader.error(name.at, "E024", format!("there is no bridge `{}`", name.value), Some(hint));
+                reader.error_with(name.at, "E024", format!("there is no bridge `{}`", name.value), |guesses| {
+                    let words = known.iter().map(NetworkName::as_str);
+                    Some(guesses.near_or_listed(name.value.as_str(), words, "bridges of this file"))
+                });
                 None
             }
         }
@@ -114,7 +119,7 @@ fn switch(name: Spanned<NetworkName>, subnet: Option<Spanned<IpNet>>) -> Switch 
 }
 
 /// What the segment of the external bridge gets: a router with DHCP, and source NAT to the hosts' network `public`.
-fn way_out(spec: &mut Spec, at: Mark, segment: &NetworkName, third: u8, bridges: &[NetworkName], deployment: &DeploymentName) {
+fn way_out(spec: &mut Spec, at: Mark, segment: &NetworkName, third: u8, bridges: &BTreeSet<NetworkName>, deployment: &DeploymentName) {
     // No bridge of the file has these names; of a port nobody else can.
     let free = |wish: &str| {
         let names = std::iter::once(wish.to_string()).chain((2..).map(|n| format!("{wish}-{n}")));
@@ -169,33 +174,39 @@ fn hash(text: &str) -> u8 {
 /// Bridge → the first bridge of its segment, in the file's order.
 fn segments(bridges: &Bridges) -> BTreeMap<NetworkName, NetworkName> {
     let names: Vec<&NetworkName> = bridges.bridges.iter().map(|bridge| &bridge.name.value).collect();
-    let mut group: Vec<usize> = (0..names.len()).collect();
-    let place = |name: &NetworkName| names.iter().position(|known| *known == name);
+    let places: BTreeMap<&NetworkName, usize> = names.iter().zip(0..).map(|(name, place)| (*name, place)).collect();
+    // Each points to one before it that it is connected to, the first of a segment to itself.
+    let mut before: Vec<usize> = (0..names.len()).collect();
     for (one, other) in &bridges.connections {
-        let (Some(one), Some(other)) = (place(&one.value), place(&other.value)) else { continue };
-        let (low, high) = (group[one].min(group[other]), group[one].max(group[other]));
-        for member in &mut group {
-            if *member == high {
-                *member = low;
-            }
-        }
+        let (Some(one), Some(other)) = (places.get(&one.value), places.get(&other.value)) else { continue };
+        let (one, other) = (first(&mut before, *one), first(&mut before, *other));
+        before[one.max(other)] = one.min(other);
     }
-    names.iter().zip(&group).map(|(name, first)| ((*name).clone(), names[*first].clone())).collect()
+    names.iter().zip(0..).map(|(name, place)| ((*name).clone(), names[first(&mut before, place)].clone())).collect()
+}
+
+/// The first of a bridge's segment. The way there is shortened for the next who asks.
+fn first(before: &mut [usize], mut place: usize) -> usize {
+    while before[place] != place {
+        before[place] = before[before[place]];
+        place = before[place];
+    }
+    place
 }
 
 /// Segment → n of its subnet 10.n.0.0/24: from its name, so that no edit elsewhere moves it; the next free one where two
 /// names give the same.
 fn subnets(segments: &BTreeMap<NetworkName, NetworkName>, deployment: &DeploymentName) -> BTreeMap<NetworkName, u8> {
-    let mut chosen: BTreeMap<NetworkName, u8> = BTreeMap::new();
+    let (mut chosen, mut taken): (BTreeMap<NetworkName, u8>, BTreeSet<u8>) = (BTreeMap::new(), BTreeSet::new());
     for segment in segments.values() {
-        if chosen.contains_key(segment) {
+        if chosen.contains_key(segment) || taken.len() == 254 {
             continue;
         }
         let text = format!("subnet/{deployment}/{segment}");
         let start = hash(&text);
-        let free =
-            (0..=u8::MAX).map(|step| start.wrapping_add(step)).find(|n| (1..=254).contains(n) && !chosen.values().any(|taken| taken == n));
+        let free = (0..=u8::MAX).map(|step| start.wrapping_add(step)).find(|n| (1..=254).contains(n) && !taken.contains(n));
         if let Some(free) = free {
+            taken.insert(free);
             chosen.insert(segment.clone(), free);
         }
     }

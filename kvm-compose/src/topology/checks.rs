@@ -19,7 +19,7 @@ use crate::{
         checks as wrote,
         decode_checks::host_name,
         node::Mark,
-        reader::{Reader, Spanned, suggestion},
+        reader::{Reader, Spanned},
     },
 };
 
@@ -137,7 +137,7 @@ pub struct Url {
 
 /// All checks, in the file's order.
 pub fn checks(wrote: &[wrote::Check], guests: &[Guest], reader: &mut Reader) -> Vec<Check> {
-    let mut known = Known { guests, reader };
+    let mut known = Known { guests: guests.iter().map(|guest| (guest.name.as_str(), guest)).collect(), reader };
     let mut resolved: Vec<(Option<&Spanned<String>>, Check)> = Vec::new();
     for check in wrote {
         let Some((guest, probe)) = known.probe(check) else { continue };
@@ -187,7 +187,7 @@ fn generated(guest: &GuestName, probe: &Probe) -> String {
 
 /// What references are looked up in.
 struct Known<'a> {
-    guests: &'a [Guest],
+    guests: BTreeMap<&'a str, &'a Guest>,
     reader: &'a mut Reader,
 }
 
@@ -251,7 +251,7 @@ impl<'a> Known<'a> {
 
     /// A guest that is to be asked, or a fault: E060 when there is none, E061 when it cannot be asked.
     fn asker(&mut self, name: &Spanned<GuestName>, through_network: bool) -> Option<&'a Guest> {
-        let Some(guest) = self.guests.iter().find(|guest| guest.name == name.value) else {
+        let Some(guest) = self.guests.get(name.value.as_str()).copied() else {
             self.unknown(name.value.as_str(), name.at);
             return None;
         };
@@ -276,7 +276,7 @@ impl<'a> Known<'a> {
             return Some(Target { address: address.to_string(), wrote });
         }
         let (name, nic) = wrote.split_once(':').map_or((wrote.as_str(), None), |(name, nic)| (name, Some(nic)));
-        let Some(guest) = self.guests.iter().find(|guest| guest.name.as_str() == name) else {
+        let Some(guest) = self.guests.get(name).copied() else {
             // A name with a dot is one of the DNS; the guest will look it up.
             if nic.is_none() && name.contains('.') && host_name(name).is_ok() {
                 return Some(Target { address: wrote.clone(), wrote });
@@ -304,12 +304,13 @@ impl<'a> Known<'a> {
     }
 
     fn unknown(&mut self, name: &str, at: Mark) {
-        let names: Vec<&str> = self.guests.iter().map(|guest| guest.name.as_str()).collect();
-        let hint = suggestion(name, &names).unwrap_or_else(|| match names.as_slice() {
-            [] => "the file has no guests".to_string(),
-            _ => format!("guests of this file: {}", names.iter().take(20).copied().collect::<Vec<_>>().join(", ")),
+        let names = self.guests.keys().copied();
+        self.reader.error_with(at, "E060", format!("there is no guest `{}`", printable(name)), |guesses| {
+            Some(match names.len() {
+                0 => "the file has no guests".to_string(),
+                _ => guesses.near_or_listed(name, names, "guests of this file"),
+            })
         });
-        self.reader.error(at, "E060", format!("there is no guest `{}`", printable(name)), Some(hint));
     }
 }
 

@@ -2,6 +2,8 @@
 //!
 //! Pure. What can only be said of the machine as a whole (`shared_setup`, how `testbed config` prints it) is kept beside.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
 
 use super::model::{FileRef, Scaled};
@@ -9,18 +11,24 @@ use crate::{
     addr::Ordinal,
     names::GuestName,
     spec::{
-        model::{CloneOf, CloneScript, Interface, IpChoice, Machine, Range, ScaledInterface, Scaling},
+        model::{CloneOf, Interface, IpChoice, Machine, Range, ScaledInterface, Scaling},
         reader::{Reader, Spanned},
     },
 };
 
 /// A few lines may ask for millions of clones.
-const MOST_GUESTS: usize = 50_000;
+const MOST_GUESTS: usize = 12_000;
+/// Each clone has all that is said of its machine: how many values that may be for all of them.
+const MOST_VALUES: usize = 2_000_000;
 
-/// Machines with their clones written out, and what is known of each scaled machine.
-pub fn written_out(machines: Vec<Machine>, reader: &mut Reader) -> (Vec<Machine>, Vec<Scaled>) {
-    let (mut all, mut scaled) = (Vec::new(), Vec::new());
+/// Machines with their clones written out, and what is known of each scaled machine. Nothing when they are too many.
+pub fn written_out(machines: Vec<Machine>, reader: &mut Reader) -> Option<(Vec<Machine>, Vec<Scaled>)> {
+    let (mut all, mut scaled, mut room) = (Vec::new(), Vec::new(), MOST_VALUES);
     for mut machine in machines {
+        if all.len() >= MOST_GUESTS {
+            too_many(&machine, "name fewer machines", reader);
+            return None;
+        }
         let taken = match (&mut machine.libvirt, &mut machine.docker) {
             (Some(libvirt), _) => libvirt.scaling.take(),
             (_, Some(docker)) => docker.scaling.take(),
@@ -39,11 +47,17 @@ pub fn written_out(machines: Vec<Machine>, reader: &mut Reader) -> (Vec<Machine>
             continue;
         }
         if all.len() + count as usize > MOST_GUESTS {
-            let hint = Some("lower `count`".to_string());
-            reader.error(machine.name.at, "E006", format!("a testbed has at most {MOST_GUESTS} guests"), hint);
-            break;
+            too_many(&machine, "lower `count`", reader);
+            return None;
         }
-        all.extend((0..count).filter_map(|id| clone(&machine, &scaling, id)));
+        let Some(left) = room.checked_sub(values(&machine, &scaling, count)) else {
+            let hint = Some("lower `count`, or say less of the machine".to_string());
+            let message = format!("the clones of machine `{}` have more than {MOST_VALUES} values", machine.name.value);
+            reader.error(machine.name.at, "E029", message, hint);
+            return None;
+        };
+        room = left;
+        all.extend(clones(&machine, &scaling, count));
         scaled.push(Scaled {
             machine: machine.name.value.clone(),
             shared_setup: scaling.shared_setup.as_ref().map(|path| FileRef {
@@ -58,29 +72,58 @@ pub fn written_out(machines: Vec<Machine>, reader: &mut Reader) -> (Vec<Machine>
                 .not_yet(shared.at, "`shared_setup`: this version cannot run a script in the image that clones are made from".to_string());
         }
     }
-    (all, scaled)
+    Some((all, scaled))
 }
 
-fn clone(machine: &Machine, scaling: &Scaling, id: u32) -> Option<Machine> {
+fn too_many(machine: &Machine, hint: &str, reader: &mut Reader) {
+    reader.error(machine.name.at, "E029", format!("a testbed has at most {MOST_GUESTS} guests"), Some(hint.to_string()));
+}
+
+/// How much all clones take together.
+fn values(machine: &Machine, scaling: &Scaling, count: u32) -> usize {
+    let on = |clones: &Option<Vec<Spanned<u64>>>| clones.as_ref().map_or(count as usize, Vec::len);
+    let scripts = scaling.clone_setup.iter().chain(&scaling.clone_run);
+    // An interface or a script is more than one value.
+    let lists = scaling.interfaces.iter().map(|one| on(&one.clones)).chain(scripts.map(|script| on(&script.clones)));
+    lists.fold(machine.size.saturating_mul(count as usize), |sum, one| sum.saturating_add(one.saturating_mul(8)))
+}
+
+fn clones(machine: &Machine, scaling: &Scaling, count: u32) -> Vec<Machine> {
+    let mut clones: Vec<Machine> = (0..count).filter_map(|id| clone(machine, id)).collect();
+    for interface in &scaling.interfaces {
+        for (id, place) in of(&interface.clones, count) {
+            if let (Some(clone), Some(interface)) = (clones.get_mut(id), plugged(interface, place)) {
+                clone.network.push(interface);
+            }
+        }
+    }
+    let scripts = scaling.clone_setup.iter().map(|script| (true, script)).chain(scaling.clone_run.iter().map(|script| (false, script)));
+    for (is_setup, script) in scripts {
+        for (id, _) in of(&script.clones, count) {
+            if let Some(clone) = clones.get_mut(id).and_then(|clone| clone.clone_of.as_mut()) {
+                let list = if is_setup { &mut clone.setup } else { &mut clone.run };
+                list.extend(script.script.clone());
+            }
+        }
+    }
+    clones
+}
+
+fn clone(machine: &Machine, id: u32) -> Option<Machine> {
     let name = GuestName::new(&format!("{}-{id}", machine.name.value)).ok()?;
-    let network = scaling.interfaces.iter().filter_map(|interface| plugged(interface, id)).collect();
-    let own = |scripts: &[CloneScript]| -> Vec<Spanned<String>> {
-        scripts.iter().filter(|script| of(&script.clones, id).is_some()).filter_map(|script| script.script.clone()).collect()
-    };
-    let clone_of = Some(CloneOf { machine: machine.name.clone(), id, setup: own(&scaling.clone_setup), run: own(&scaling.clone_run) });
-    Some(Machine { name: Spanned { value: name, at: machine.name.at }, network, clone_of, ..machine.clone() })
+    let clone_of = Some(CloneOf { machine: machine.name.clone(), id, setup: Vec::new(), run: Vec::new() });
+    Some(Machine { name: Spanned { value: name, at: machine.name.at }, network: Vec::new(), clone_of, ..machine.clone() })
 }
 
-/// The place of a clone in a list of clones; without a list all are on it.
-fn of(clones: &Option<Vec<Spanned<u64>>>, id: u32) -> Option<u128> {
+/// The clones on a list, each with its place there; without a list all are on it.
+fn of(clones: &Option<Vec<Spanned<u64>>>, count: u32) -> Vec<(usize, u128)> {
     match clones {
-        None => Some(u128::from(id)),
-        Some(list) => list.iter().position(|clone| clone.value == u64::from(id)).map(|place| place as u128),
+        None => (0..count).map(|id| (id as usize, u128::from(id))).collect(),
+        Some(list) => list.iter().zip(0..).map(|(id, place)| (id.value as usize, place)).collect(),
     }
 }
 
-fn plugged(interface: &ScaledInterface, id: u32) -> Option<Interface> {
-    let place = of(&interface.clones, id)?;
+fn plugged(interface: &ScaledInterface, place: u128) -> Option<Interface> {
     let ip = match &interface.ip_range {
         Some(range) => Spanned { value: IpChoice::Address(nth(range, place)?), at: range.from.at },
         None => Spanned { value: IpChoice::Dynamic, at: interface.at },
@@ -122,11 +165,8 @@ fn document(scaling: &Scaling, count: u32) -> Value {
         }
         value
     };
-    let twice = scaling
-        .interfaces
-        .iter()
-        .enumerate()
-        .any(|(at, one)| scaling.interfaces[..at].iter().any(|other| other.switch.value == one.switch.value));
+    let mut named = BTreeSet::new();
+    let twice = !scaling.interfaces.iter().all(|one| named.insert(&one.switch.value));
     let interfaces: Value = if twice {
         let listed = scaling.interfaces.iter().map(|one| {
             let named = Map::from_iter([("switch".to_string(), json!(one.switch.value.as_str()))]);

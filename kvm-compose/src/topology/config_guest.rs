@@ -20,12 +20,10 @@ pub fn machines(topology: &Topology) -> Vec<Value> {
             members.entry(&clone.machine).or_default().push(guest);
         }
     }
+    let scaled: BTreeMap<&GuestName, &Scaled> = topology.scaled.iter().map(|scaled| (&scaled.machine, scaled)).collect();
     let one = |guest: &Guest| match &guest.clone_of {
         None => Some(machine(guest, &[guest], None, topology)),
-        Some(clone) if clone.id == 0 => {
-            let scaled = topology.scaled.iter().find(|scaled| scaled.machine == clone.machine)?;
-            Some(machine(guest, members.get(&clone.machine)?, Some(scaled), topology))
-        }
+        Some(clone) if clone.id == 0 => Some(machine(guest, members.get(&clone.machine)?, scaled.get(&clone.machine).copied(), topology)),
         Some(_) => None,
     };
     topology.guests.iter().filter_map(one).collect()

@@ -2,9 +2,13 @@
 //!
 //! Pure. What it gives can be read again and means the same.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
-use super::model::{Assignment, Conditions, Labels, Nat, NatType, Nic, Router, Shape, Switch, Topology, Wire};
+use super::model::{Assignment, Conditions, Guest, Labels, Nat, NatType, Nic, Router, Shape, Switch, Topology, Wire};
+
+use crate::names::{GuestName, NetworkName};
 
 type Object = Map<String, Value>;
 
@@ -12,7 +16,12 @@ type Object = Map<String, Value>;
 pub fn network(topology: &Topology) -> Value {
     let named = topology.switches.iter().filter(|switch| !switch.wire);
     let switches: Object = named.clone().map(|s| (s.name.to_string(), switch(s))).collect();
-    let routers: Object = topology.routers.iter().map(|r| (r.name.to_string(), router(r, topology))).collect();
+    let mut served: BTreeMap<&NetworkName, Vec<&Switch>> = BTreeMap::new();
+    for (switch, dhcp) in topology.switches.iter().filter_map(|switch| Some((switch, switch.dhcp.as_ref()?))) {
+        served.entry(&dhcp.router).or_default().push(switch);
+    }
+    let served = |router: &Router| served.get(&router.name).map(Vec::as_slice).unwrap_or_default();
+    let routers: Object = topology.routers.iter().map(|r| (r.name.to_string(), router(r, served(r)))).collect();
     let mut ovn = Object::from_iter([("switches".to_string(), Value::Object(switches))]);
     if !routers.is_empty() {
         ovn.insert("routers".to_string(), Value::Object(routers));
@@ -21,7 +30,8 @@ pub fn network(topology: &Topology) -> Value {
     ovn.insert("dns".to_string(), json!(topology.dns));
     let mut network = Object::from_iter([("ovn".to_string(), Value::Object(ovn))]);
     if !topology.wires.is_empty() {
-        network.insert("links".to_string(), topology.wires.iter().map(|w| wire(w, topology)).collect());
+        let guests = topology.guests.iter().map(|guest| (&guest.name, guest)).collect();
+        network.insert("links".to_string(), topology.wires.iter().map(|w| wire(w, topology, &guests)).collect());
     }
     Value::Object(network)
 }
@@ -59,7 +69,7 @@ fn switch(switch: &Switch) -> Value {
     Value::Object(value)
 }
 
-fn router(router: &Router, topology: &Topology) -> Value {
+fn router(router: &Router, served: &[&Switch]) -> Value {
     let ports = router.ports.iter().map(|port| {
         let mut value = Object::from_iter([
             ("name".to_string(), json!(port.name.as_str())),
@@ -74,9 +84,8 @@ fn router(router: &Router, topology: &Topology) -> Value {
     let routes = router.routes.iter().map(|r| json!({"prefix": r.prefix.to_string(), "nexthop": r.nexthop.to_string()}));
     list(&mut value, "static_routes", routes.collect());
     list(&mut value, "nat", router.nat.iter().map(nat).collect());
-    let rules = topology.switches.iter().filter_map(|switch| {
-        let dhcp = switch.dhcp.as_ref().filter(|dhcp| dhcp.router == router.name)?;
-        Some(match dhcp.excluded {
+    let rules = served.iter().filter_map(|switch| {
+        Some(match switch.dhcp.as_ref()?.excluded {
             None => json!({"switch": switch.name.as_str()}),
             Some((from, to)) => json!({"switch": switch.name.as_str(), "exclude_ips": {"from": from.to_string(), "to": to.to_string()}}),
         })
@@ -118,15 +127,12 @@ fn acl(topology: &Topology) -> Option<Value> {
     Some(json!({"apply_deny_all": deny_all, "switches": switches}))
 }
 
-fn wire(wire: &Wire, topology: &Topology) -> Value {
+fn wire(wire: &Wire, topology: &Topology, guests: &BTreeMap<&GuestName, &Guest>) -> Value {
     let ends: Vec<String> = wire.ends.iter().map(|(guest, nic)| format!("{guest}:eth{nic}")).collect();
     let mut value = Object::from_iter([("ends".to_string(), json!(ends))]);
     let subnet = topology.switch(&wire.switch).and_then(|switch| switch.subnet);
     value.extend(subnet.map(|subnet| ("subnet".to_string(), json!(subnet.to_string()))));
-    let at = |(guest, nic): &(crate::names::GuestName, usize)| {
-        let guest = topology.guests.iter().find(|it| &it.name == guest)?;
-        Some(guest.nics.get(*nic)?.shape.to_guest)
-    };
+    let at = |(guest, nic): &(GuestName, usize)| Some(guests.get(guest)?.nics.get(*nic)?.shape.to_guest);
     // Each direction is hindered at its receiver.
     let [backward, forward] = [&wire.ends[0], &wire.ends[1]].map(|end| at(end).unwrap_or_default());
     value.extend(impairment(&Shape { to_guest: forward, from_guest: backward }, ["forward", "backward"]));

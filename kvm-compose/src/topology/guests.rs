@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr},
+    net::IpAddr,
 };
 
 use super::{
@@ -19,12 +19,23 @@ use crate::{
     names::{DeploymentName, NetworkName},
     spec::{
         model as wrote,
-        reader::{Reader, Spanned},
+        reader::{Reader, Spanned, listed},
     },
 };
 
 /// The most interfaces of a guest: the PCI bus of the lean machine has no more free slots.
-const MAX_NICS: usize = 20;
+pub const MAX_NICS: usize = 20;
+
+/// More gateways are not listed.
+const MANY: usize = 100;
+
+/// Reports machines with too many interfaces, and takes away those that are too many.
+pub fn limit_nics(machines: &mut [wrote::Machine], reader: &mut Reader) {
+    for machine in machines.iter_mut().filter(|machine| machine.network.len() > MAX_NICS) {
+        reader.error(machine.at, "E006", format!("machine `{}` has more than {MAX_NICS} interfaces", machine.name.value), None);
+        machine.network.truncate(MAX_NICS);
+    }
+}
 
 /// All guests, in the file's order.
 pub fn guests(
@@ -60,11 +71,8 @@ fn claim_written(wrote: &[wrote::Machine], segments: &mut Segments, reader: &mut
         })
         .collect();
     for machine in wrote {
-        if machine.network.len() > MAX_NICS {
-            reader.error(machine.at, "E006", format!("machine `{}` has more than {MAX_NICS} interfaces", machine.name.value), None);
-        }
         for nic in &machine.network {
-            let Some(switch) = segments.find(&nic.switch, reader).cloned() else { continue };
+            let Some(switch) = segments.find(&nic.switch, reader) else { continue };
             if let Some(Spanned { value: wrote::IpChoice::Address(address), at }) = &nic.ip {
                 segments.claim_address(&switch, *address, &who(machine), *at, reader);
             }
@@ -94,20 +102,15 @@ fn check_gateway(gateway: &Spanned<IpAddr>, switch: &Switch, segments: &Segments
         reader.error(gateway.at, "E036", format!("gateway {} is not in the subnet of switch `{}`", gateway.value, switch.name), hint);
         return;
     }
-    let known = segments.gateways.get(&switch.name).map(Vec::as_slice).unwrap_or_default();
+    let known = segments.gateways.get(&switch.name);
     // Beyond a `localnet` port stands whoever stands on the hosts' network.
-    if !known.contains(&gateway.value) && switch.localnets.is_empty() {
-        let list: Vec<String> = known.iter().map(IpAddr::to_string).collect();
-        let hint = Some(match list.is_empty() {
-            true => "no router stands on this switch".to_string(),
-            false => format!("routers on this switch: {}", list.join(", ")),
+    if known.is_none_or(|known| !known.all.contains(&gateway.value)) && switch.localnets.is_empty() {
+        let message = format!("no router or guest has the address {} on switch `{}`", gateway.value, switch.name);
+        reader.warning_with(gateway.at, "W004", message, |_| {
+            let Some(known) = known else { return Some("no router stands on this switch".to_string()) };
+            let some: Vec<String> = known.all.iter().take(MANY).map(IpAddr::to_string).collect();
+            Some(format!("routers on this switch: {}", listed(some.iter().map(String::as_str))))
         });
-        reader.warning(
-            gateway.at,
-            "W004",
-            format!("no router or guest has the address {} on switch `{}`", gateway.value, switch.name),
-            hint,
-        );
     }
 }
 
@@ -169,10 +172,9 @@ fn pool(switch: &NetworkName, subnet: ipnet::Ipv4Net, segments: &Segments) -> Po
     for (from, to) in segments.excluded.get(switch).into_iter().flatten() {
         pool.exclude(*from, *to);
     }
-    let first = (switch.clone(), IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    for (_, address) in segments.addresses.range(first..).map(|(key, _)| key).take_while(|(name, _)| name == switch) {
+    for address in segments.addresses(switch) {
         if let IpAddr::V4(address) = address {
-            pool.take(*address);
+            pool.take(address);
         }
     }
     // Without a router the first address is left for one that may come: gateways are customarily there.

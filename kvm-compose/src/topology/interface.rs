@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use super::{
     model::{Assignment, Ipv6, Ipv6Mode, Nic, NicAddress, Switch},
-    resolve::Segments,
+    resolve::{Gateways, Segments},
     shape,
 };
 use crate::{
@@ -55,7 +55,7 @@ pub fn interface(
     };
     let six = switch.ipv6.map(|ipv6| ipv6_address(machine, nic, &switch, &ipv6, mac, segments, reader));
     let addresses = four.into_iter().chain(six).collect();
-    Some(Nic { name: format!("eth{nic_index}"), switch: switch.name, mac, addresses, shape })
+    Some(Nic { name: format!("eth{nic_index}"), switch: switch.name.clone(), mac, addresses, shape })
 }
 
 /// The address that the file names, of one IP version.
@@ -74,7 +74,6 @@ fn ipv4(
     segments: &Segments,
     reader: &mut Reader,
 ) -> Option<NicAddress> {
-    let gateways: Vec<IpAddr> = segments.gateways.get(&switch.name).into_iter().flatten().copied().filter(IpAddr::is_ipv4).collect();
     let wanted = nic.gateway.as_ref().filter(|gateway| gateway.value.is_ipv4());
     let (address, assignment, gateway) = match (written(nic, true), &switch.dhcp) {
         (Some(address), _) => (address, Assignment::Static, wanted.map(|gateway| gateway.value)),
@@ -89,11 +88,8 @@ fn ipv4(
         (None, None) => {
             let address = chosen?;
             assigned(machine, nic, switch, address, reader);
-            let only = match gateways.as_slice() {
-                [only] => Some(*only),
-                _ => None,
-            };
-            (address, Assignment::Assigned, wanted.map(|gateway| gateway.value).or(only))
+            let only = || segments.gateways.get(&switch.name).and_then(Gateways::only);
+            (address, Assignment::Assigned, wanted.map(|gateway| gateway.value).or_else(only))
         }
     };
     let net = IpNet::new(address, switch.ipv4()?.prefix_len()).ok()?;
@@ -129,25 +125,22 @@ fn ipv6_address(
     if let Some(address) = written(nic, false) {
         return NicAddress { net: net(address), assignment: Assignment::Static, gateway: wanted };
     }
-    let taken =
-        |address: IpAddr| segments.addresses.contains_key(&(switch.name.clone(), address)) || !usable_in(&IpNet::V6(ipv6.subnet), address);
+    let taken = |address: IpAddr| segments.holds(&switch.name, address) || !usable_in(&IpNet::V6(ipv6.subnet), address);
     let free = |attempts: std::ops::Range<u32>| {
         attempts.map(|attempt| IpAddr::V6(interface_address(&ipv6.subnet, mac, attempt))).find(|address| !taken(*address))
     };
-    // A small subnet may be full: then no attempt can succeed, and there are many guests to find that out.
-    let full = || {
-        let its = segments.addresses.keys().filter(|(name, address)| *name == switch.name && address.is_ipv6()).take(1 << 12).count();
-        prefix > 116 && its + 2 >= 1 << (128 - prefix)
-    };
-    let found = free(0..64).or_else(|| if full() { None } else { free(64..1 << 12) });
+    // A small subnet may be full: then no attempt can succeed, and there are many guests to find that out. Its first address
+    // is nobody's.
+    let room = 1_u128.checked_shl(u32::from(128 - prefix)).unwrap_or(u128::MAX) - u128::from(prefix < 127);
+    let found = if segments.held6(&switch.name) < room { free(0..1 << 12) } else { None };
     let address = found.unwrap_or_else(|| {
         let hint = Some(format!("{} is full: use a larger subnet", ipv6.subnet));
         let message = format!("switch `{}` has no address left for machine `{}`", switch.name, machine.name.value);
         reader.error(nic.at, "E040", message, hint);
         IpAddr::V6(ipv6.subnet.network())
     });
-    segments.addresses.insert((switch.name.clone(), address), who(machine));
-    let advertised = segments.gateways.get(&switch.name).is_some_and(|gateways| gateways.iter().any(IpAddr::is_ipv6));
+    segments.hold(&switch.name, address, who(machine));
+    let advertised = segments.gateways.get(&switch.name).is_some_and(Gateways::any6);
     let own = IpAddr::V6(interface_address(&ipv6.subnet, mac, 0)) == address;
     let assignment = match ipv6.mode {
         Ipv6Mode::Dhcpv6 if advertised => Assignment::Dhcp,

@@ -11,14 +11,18 @@ mod config_network;
 mod guests;
 mod interface;
 mod kinds;
+mod limits;
 mod links;
 pub mod model;
 mod model_guest;
+mod nat;
 mod relations;
 mod resolve;
 mod routers;
 mod shape;
 mod switches;
+
+use std::rc::Rc;
 
 pub use model::*;
 
@@ -88,8 +92,10 @@ pub fn understood(sources: &Sources, deployment: &DeploymentName) -> Option<Topo
 /// Resolves what was read; faults go to the reader, so that those of structure and those of meaning come out together.
 fn resolve_spec(spec: Spec, deployment: &DeploymentName, leases: &Leases, reader: &mut Reader) -> Topology {
     let spec = bridges::as_switches(spec, deployment, reader);
-    let (machines, scaled) = clones::written_out(spec.machines, reader);
+    let Some((mut machines, scaled)) = clones::written_out(spec.machines, reader) else { return Topology::nothing(deployment) };
+    guests::limit_nics(&mut machines, reader);
     let ovn = &spec.network.ovn;
+    limits::check(ovn, &machines, reader);
     let mut segments = resolve::Segments::new(&ovn.switches, reader);
     let mut routers = routers::routers(&ovn.routers, deployment, &mut segments, reader);
     switches::ports(&ovn.switches, deployment, &mut segments, reader);
@@ -97,14 +103,13 @@ fn resolve_spec(spec: Spec, deployment: &DeploymentName, leases: &Leases, reader
     // After the guests, which look at their switch again and again: it is light until it has its rules.
     switches::acls(ovn.acl.as_ref(), &mut segments, reader);
     let wires = links::links(&spec.network.links, &machines, deployment, &mut guests, &mut segments, reader);
-    let switches: Vec<Switch> = segments.switches.values().cloned().collect();
-    switches::check_port_names(ovn.acl.as_ref(), &switches, &routers, &guests, reader);
-    routers::nat(&ovn.routers, &mut routers, &mut segments, reader);
+    switches::check_port_names(ovn.acl.as_ref(), &segments, &routers, &guests, reader);
+    nat::nat(&ovn.routers, &mut routers, &mut segments, reader);
     relations::resolve(&mut guests, &machines, &scaled, reader);
     let checks = checks::checks(&spec.checks, &guests, reader);
     Topology {
         deployment: deployment.clone(),
-        switches: segments.switches.into_values().collect(),
+        switches: segments.switches.into_values().map(Rc::unwrap_or_clone).collect(),
         routers,
         guests,
         scaled,

@@ -40,6 +40,21 @@ pub struct Topology {
 }
 
 impl Topology {
+    /// A testbed without anything.
+    pub fn nothing(deployment: &DeploymentName) -> Self {
+        Topology {
+            deployment: deployment.clone(),
+            switches: Vec::new(),
+            routers: Vec::new(),
+            guests: Vec::new(),
+            scaled: Vec::new(),
+            labels: Labels::new(),
+            wires: Vec::new(),
+            dns: false,
+            checks: Vec::new(),
+        }
+    }
+
     /// The switch of this name.
     pub fn switch(&self, name: &NetworkName) -> Option<&Switch> {
         self.switches.binary_search_by(|switch| switch.name.cmp(name)).ok().map(|index| &self.switches[index])

@@ -10,12 +10,12 @@ use crate::{
     spec::{
         model::Machine,
         node::Mark,
-        reader::{Reader, Spanned, suggestion},
+        reader::{Reader, Spanned},
     },
 };
 
 /// The most guests that all lists together may name: clones that name clones are many.
-const MOST: usize = 2_000_000;
+const MOST: usize = 500_000;
 
 /// Fills in `depends_on`, `near` and `apart` of all guests. `machines` are those that the guests were made from.
 pub fn resolve(guests: &mut [Guest], machines: &[Machine], scaled: &[Scaled], reader: &mut Reader) {
@@ -33,7 +33,7 @@ pub fn resolve(guests: &mut [Guest], machines: &[Machine], scaled: &[Scaled], re
     for machine in machines {
         if room == 0 {
             let hint = Some("name fewer machines, or scale them less".to_string());
-            reader.error(machine.at, "E006", format!("`depends_on`, `near` and `apart` name more than {MOST} guests in all"), hint);
+            reader.error(machine.at, "E029", format!("`depends_on`, `near` and `apart` name more than {MOST} guests in all"), hint);
             return;
         }
         let mut find = |names: &[Spanned<GuestName>], what: &str| named(machine, names, what, &known, scaled, &mut said, reader);
@@ -85,12 +85,10 @@ fn named(
                 }
             }
             None if said.insert(name.at) => {
-                let words: Vec<&str> = known.keys().chain(scaled.iter().map(|scaled| &scaled.machine)).map(GuestName::as_str).collect();
-                let hint = suggestion(name.value.as_str(), &words).unwrap_or_else(|| {
-                    let some = words.iter().take(10).copied().collect::<Vec<_>>().join(", ");
-                    format!("machines of this file: {some}{}", if words.len() > 10 { ", …" } else { "" })
+                reader.error_with(name.at, "E022", format!("there is no machine `{}`", name.value), |guesses| {
+                    let words = known.keys().chain(scaled.iter().map(|scaled| &scaled.machine)).map(GuestName::as_str);
+                    Some(guesses.near_or_listed(name.value.as_str(), words, "machines of this file"))
                 });
-                reader.error(name.at, "E022", format!("there is no machine `{}`", name.value), Some(hint));
             }
             None => {}
         }
@@ -104,7 +102,7 @@ fn circles(machines: &[Machine], waits: &BTreeMap<GuestName, Vec<(GuestName, Mar
     for machine in machines {
         // Depth first, by hand: a chain may be as long as the file has guests.
         let mut path: Vec<(&GuestName, usize)> = vec![(&machine.name.value, 0)];
-        let mut on_path: BTreeSet<&GuestName> = BTreeSet::from([&machine.name.value]);
+        let mut on_path: BTreeMap<&GuestName, usize> = BTreeMap::from([(&machine.name.value, 0)]);
         if done.contains(&machine.name.value) {
             continue;
         }
@@ -117,16 +115,18 @@ fn circles(machines: &[Machine], waits: &BTreeMap<GuestName, Vec<(GuestName, Mar
                 continue;
             };
             *next += 1;
-            if on_path.contains(other) {
-                let from = path.iter().position(|(known, _)| *known == other).unwrap_or(0);
-                let mut circle: Vec<&str> = path[from..].iter().map(|(known, _)| known.as_str()).collect();
-                circle.push(other.as_str());
+            if let Some(from) = on_path.get(other) {
                 if said.insert(*at) {
+                    let circle: Vec<&GuestName> = path[*from..].iter().map(|(known, _)| *known).chain([other]).collect();
                     let hint = Some("take one of these names out of `depends_on`".to_string());
                     reader.error(*at, "E023", format!("`depends_on` goes round in a circle: {}", shown(&circle)), hint);
                 }
+                // Nobody reads of more circles, and each may be as long as the file has guests.
+                if reader.is_full() {
+                    return;
+                }
             } else if !done.contains(other) {
-                on_path.insert(other);
+                on_path.insert(other, path.len());
                 path.push((other, 0));
             }
         }
@@ -134,10 +134,10 @@ fn circles(machines: &[Machine], waits: &BTreeMap<GuestName, Vec<(GuestName, Mar
 }
 
 /// A circle in words; of a long one its ends.
-fn shown(circle: &[&str]) -> String {
-    let words: Vec<String> = circle.iter().map(|name| format!("`{name}`")).collect();
-    match words.len() {
-        0..=12 => words.join(" → "),
-        length => format!("{} → … ({} more) → {}", words[..6].join(" → "), length - 11, words[length - 5..].join(" → ")),
+fn shown(circle: &[&GuestName]) -> String {
+    let words = |names: &[&GuestName]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" → ");
+    match circle.len() {
+        0..=12 => words(circle),
+        length => format!("{} → … ({} more) → {}", words(&circle[..6]), length - 11, words(&circle[length - 5..])),
     }
 }

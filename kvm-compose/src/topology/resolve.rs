@@ -5,6 +5,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr},
+    rc::Rc,
 };
 
 use ipnet::IpNet;
@@ -19,25 +20,60 @@ use crate::{
     spec::{
         model as wrote,
         node::Mark,
-        reader::{Reader, Spanned, suggestion},
+        reader::{Reader, Spanned},
     },
 };
 
 /// The network while it is being resolved: what is known of each segment.
 pub struct Segments {
-    /// By name.
-    pub switches: BTreeMap<NetworkName, Switch>,
+    /// By name. Each is looked at again and again, so it is not copied for that.
+    pub switches: BTreeMap<NetworkName, Rc<Switch>>,
     /// Ranges that the testbed does not hand out.
     pub excluded: BTreeMap<NetworkName, Vec<(Ipv4Addr, Ipv4Addr)>>,
-    /// Who has an address on a segment, in words.
-    pub addresses: BTreeMap<(NetworkName, IpAddr), String>,
-    /// Who has a MAC address on a segment, in words.
-    pub macs: BTreeMap<(NetworkName, Mac), String>,
     /// Router ports' addresses by segment.
-    pub gateways: BTreeMap<NetworkName, Vec<IpAddr>>,
+    pub gateways: BTreeMap<NetworkName, Gateways>,
     /// What a switch says of the links of its interfaces.
     pub impairments: BTreeMap<NetworkName, Shape>,
-    names: Vec<NetworkName>,
+    held: BTreeMap<NetworkName, Held>,
+    names: BTreeSet<NetworkName>,
+}
+
+/// Who has what on a segment, in words.
+#[derive(Default)]
+struct Held {
+    addresses: BTreeMap<IpAddr, String>,
+    /// How many of them are IPv6.
+    six: u128,
+    macs: BTreeMap<Mac, String>,
+}
+
+/// Addresses of routers on a segment.
+#[derive(Default)]
+pub struct Gateways {
+    /// All of them.
+    pub all: BTreeSet<IpAddr>,
+    four: Vec<IpAddr>,
+}
+
+impl Gateways {
+    /// The IPv4 one, when there is only one.
+    pub fn only(&self) -> Option<IpAddr> {
+        match self.four.as_slice() {
+            [only] => Some(*only),
+            _ => None,
+        }
+    }
+
+    /// True when there is an IPv6 one.
+    pub fn any6(&self) -> bool {
+        self.all.last().is_some_and(IpAddr::is_ipv6)
+    }
+
+    /// Adds one.
+    pub fn add(&mut self, address: IpAddr) {
+        self.all.insert(address);
+        self.four.extend(Some(address).filter(IpAddr::is_ipv4));
+    }
 }
 
 impl Segments {
@@ -52,31 +88,51 @@ impl Segments {
             let labels = switch.labels.iter().map(|(key, value)| (key.clone(), value.value.clone())).collect();
             let ipv6 = second_subnet(switch, subnet, reader);
             impairments.extend(switch.impairment.as_ref().map(|impairment| (name.clone(), shape::of(impairment, reader))));
-            known.insert(name.clone(), Switch { subnet: Some(subnet), ipv6, labels, ..Switch::named(name) });
+            known.insert(name.clone(), Rc::new(Switch { subnet: Some(subnet), ipv6, labels, ..Switch::named(name) }));
         }
-        Segments {
-            switches: known,
-            excluded: BTreeMap::new(),
-            addresses: BTreeMap::new(),
-            macs: BTreeMap::new(),
-            gateways: BTreeMap::new(),
-            impairments,
-            names,
-        }
+        Segments { switches: known, excluded: BTreeMap::new(), gateways: BTreeMap::new(), impairments, held: BTreeMap::new(), names }
     }
 
     /// A switch by the name the user wrote, or a fault (E020). A switch whose subnet is faulty is silent here.
-    pub fn find(&self, name: &Spanned<NetworkName>, reader: &mut Reader) -> Option<&Switch> {
+    pub fn find(&self, name: &Spanned<NetworkName>, reader: &mut Reader) -> Option<Rc<Switch>> {
         let known = self.switches.get(&name.value);
         if known.is_none() && !self.names.contains(&name.value) {
-            let names: Vec<&str> = self.names.iter().map(NetworkName::as_str).collect();
-            let hint = suggestion(name.value.as_str(), &names).unwrap_or_else(|| match names.is_empty() {
-                true => "the file has no switches".to_string(),
-                false => format!("switches of this file: {}", names.join(", ")),
+            reader.error_with(name.at, "E020", format!("there is no switch `{}`", name.value), |guesses| {
+                let names = self.names.iter().map(NetworkName::as_str);
+                Some(match self.names.is_empty() {
+                    true => "the file has no switches".to_string(),
+                    false => guesses.near_or_listed(name.value.as_str(), names, "switches of this file"),
+                })
             });
-            reader.error(name.at, "E020", format!("there is no switch `{}`", name.value), Some(hint));
         }
-        known
+        known.cloned()
+    }
+
+    /// Is the address taken on the switch?
+    pub fn holds(&self, switch: &NetworkName, address: IpAddr) -> bool {
+        self.held.get(switch).is_some_and(|held| held.addresses.contains_key(&address))
+    }
+
+    /// How many IPv6 addresses are taken on the switch.
+    pub fn held6(&self, switch: &NetworkName) -> u128 {
+        self.held.get(switch).map_or(0, |held| held.six)
+    }
+
+    /// The addresses that are taken on the switch.
+    pub fn addresses(&self, switch: &NetworkName) -> impl Iterator<Item = IpAddr> + '_ {
+        self.held.get(switch).into_iter().flat_map(|held| held.addresses.keys().copied())
+    }
+
+    /// Notes who has an address.
+    pub fn hold(&mut self, switch: &NetworkName, address: IpAddr, who: String) {
+        let held = self.held_on(switch);
+        if held.addresses.insert(address, who).is_none() && address.is_ipv6() {
+            held.six += 1;
+        }
+    }
+
+    fn held_on(&mut self, switch: &NetworkName) -> &mut Held {
+        self.held.entry(switch.clone()).or_default()
     }
 
     /// Notes who has an address; a fault when somebody else has it (E033) or it is not usable (E031, E032).
@@ -91,7 +147,7 @@ impl Segments {
             reader.error(at, "E032", format!("{address} is the network or broadcast address of switch `{}`", switch.name), hint);
             return false;
         }
-        if let Some(other) = self.addresses.get(&(switch.name.clone(), address)) {
+        if let Some(other) = self.held.get(&switch.name).and_then(|held| held.addresses.get(&address)) {
             reader.error(
                 at,
                 "E033",
@@ -100,28 +156,29 @@ impl Segments {
             );
             return false;
         }
-        self.addresses.insert((switch.name.clone(), address), who.to_string());
+        self.hold(&switch.name, address, who.to_string());
         true
     }
 
     /// Notes who has a MAC address; a fault when somebody else has it (E035).
     pub fn claim_mac(&mut self, switch: &NetworkName, mac: Mac, who: &str, at: Mark, reader: &mut Reader) {
-        match self.macs.get(&(switch.clone(), mac)) {
+        match self.held.get(switch).and_then(|held| held.macs.get(&mac)) {
             Some(other) => {
                 let hint = Some("use another, or leave `mac` out to have one generated".to_string());
                 reader.error(at, "E035", format!("{mac} on switch `{switch}` is taken by {other}"), hint);
             }
             None => {
-                self.macs.insert((switch.clone(), mac), who.to_string());
+                self.held_on(switch).macs.insert(mac, who.to_string());
             }
         }
     }
 
     /// A generated MAC address that nobody on the segment has.
     pub fn free_mac(&self, deployment: &DeploymentName, switch: &NetworkName, owner: &str, port: usize) -> Mac {
+        let held = self.held.get(switch);
         (0..u32::MAX)
             .map(|attempt| generated_mac(deployment, owner, port, attempt))
-            .find(|mac| !self.macs.contains_key(&(switch.clone(), *mac)))
+            .find(|mac| held.is_none_or(|held| !held.macs.contains_key(mac)))
             .unwrap_or(Mac([2, 0, 0, 0, 0, 1]))
     }
 }

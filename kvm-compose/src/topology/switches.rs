@@ -2,20 +2,20 @@
 //!
 //! Pure. Every unresolved reference and every impossible address is a fault at its place.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    rc::Rc,
+};
 
 use ipnet::IpNet;
 
 use super::{
-    model::{Acl, Guest, Internal, Localnet, Router, Switch},
+    model::{Acl, AclAction, Guest, Internal, Localnet, Router, Switch},
     resolve::Segments,
 };
 use crate::{
     names::{DeploymentName, NetworkName, printable},
-    spec::{
-        model as wrote,
-        reader::{Reader, suggestion},
-    },
+    spec::{model as wrote, reader::Reader},
 };
 
 /// Ways to the hosts' networks and the master's own interfaces; their addresses and MACs are claimed on the segments.
@@ -23,23 +23,26 @@ pub fn ports(wrote: &[wrote::Switch], deployment: &DeploymentName, segments: &mu
     let mut names: BTreeSet<&NetworkName> = BTreeSet::new();
     for switch in wrote {
         let Some(name) = &switch.name else { continue };
+        // Faulty ones are none.
+        let mut known = segments.switches.get(&name.value).map(|known| Switch::clone(known));
+        let mut networks: BTreeSet<&NetworkName> = BTreeSet::new();
         for (index, port) in switch.ports.iter().enumerate() {
             if let Some(port) = port.name.as_ref().filter(|port| !names.insert(&port.value)) {
                 let hint = Some("names of switches' ports are unique in the whole file".to_string());
                 reader.error(port.at, "E011", format!("a switch has a port `{}` already", port.value), hint);
             }
-            let Some(mut known) = segments.switches.get(&name.value).cloned() else { continue };
-            localnet(port, &mut known, reader);
-            internal(port, index, deployment, &mut known, segments, reader);
-            segments.switches.insert(name.value.clone(), known);
+            let Some(known) = &mut known else { continue };
+            localnet(port, known, &mut networks, reader);
+            internal(port, index, deployment, known, segments, reader);
         }
+        segments.switches.extend(known.map(|known| (name.value.clone(), Rc::new(known))));
     }
 }
 
-fn localnet(port: &wrote::SwitchPort, switch: &mut Switch, reader: &mut Reader) {
+fn localnet<'a>(port: &'a wrote::SwitchPort, switch: &mut Switch, networks: &mut BTreeSet<&'a NetworkName>, reader: &mut Reader) {
     let (Some(name), Some(localnet)) = (&port.name, &port.localnet) else { return };
     let Some(network) = &localnet.network_name else { return };
-    if switch.localnets.iter().any(|other| other.network == network.value) {
+    if !networks.insert(&network.value) {
         let hint = Some("one way to a network is enough".to_string());
         reader.error(network.at, "E011", format!("switch `{}` leads to `{}` already", switch.name, network.value), hint);
         return;
@@ -76,33 +79,40 @@ fn internal(
 pub fn acls(wrote: Option<&wrote::AclSection>, segments: &mut Segments, reader: &mut Reader) {
     let Some(wrote) = wrote else { return };
     let deny_all = wrote.apply_deny_all.as_ref().is_some_and(|deny| deny.value);
-    for switch in segments.switches.values_mut() {
-        switch.deny_all = deny_all;
+    for switch in segments.switches.values_mut().filter(|switch| switch.deny_all != deny_all) {
+        Rc::make_mut(switch).deny_all = deny_all;
     }
     for section in &wrote.switches {
-        let Some(mut switch) = segments.find(&section.switch, reader).cloned() else { continue };
-        for rule in &section.rules {
-            switch.acls.extend(acl(rule, &switch.acls, reader));
+        if segments.find(&section.switch, reader).is_none() {
+            continue;
         }
-        segments.switches.insert(switch.name.clone(), switch);
+        let mut before = Before::new();
+        let acls: Vec<Acl> = section.rules.iter().filter_map(|rule| acl(rule, &mut before, reader)).collect();
+        if let Some(switch) = segments.switches.get_mut(&section.switch.value) {
+            Rc::make_mut(switch).acls.extend(acls);
+        }
     }
 }
 
-fn acl(rule: &wrote::AclRule, before: &[Acl], reader: &mut Reader) -> Option<Acl> {
+/// Direction, priority and expression of the rules so far → action and line.
+type Before<'a> = BTreeMap<(&'static str, u16, &'a str), (AclAction, u32)>;
+
+fn acl<'a>(rule: &'a wrote::AclRule, before: &mut Before<'a>, reader: &mut Reader) -> Option<Acl> {
     let (direction, priority) = (rule.direction.as_ref()?.value, rule.priority.as_ref()?);
     let (matches, action_at) = (rule.matches.as_ref()?, rule.action.as_ref()?.at);
     let action = rule.action.as_ref()?.value;
     let priority_value = priority.value as u16;
-    let same = |other: &&Acl| other.direction == direction && other.priority == priority_value && other.matches == matches.value;
-    if let Some(other) = before.iter().find(same) {
-        if other.action == action {
+    let key = (direction.word(), priority_value, matches.value.as_str());
+    if let Some((other, line)) = before.get(&key) {
+        if *other == action {
             reader.warning(rule.at, "W012", "this rule stands here already".to_string(), Some("remove one of them".to_string()));
             return None;
         }
         let hint = Some("OVN would take either; give one of them another priority".to_string());
-        reader.error(priority.at, "E011", format!("line {} has the same match and priority with another action", other.at.line), hint);
+        reader.error(priority.at, "E011", format!("line {line} has the same match and priority with another action"), hint);
         return None;
     }
+    before.insert(key, (action, matches.at.line));
     Some(Acl {
         direction,
         priority: priority_value,
@@ -116,21 +126,22 @@ fn acl(rule: &wrote::AclRule, before: &[Acl], reader: &mut Reader) -> Option<Acl
 }
 
 /// Warns of expressions that name a port which nothing has: they match nothing.
-pub fn check_port_names(wrote: Option<&wrote::AclSection>, switches: &[Switch], routers: &[Router], guests: &[Guest], reader: &mut Reader) {
+pub fn check_port_names(wrote: Option<&wrote::AclSection>, segments: &Segments, routers: &[Router], guests: &[Guest], reader: &mut Reader) {
+    let Some(wrote) = wrote else { return };
     let mut known: BTreeSet<String> = BTreeSet::new();
-    for switch in switches {
+    for switch in segments.switches.values() {
         known.extend(switch.localnets.iter().map(|port| port.name.to_string()));
         known.extend(switch.internals.iter().map(|port| port.name.to_string()));
     }
     known.extend(routers.iter().flat_map(|router| &router.ports).map(|port| port.name.to_string()));
     known.extend(guests.iter().flat_map(|guest| guest.nics.iter().map(move |nic| format!("{}:{}", guest.name, nic.name))));
-    let rules = wrote.into_iter().flat_map(|wrote| &wrote.switches).flat_map(|section| &section.rules);
+    let rules = wrote.switches.iter().flat_map(|section| &section.rules);
     for matches in rules.filter_map(|rule| rule.matches.as_ref()) {
         for name in matches.value.split('"').skip(1).step_by(2).filter(|name| !known.contains(*name)) {
-            let names: Vec<&str> = known.iter().map(String::as_str).collect();
-            let hint = suggestion(name, &names)
-                .unwrap_or_else(|| "a guest's port is called `guest:eth0`, others by their `name` in the file".to_string());
-            reader.warning(matches.at, "W010", format!("no port of this file is called `{}`", printable(name)), Some(hint));
+            reader.warning_with(matches.at, "W010", format!("no port of this file is called `{}`", printable(name)), |guesses| {
+                let near = guesses.near(name, known.iter().map(String::as_str));
+                Some(near.unwrap_or_else(|| "a guest's port is called `guest:eth0`, others by their `name` in the file".to_string()))
+            });
         }
     }
 }

@@ -100,8 +100,8 @@ pub fn check(text: &str, limit: Duration) -> Fared {
         Ok(loaded) => check_good(&sources, &loaded),
         Err(problem) => {
             check_refusal(&problem);
-            // The files that it names are looked at nevertheless.
-            topology::understood(&sources, &deployment());
+            // The files that it names are looked at nevertheless, and what there is of it can be drawn.
+            topology::understood(&sources, &deployment()).iter().for_each(draw);
             Fared::Refused
         }
     };
@@ -123,6 +123,14 @@ pub fn check_refusal(problem: &Problem) {
     }
 }
 
+/// Draws it for a page and for files.
+fn draw(topology: &Topology) {
+    picture::svg(topology, &picture::Scene::default());
+    for format in [picture::Format::Svg, picture::Format::Mermaid, picture::Format::Dot, picture::Format::D2] {
+        picture::document(topology, format);
+    }
+}
+
 fn check_good(sources: &Sources, loaded: &Loaded) -> Fared {
     check_addresses(&loaded.topology);
     check_leases(sources, loaded);
@@ -132,7 +140,7 @@ fn check_good(sources: &Sources, loaded: &Loaded) -> Fared {
     }
     let again = load(&Sources::alone("resolved.yaml", &text)).unwrap_or_else(|problem| panic!("{problem:#?}\n{text}"));
     assert_eq!(again.resolved(), loaded.resolved(), "the resolved file means the same");
-    picture::svg(&loaded.topology, &picture::Scene::default());
+    draw(&loaded.topology);
     let blueprint = match lowered(&loaded.topology) {
         Ok(blueprint) => blueprint,
         Err(problem) => {

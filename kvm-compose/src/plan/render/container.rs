@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
 use uuid::Uuid;
 
-use super::seed::name_server;
+use super::{routed::Routed, seed::name_server};
 use crate::{
     names::{DeploymentName, domain_name},
     plan::{
@@ -14,7 +14,7 @@ use crate::{
         container::{Bind, Container, HostDevice, Interface},
         site::{ProjectFiles, Site},
     },
-    topology::{Assignment, Container as Wanted, FileRef, Guest, Nic, Topology},
+    topology::{Assignment, Container as Wanted, FileRef, Guest, Nic},
 };
 
 /// Where a container of a deployment stands: in what folder, on which ports.
@@ -29,7 +29,7 @@ pub struct Parts<'a> {
 pub fn container<'g>(
     guest: &'g Guest,
     wanted: &'g Wanted,
-    topology: &Topology,
+    routed: &Routed<'_>,
     site: &Site,
     files: &ProjectFiles,
     parts: &Parts<'_>,
@@ -66,12 +66,12 @@ pub fn container<'g>(
     };
     let digest = super::digest(&["container", &json(&container)]);
     Ok(Domain {
-        name: name_of(&topology.deployment, guest),
-        uuid: site.installation.domain_uuid(&topology.deployment, &guest.name),
+        name: name_of(&routed.topology.deployment, guest),
+        uuid: site.installation.domain_uuid(&routed.topology.deployment, &guest.name),
         guest: guest.name.clone(),
         xml: String::new(),
         digest,
-        nics: guest.nics.iter().zip(parts.ports).map(|(nic, port)| device(nic, *port, topology, site.mtu)).collect(),
+        nics: guest.nics.iter().zip(parts.ports).map(|(nic, port)| device(nic, *port, routed, site.mtu)).collect(),
         network: String::new(),
         console_log: parts.note.to_path_buf(),
         memory_mb: guest.memory_mb,
@@ -86,19 +86,19 @@ fn name_of(deployment: &DeploymentName, guest: &Guest) -> String {
 }
 
 /// Whom a container asks for names on an interface: DHCP tells it nothing, so it is told here.
-fn server(nic: &Nic, topology: &Topology) -> Option<IpAddr> {
+fn server(nic: &Nic, routed: &Routed<'_>) -> Option<IpAddr> {
     let addresses: Vec<_> = nic.addresses.iter().collect();
-    name_server(nic, &addresses, topology)
+    name_server(nic, &addresses, routed)
 }
 
-fn device(nic: &Nic, port: Uuid, topology: &Topology, mtu: u16) -> NicDevice {
+fn device(nic: &Nic, port: Uuid, routed: &Routed<'_>, mtu: u16) -> NicDevice {
     let advertised = |assignment| matches!(assignment, Assignment::Dhcp | Assignment::Slaac);
     let interface = Interface {
         mtu,
         addresses: nic.addresses.iter().map(|address| address.net).collect(),
         gateways: nic.addresses.iter().filter_map(|address| address.gateway).collect(),
-        name_servers: server(nic, topology).into_iter().collect(),
-        beside: server(nic, topology).filter(|server| *server == IpAddr::V4(super::services::RESOLVER)).into_iter().collect(),
+        name_servers: server(nic, routed).into_iter().collect(),
+        beside: server(nic, routed).filter(|server| *server == IpAddr::V4(super::services::RESOLVER)).into_iter().collect(),
         // The default route comes from the router's advertisement alone: DHCPv6 has none (RFC 8415).
         advertised: nic.addresses.iter().any(|address| address.net.addr().is_ipv6() && advertised(address.assignment)),
     };

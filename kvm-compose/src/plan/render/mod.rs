@@ -5,6 +5,7 @@
 pub mod container;
 pub mod domain;
 pub mod policy;
+pub mod routed;
 pub mod rows;
 pub mod seed;
 pub mod services;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::{policy, services};
+use super::{policy, routed::Routed, services};
 use crate::{
     names::{DeploymentName, GuestName, HostName, InstallationId, NetworkName},
     plan::blueprint::{Column, Row, RowKey, Table},
@@ -46,7 +46,8 @@ pub struct Place<'a> {
 }
 
 /// All rows, in an order in which each row's references come before it.
-pub fn rows(topology: &Topology, place: &Place<'_>) -> Vec<Row> {
+pub fn rows(routed: &Routed<'_>, place: &Place<'_>) -> Vec<Row> {
+    let topology = routed.topology;
     let deployment = &topology.deployment;
     let mut rows: Vec<Row> = services::dns_row(topology).into_iter().collect();
     let named = !rows.is_empty();
@@ -56,11 +57,11 @@ pub fn rows(topology: &Topology, place: &Place<'_>) -> Vec<Row> {
     rows.extend(topology.switches.iter().map(|switch| switch_row(deployment, switch, named, &forwards)));
     rows.extend(topology.routers.iter().map(|router| router_row(deployment, router)));
     rows.splice(0..0, balancers);
-    rows.extend(topology.switches.iter().flat_map(|switch| services::dhcp_rows(topology, switch, place)));
+    rows.extend(topology.switches.iter().flat_map(|switch| services::dhcp_rows(routed, switch, place)));
     let names = policy::port_names(topology, place.installation);
     for switch in &topology.switches {
         rows.extend(policy::acl_rows(switch, &names));
-        rows.extend(services::resolver_row(topology, switch));
+        rows.extend(services::resolver_row(routed, switch));
         rows.extend(switch.localnets.iter().map(|localnet| localnet_row(deployment, switch, localnet)));
         rows.extend(switch.internals.iter().map(|internal| internal_row(deployment, switch, internal)));
     }

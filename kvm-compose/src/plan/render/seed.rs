@@ -6,14 +6,17 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use uuid::Uuid;
 
-use super::services::{RESOLVER, needs_resolver};
-use crate::topology::{Assignment, Guest, GuestKind, Nic, NicAddress, Topology};
+use super::{
+    routed::Routed,
+    services::{RESOLVER, needs_resolver},
+};
+use crate::topology::{Assignment, Guest, GuestKind, Nic, NicAddress};
 
 /// File name → content.
-pub fn files(guest: &Guest, topology: &Topology, instance: Uuid, mtu: u16) -> BTreeMap<String, String> {
+pub fn files(guest: &Guest, routed: &Routed<'_>, instance: Uuid, mtu: u16) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     files.insert("meta-data".to_string(), format!("instance-id: {instance}\nlocal-hostname: {}\n", guest.hostname));
-    files.insert("network-config".to_string(), network_config(guest, topology, mtu));
+    files.insert("network-config".to_string(), network_config(guest, routed, mtu));
     // Keys and passwords of an image that exists already stay as they are.
     files.insert("user-data".to_string(), "#cloud-config\nssh_deletekeys: false\npreserve_hostname: false\n".to_string());
     if !guest.environment.is_empty() {
@@ -28,7 +31,7 @@ pub fn files(guest: &Guest, topology: &Topology, instance: Uuid, mtu: u16) -> BT
 }
 
 /// Names and addresses hold no character that YAML would take for something else; they are quoted all the same.
-fn network_config(guest: &Guest, topology: &Topology, mtu: u16) -> String {
+fn network_config(guest: &Guest, routed: &Routed<'_>, mtu: u16) -> String {
     let mut text = "version: 2\nethernets:\n".to_string();
     if guest.nics.is_empty() {
         return "version: 2\nethernets: {}\n".to_string();
@@ -57,7 +60,7 @@ fn network_config(guest: &Guest, topology: &Topology, mtu: u16) -> String {
         }
         let gateways: Vec<IpAddr> = fixed.iter().filter_map(|address| address.gateway).collect();
         let told = nic.addresses.iter().any(|address| address.assignment == Assignment::Dhcp);
-        let server = name_server(nic, &fixed, topology).filter(|_| !told);
+        let server = name_server(nic, &fixed, routed).filter(|_| !told);
         let aside = server.filter(|server| *server == IpAddr::V4(RESOLVER));
         if !gateways.is_empty() || aside.is_some() {
             text.push_str("    routes:\n");
@@ -79,15 +82,14 @@ fn network_config(guest: &Guest, topology: &Topology, mtu: u16) -> String {
 
 /// Who is asked for names on an interface that no DHCP server tells: the router of its segment, in whose place OVN answers,
 /// or where there is none, a port that is there for this alone.
-pub(super) fn name_server(nic: &Nic, fixed: &[&NicAddress], topology: &Topology) -> Option<IpAddr> {
-    if !topology.dns {
+pub(super) fn name_server(nic: &Nic, fixed: &[&NicAddress], routed: &Routed<'_>) -> Option<IpAddr> {
+    if !routed.topology.dns {
         return None;
     }
-    if topology.switch(&nic.switch).is_some_and(|switch| needs_resolver(topology, switch)) {
+    if routed.topology.switch(&nic.switch).is_some_and(|switch| needs_resolver(routed, switch)) {
         return Some(IpAddr::V4(RESOLVER));
     }
-    let ports = topology.routers.iter().flat_map(|router| &router.ports).filter(|port| port.switch == nic.switch);
-    let mut routers = ports.flat_map(|port| port.addresses()).map(|address| address.addr());
+    let mut routers = routed.ports(&nic.switch).flat_map(|port| port.addresses()).map(|address| address.addr());
     let same = |router: &IpAddr| nic.addresses.iter().any(|own| own.net.addr().is_ipv4() == router.is_ipv4());
     fixed.iter().find_map(|address| address.gateway).or_else(|| routers.find(same))
 }

@@ -7,11 +7,14 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
-use super::rows::{Place, map, row, scoped, switch_key, text};
+use super::{
+    routed::Routed,
+    rows::{Place, map, row, scoped, switch_key, text},
+};
 use crate::{
     names::generated_mac,
     plan::blueprint::{Column, Row, RowKey, Table},
-    topology::{Ipv6Mode, NatType, Router, RouterPort, Switch, Topology},
+    topology::{Ipv6Mode, RouterPort, Switch, Topology},
 };
 
 /// Whom guests of a switch without a router ask for names. OVN answers such questions whomever they are put to, but somebody
@@ -69,21 +72,14 @@ pub fn dns_row(topology: &Topology) -> Option<Row> {
     (!records.is_empty()).then(|| row(dns_key(), Table::Dns, vec![("records", Column::Map(records))], None))
 }
 
-/// Do the switch's guests reach the outside through a router that changes their addresses?
-fn leads_out(topology: &Topology, switch: &Switch) -> bool {
-    let here = |router: &&Router| router.ports.iter().any(|port| port.switch == switch.name);
-    let rules = topology.routers.iter().filter(here).flat_map(|router| &router.nat).filter(|nat| nat.kind == NatType::Snat);
-    switch.subnet.is_some_and(|subnet| rules.into_iter().any(|nat| nat.logical.contains(&subnet)))
-}
-
 /// Does the switch need the port behind [`RESOLVER`]: has it names, IPv4, and no router in whose place OVN could answer?
-pub fn needs_resolver(topology: &Topology, switch: &Switch) -> bool {
-    let routed = topology.routers.iter().flat_map(|router| &router.ports).any(|port| port.switch == switch.name);
-    topology.dns && !switch.wire && !routed && switch.ipv4().is_some()
+pub fn needs_resolver(routed: &Routed<'_>, switch: &Switch) -> bool {
+    routed.topology.dns && !switch.wire && routed.ports(&switch.name).next().is_none() && switch.ipv4().is_some()
 }
 
 /// The port behind [`RESOLVER`]: OVN answers ARP for a `localport` without anything plugged into it (ovn-northd(8)).
-pub fn resolver_row(topology: &Topology, switch: &Switch) -> Option<Row> {
+pub fn resolver_row(routed: &Routed<'_>, switch: &Switch) -> Option<Row> {
+    let topology = routed.topology;
     let mac = generated_mac(&topology.deployment, &format!("resolver/{}", switch.name), 0, 0);
     let columns = vec![
         ("name", text(format!("{}.resolver", scoped(&topology.deployment, &switch.name)))),
@@ -91,11 +87,12 @@ pub fn resolver_row(topology: &Topology, switch: &Switch) -> Option<Row> {
         ("addresses", Column::Set(vec![format!("{mac} {RESOLVER}")])),
     ];
     let key = RowKey(format!("resolver/{}", switch.name));
-    needs_resolver(topology, switch).then(|| row(key, Table::LogicalSwitchPort, columns, Some((switch_key(&switch.name), "ports"))))
+    needs_resolver(routed, switch).then(|| row(key, Table::LogicalSwitchPort, columns, Some((switch_key(&switch.name), "ports"))))
 }
 
 /// What OVN's DHCP servers answer on a switch.
-pub fn dhcp_rows(topology: &Topology, switch: &Switch, place: &Place<'_>) -> Vec<Row> {
+pub fn dhcp_rows(routed: &Routed<'_>, switch: &Switch, place: &Place<'_>) -> Vec<Row> {
+    let topology = routed.topology;
     let (four, six) = dhcp_keys(switch);
     let mut rows = Vec::new();
     if let (Some(key), Some(dhcp), Some(subnet)) = (four, &switch.dhcp, switch.ipv4()) {
@@ -111,13 +108,13 @@ pub fn dhcp_rows(topology: &Topology, switch: &Switch, place: &Place<'_>) -> Vec
         .into();
         if topology.dns {
             // OVN answers a question for a guest's name whomever it is put to; other names only somebody outside knows.
-            let outside = place.resolver.filter(|resolver| resolver.is_ipv4() && leads_out(topology, switch));
+            let outside = place.resolver.filter(|resolver| resolver.is_ipv4() && routed.leads_out(switch));
             options.insert("dns_server".to_string(), outside.map_or(gateway, |resolver| resolver.to_string()));
         }
         let columns = vec![("cidr", text(subnet.to_string())), ("options", Column::Map(options))];
         rows.push(row(key, Table::DhcpOptions, columns, None));
     }
-    if let (Some(key), Some(ipv6), Some((mac, gateway))) = (six, switch.ipv6, gateway6(topology, switch)) {
+    if let (Some(key), Some(ipv6), Some((mac, gateway))) = (six, switch.ipv6, routed.gateway6(switch)) {
         let mut options = vec![("server_id", mac)];
         if topology.dns {
             options.push(("dns_server", gateway));
@@ -127,14 +124,6 @@ pub fn dhcp_rows(topology: &Topology, switch: &Switch, place: &Place<'_>) -> Vec
         rows.push(row(key, Table::DhcpOptions, columns, None));
     }
     rows
-}
-
-/// MAC and IPv6 address of the router that advertises a switch's IPv6 subnet.
-pub fn gateway6(topology: &Topology, switch: &Switch) -> Option<(String, String)> {
-    let ports = topology.routers.iter().flat_map(|router| &router.ports);
-    let port = ports.filter(|port| port.switch == switch.name).find(|port| port.advertises)?;
-    let address = port.addresses().find(|address| matches!(address, IpNet::V6(_)))?;
-    Some((port.mac.to_string(), address.addr().to_string()))
 }
 
 /// How guests use IPv6 on a router port's segment (ovn-nb(5), `ipv6_ra_configs`); empty where it says nothing.

@@ -8,7 +8,7 @@ use super::both;
 use crate::{
     names::printable,
     spec::{
-        node::{Node, Value},
+        node::{Mark, Node, Value},
         reader::Reader,
     },
 };
@@ -71,15 +71,7 @@ fn laid_machines(base: Vec<Node>, over: Vec<Node>, trail: &mut Vec<String>) -> V
 
 /// The name of a machine.
 pub fn name(machine: &Node) -> Option<&str> {
-    entry(machine, "name").and_then(Node::text)
-}
-
-/// A key's value.
-pub fn entry<'a>(node: &'a Node, wanted: &str) -> Option<&'a Node> {
-    match &node.value {
-        Value::Map(entries) => entries.iter().find(|(key, _)| key.text() == Some(wanted)).map(|(_, value)| value),
-        _ => None,
-    }
+    machine.entry("name").and_then(Node::text)
 }
 
 /// Maps of the network whose keys are names of things: each thing stands in one file.
@@ -102,11 +94,12 @@ fn joined(whole: &mut Node, part: Node, trail: &mut Vec<String>, reader: &mut Re
     match (&mut whole.value, part.value) {
         (Value::Map(entries), Value::Map(more)) => joined_map(entries, more, trail, reader),
         (Value::List(items), Value::List(more)) if trail.as_slice() == ["machines"] => {
-            let index: BTreeMap<String, Node> = items.iter().filter_map(|node| Some((name(node)?.to_string(), node.clone()))).collect();
-            for node in more {
-                match name(&node).and_then(|name| index.get(name)) {
+            let index: BTreeMap<&str, Mark> = items.iter().filter_map(|node| Some((name(node)?, node.at))).collect();
+            let known: Vec<Option<Mark>> = more.iter().map(|node| name(node).and_then(|name| index.get(name)).copied()).collect();
+            for (node, known) in more.into_iter().zip(known) {
+                match known {
                     None => items.push(node),
-                    Some(first) => twice("machine", name(&node).unwrap_or_default(), first, &node, reader),
+                    Some(first) => twice("machine", name(&node).unwrap_or_default(), first, node.at, reader),
                 }
             }
         }
@@ -115,7 +108,7 @@ fn joined(whole: &mut Node, part: Node, trail: &mut Vec<String>, reader: &mut Re
             let node = Node { at: part.at, value };
             let same = matches!((&whole.value, &node.value), (Value::Scalar { text: a, .. }, Value::Scalar { text: b, .. }) if a == b);
             if !same {
-                twice("", trail.last().map(String::as_str).unwrap_or_default(), whole, &node, reader);
+                twice("", trail.last().map(String::as_str).unwrap_or_default(), whole.at, node.at, reader);
             }
         }
     }
@@ -130,7 +123,7 @@ fn joined_map(entries: &mut Vec<(Node, Node)>, more: Vec<(Node, Node)>, trail: &
             None => entries.push((key, value)),
             Some(at) if named.is_some() => {
                 let what = if trail.last().is_some_and(|last| last == "routers") { "router" } else { "switch" };
-                twice(what, key.text().unwrap_or_default(), &entries[at].0, &key, reader);
+                twice(what, key.text().unwrap_or_default(), entries[at].0.at, key.at, reader);
             }
             Some(_) if value.is_null() => {}
             Some(at) if entries[at].1.is_null() => entries[at].1 = value,
@@ -143,12 +136,12 @@ fn joined_map(entries: &mut Vec<(Node, Node)>, more: Vec<(Node, Node)>, trail: &
     }
 }
 
-fn twice(what: &str, name: &str, first: &Node, second: &Node, reader: &mut Reader) {
-    if first.at == second.at {
+fn twice(what: &str, name: &str, first: Mark, second: Mark, reader: &mut Reader) {
+    if first == second {
         return;
     }
-    let (one, other) = (reader.place(first.at), reader.place(second.at));
+    let (one, other) = (reader.place(first), reader.place(second));
     let what = if what.is_empty() { String::new() } else { format!("{what} ") };
     let message = format!("{what}`{}` stands in two files: {}", printable(name), both(&one, &other));
-    reader.error(second.at, "E055", message, Some("keep one of them, or let one file extend the other with `extends`".to_string()));
+    reader.error(second, "E055", message, Some("keep one of them, or let one file extend the other with `extends`".to_string()));
 }

@@ -8,7 +8,7 @@ use crate::{
     names::printable,
     spec::{
         node::{self, Budget, Mark, Node, Value},
-        reader::{Reader, suggestion},
+        reader::Reader,
     },
 };
 
@@ -139,12 +139,12 @@ fn set(node: &mut Node, path: &[Node], value: Node, what: &str, reader: &mut Rea
                 Some(at) if rest.is_empty() && value.is_null() => drop(items.remove(at)),
                 Some(at) => set(&mut items[at], rest, value, &inner, reader),
                 None => {
-                    let known: Vec<&str> = items.iter().take(1000).filter_map(name).collect();
-                    let hint = suggestion(text, &known).or_else(|| match items.len() {
-                        0 => None,
-                        count => Some(format!("name an item by its `name`, or by its index from 0 to {}", count - 1)),
+                    reader.error_with(part.at, "E056", format!("{what} has no item `{}`", printable(text)), |guesses| {
+                        guesses.near(text, items.iter().filter_map(name)).or_else(|| match items.len() {
+                            0 => None,
+                            count => Some(format!("name an item by its `name`, or by its index from 0 to {}", count - 1)),
+                        })
                     });
-                    reader.error(part.at, "E056", format!("{what} has no item `{}`", printable(text)), hint);
                 }
             }
         }
