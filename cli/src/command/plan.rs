@@ -16,7 +16,7 @@ use kvm_compose::{
         anywhere,
         blueprint::DiskFormat,
         describe,
-        site::{DiskFile, ProjectFiles},
+        site::{DiskFile, ProjectFiles, StoredImage},
         step::Impact,
     },
     topology::{FileRef, GuestKind, Topology},
@@ -86,8 +86,14 @@ fn files(project: &Project, topology: &Topology) -> ProjectFiles {
             // One that cannot be read here may be there on the server.
             files.scripts.insert(script.path.clone(), fs::read_to_string(place(script)).unwrap_or_default());
         }
-        if let GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {
-            files.disks.insert(disk.path.clone(), as_written(place(disk), *format));
+        match &guest.kind {
+            GuestKind::ExistingDisk { disk, format, .. } => {
+                files.disks.insert(disk.path.clone(), as_written(place(disk), *format));
+            }
+            GuestKind::CloudImage { image, .. } => {
+                files.images.insert(image.path.clone(), as_pulled(&image.path));
+            }
+            _ => {}
         }
         if let GuestKind::Docker(container) = &guest.kind {
             // No step shows what is in it.
@@ -96,6 +102,11 @@ fn files(project: &Project, topology: &Topology) -> ProjectFiles {
         }
     }
     files
+}
+
+/// An image that nobody looked at: which content the name stands for is the server's to say.
+fn as_pulled(name: &str) -> StoredImage {
+    StoredImage { path: Path::new("/images/disks").join(name), digest: name.to_string(), virtual_bytes: 0, user: None }
 }
 
 fn as_written(path: PathBuf, format: DiskFormat) -> DiskFile {

@@ -80,7 +80,10 @@ fn what_is_there_is_listed() {
     let info = fake.run(&["info", "-o", "json"]).json();
     assert_eq!((&info["name"], &info["state"], &info["project_location"]), (&json!("lab"), &json!("up"), &json!("/p")));
     assert_eq!(fake.run(&["info", "other"]).status, Some(3));
-    assert_eq!(fake.run(&["image", "list"]).out(), "no images; `testbed image build micro` makes the built-in one\n");
+    assert_eq!(
+        fake.run(&["image", "list"]).out(),
+        "no images; `testbed image build micro` makes the built-in one, `testbed image pull NAME` downloads one of the catalogue\n"
+    );
     assert_eq!(fake.run(&["deployment", "reset"]).out(), "`lab` is up\n");
     assert_eq!(fake.run(&["deployment", "destroy", "--force"]).status, Some(0));
     assert!(fake.requests().iter().any(|asked| asked.what == "DELETE /api/deployments/lab?force=true"));

@@ -5,6 +5,7 @@
 mod apply;
 mod console;
 mod containers;
+mod images;
 mod observe;
 mod outside;
 mod prepare;
@@ -28,12 +29,12 @@ use super::{
     containers::Engine,
     files::{Folder, folder, sums},
     hypervisor::{Hypervisor, Libvirt},
-    images,
+    images::disks::{self, Disks},
     link::{self, Links},
     network::{Northbound, Switch},
 };
 use crate::{
-    api::{CheckResult, ImageInfo, link::LinkMeasured},
+    api::{CheckResult, link::LinkMeasured},
     capture::{Counts, Frame},
     error::{Code, Problem},
     guest::{exec, output::Say},
@@ -64,6 +65,8 @@ pub struct LocalConfig {
     pub allowed_image_dirs: Vec<PathBuf>,
     /// Files that extend the image catalogue, where they are there.
     pub catalogues: Vec<PathBuf>,
+    /// How images are downloaded.
+    pub images: disks::Settings,
     /// libvirt's URI, `qemu:///system`.
     pub libvirt_uri: String,
     /// The northbound database's socket.
@@ -100,6 +103,8 @@ pub struct LocalHost {
     docker: Engine,
     northbound: Northbound,
     switch: Switch,
+    /// Disk images by name.
+    disks: Disks,
     /// Held while KVM is probed, so that nobody probes it twice at once.
     probing: Mutex<()>,
     /// User and group that QEMU runs as, once libvirt said so.
@@ -154,6 +159,7 @@ impl LocalHost {
             docker: Engine::usual(),
             northbound: Northbound::new(&config.ovn_nb),
             switch: Switch::new(&config.ovs_db),
+            disks: Disks::new(&config.images_dir, config.images.clone()),
             probing: Mutex::new(()),
             qemu_ids: Mutex::new(None),
             sums: sums::Known::default(),
@@ -181,11 +187,6 @@ impl LocalHost {
     /// The base file with this content, among those that were asked for.
     pub fn base_with(&self, sha256: &str) -> Option<(PathBuf, Sum)> {
         self.sums.find(sha256)
-    }
-
-    /// The base images that are there.
-    pub fn images(&self) -> Result<Vec<ImageInfo>, Problem> {
-        images::list_images(&self.config.images_dir)
     }
 
     /// Each real part: does it do what it is for, and what to do when not.
@@ -239,12 +240,6 @@ impl LocalHost {
         };
         let exec::Ended { status, stdout, stderr, truncated } = exec::run(&self.libvirt, &command, cancel, say)?;
         Ok(ExecResult { status, stdout, stderr, truncated })
-    }
-
-    /// Makes the micro image from this machine's packages.
-    pub fn build_micro(&self, cancel: &Cancel, say: &dyn Fn(&str)) -> Result<MicroImage, Problem> {
-        cancel.check()?;
-        images::build_micro(&self.config.images_dir, &images::MicroSources::find()?, cancel, say)
     }
 
     /// Names of everything that carries this installation's mark, with the deployment it belongs to: for

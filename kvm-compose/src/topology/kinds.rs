@@ -97,11 +97,7 @@ fn not_yet(machine: &wrote::Machine, parts: &Parts, reader: &mut Reader) {
     let (at, name) = (machine.kind_at, machine.clone_of.as_ref().map_or(&machine.name.value, |clone| &clone.machine.value));
     let kind = machine.libvirt.as_ref().map(|libvirt| &libvirt.libvirt_type);
     match &parts.kind {
-        GuestKind::Micro { .. } | GuestKind::ExistingDisk { .. } | GuestKind::Docker(_) => {}
-        GuestKind::CloudImage { .. } => {
-            let at = kind.and_then(|kind| kind.cloud_image.as_ref()).map_or(at, |cloud| cloud.name.at);
-            reader.not_yet(at, format!("`cloud_image`: this version cannot start machine `{name}`, a cloud image"));
-        }
+        GuestKind::Micro { .. } | GuestKind::ExistingDisk { .. } | GuestKind::CloudImage { .. } | GuestKind::Docker(_) => {}
         GuestKind::IsoGuest { .. } => {
             let at = kind.and_then(|kind| kind.iso_guest.as_ref()).map_or(at, |iso| iso.path.at);
             reader.not_yet(at, format!("`iso_guest`: this version cannot start machine `{name}`, an installer"));
@@ -111,9 +107,20 @@ fn not_yet(machine: &wrote::Machine, parts: &Parts, reader: &mut Reader) {
     if !parts.kind.is_startable() {
         return;
     }
-    let context = kind.and_then(|kind| kind.existing_disk.as_ref()?.context.as_ref());
+    let cloud = kind.and_then(|kind| kind.cloud_image.as_ref());
+    let context = kind.and_then(|kind| kind.existing_disk.as_ref()?.context.as_ref()).or_else(|| cloud?.context.as_ref());
     if let Some(context) = context {
         reader.not_yet(context.at, format!("`context`: this version cannot put files into machine `{name}`"));
+    }
+    if let Some(variable) = cloud.and_then(|cloud| cloud.environment.values().next()) {
+        reader.not_yet(variable.at, format!("`environment`: this version cannot set variables in machine `{name}`, a cloud image"));
+    }
+    for (key, given) in
+        cloud.and(machine.libvirt.as_ref()).into_iter().flat_map(|it| [("username", &it.username), ("password", &it.password)])
+    {
+        if let Some(given) = given {
+            reader.not_yet(given.at, format!("`{key}`: this version cannot make users in machine `{name}`, a cloud image"));
+        }
     }
     if let GuestKind::Docker(_) = parts.kind {
         for_container(machine, name, reader);

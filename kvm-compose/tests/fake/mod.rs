@@ -23,7 +23,7 @@ use kvm_compose::{
         link::ObservedLink,
         observed::{MissingBase, Observed, ObservedDomain, ObservedNic, ObservedRow, ObservedSeed, OnHost, SeenImage},
         outside::{InternalPort, Mapping, SeenInternal, SeenOutside, SeenUplink},
-        site::{Accelerator, DiskFile, Hosts, MicroImage, ProjectFiles, Site},
+        site::{Accelerator, DiskFile, Hosts, MicroImage, ProjectFiles, Site, StoredImage},
         step::Work,
     },
     topology::{self, Leases},
@@ -580,6 +580,15 @@ pub fn blueprint(text: &str, world: &World) -> Blueprint {
         if let topology::GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {
             let file = DiskFile { path: PathBuf::from("/images").join(&disk.path), format: *format, version: "1".to_string() };
             files.disks.insert(disk.path.clone(), file);
+        }
+        if let topology::GuestKind::CloudImage { image, .. } = &guest.kind {
+            let stored = StoredImage {
+                path: PathBuf::from("/images/disks").join(&image.path),
+                digest: image.path.clone(),
+                virtual_bytes: 2 << 30,
+                user: None,
+            };
+            files.images.insert(image.path.clone(), stored);
         }
         if let topology::GuestKind::Docker(container) = &guest.kind {
             let variables = BTreeMap::from([("FILE".to_string(), "a b".to_string())]);
