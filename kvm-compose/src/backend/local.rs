@@ -195,21 +195,26 @@ impl LocalHost {
         let untested = || Accelerator::Tcg { reason: "KVM is being tested; ask again in some seconds".to_string() };
         let accelerator = self.known_accelerator(micro.as_ref().ok().and_then(Option::as_ref)).unwrap_or_else(untested);
         // A libvirt that does not answer is told of by its own check.
-        let device = checks::kvm_device(Path::new(checks::KVM_DEVICE), self.user_of_qemu().ok().flatten());
+        let qemu = self.user_of_qemu().ok().flatten();
+        let device = checks::kvm_device(Path::new(checks::KVM_DEVICE), qemu);
         vec![
             checks::libvirt(&self.libvirt),
             checks::kvm(&accelerator, device),
             checks::ovn(&self.northbound),
             checks::ovs(&self.switch, &self.config.bridge),
             checks::docker(&self.docker),
-            checks::disk(&self.config.data_dir),
+            checks::disk(&self.config.data_dir, qemu),
             checks::micro(micro),
         ]
     }
 
     /// The parts that a member of a cluster must have of its own.
     pub fn member_checks(&self) -> Vec<CheckResult> {
-        vec![checks::libvirt(&self.libvirt), checks::open_vswitch(&self.switch, &self.config.bridge), checks::disk(&self.config.data_dir)]
+        vec![
+            checks::libvirt(&self.libvirt),
+            checks::open_vswitch(&self.switch, &self.config.bridge),
+            checks::disk(&self.config.data_dir, self.user_of_qemu().ok().flatten()),
+        ]
     }
 
     /// Brings a base file from the master, and says where it lies.
