@@ -54,7 +54,7 @@ fn names_are_checked_at_the_door() {
         &["exec", "../x", "ls"],
         &["up", "a/b"],
         &["exec", "web", "-e", "novalue", "ls"],
-        &["logs", "not-an-id"],
+        &["logs", "not an id"],
         &["--host", "ftp://x", "list"],
     ] {
         let ran = fake.run(args);
@@ -97,6 +97,9 @@ fn logs_are_printed_listed_and_followed() {
     assert_eq!((printed.status, printed.out()), (Some(0), text.as_str()));
     let followed = fake.run(&["logs", "-f", &ACTION.to_string()]);
     assert_eq!((followed.status, followed.out()), (Some(7), text.as_str()));
+    let guest = fake.run(&["logs", "web", "--tail", "1"]);
+    assert_eq!((guest.status, guest.out()), (Some(0), "said last\n"), "{guest:?}");
+    assert_eq!(fake.run(&["logs", "web", "-f"]).status, Some(2), "an action is followed");
     assert!(fake.run(&["logs", "--list"]).out().contains("up       failed  75"));
     assert_eq!(fake.run(&["logs", "-o", "json"]).json()["entry"]["error_code"], 75);
     let events = fake.run(&["events"]);

@@ -69,6 +69,10 @@ pub fn guest(machine: &wrote::Machine, nics: Vec<Nic>, reader: &mut Reader) -> O
         weight: written.and_then(|it| it.weight.as_ref()).map(|weight| weight.value as u32),
         ..Placement::default()
     };
+    let condition = asked.unwrap_or(usual);
+    // Whoever is asked through the agent can be asked for cloud-init, too.
+    let by_agent = !matches!(condition, ReadyCondition::Running | ReadyCondition::Log(_));
+    let set_up = by_agent && matches!(parts.kind, GuestKind::CloudImage { .. });
     Some(Guest {
         name,
         hostname,
@@ -80,8 +84,9 @@ pub fn guest(machine: &wrote::Machine, nics: Vec<Nic>, reader: &mut Reader) -> O
         placement,
         depends_on: Vec::new(),
         ready: Readiness {
-            condition: asked.unwrap_or(usual),
+            condition,
             timeout_s: ready.and_then(|ready| ready.timeout_s.as_ref()).map_or(READY_S, |limit| limit.value),
+            set_up,
         },
         environment: parts.environment,
         setup_scripts,
@@ -111,16 +116,6 @@ fn not_yet(machine: &wrote::Machine, parts: &Parts, reader: &mut Reader) {
     let context = kind.and_then(|kind| kind.existing_disk.as_ref()?.context.as_ref()).or_else(|| cloud?.context.as_ref());
     if let Some(context) = context {
         reader.not_yet(context.at, format!("`context`: this version cannot put files into machine `{name}`"));
-    }
-    if let Some(variable) = cloud.and_then(|cloud| cloud.environment.values().next()) {
-        reader.not_yet(variable.at, format!("`environment`: this version cannot set variables in machine `{name}`, a cloud image"));
-    }
-    for (key, given) in
-        cloud.and(machine.libvirt.as_ref()).into_iter().flat_map(|it| [("username", &it.username), ("password", &it.password)])
-    {
-        if let Some(given) = given {
-            reader.not_yet(given.at, format!("`{key}`: this version cannot make users in machine `{name}`, a cloud image"));
-        }
     }
     if let GuestKind::Docker(_) = parts.kind {
         for_container(machine, name, reader);

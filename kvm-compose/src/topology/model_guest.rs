@@ -231,4 +231,7 @@ pub struct Readiness {
     pub condition: ReadyCondition,
     /// The limit, in seconds.
     pub timeout_s: u64,
+    /// Before that, cloud-init is to have set the guest up, where the guest has it.
+    #[serde(default)]
+    pub set_up: bool,
 }
