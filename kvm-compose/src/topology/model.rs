@@ -51,6 +51,7 @@ impl Topology {
             labels: Labels::new(),
             wires: Vec::new(),
             dns: false,
+            bridges: false,
             checks: Vec::new(),
         }
     }
