@@ -51,7 +51,6 @@ impl Topology {
             labels: Labels::new(),
             wires: Vec::new(),
             dns: false,
-            bridges: false,
             checks: Vec::new(),
         }
     }
