@@ -42,8 +42,8 @@ pub fn check(ovn: &Ovn, machines: &[Machine], reader: &mut Reader) {
         reader.error(at, "E029", format!("a testbed leads to at most {NETWORKS} networks of hosts"), hint);
     }
     let most = FORWARDS / ovn.switches.len().max(1);
-    let forwards = ovn.routers.iter().filter_map(|router| router.nat.iter().find(|rule| rule.external_port.is_some()));
-    if let Some(rule) = forwards.skip(most).next() {
+    let mut forwards = ovn.routers.iter().filter_map(|router| router.nat.iter().find(|rule| rule.external_port.is_some()));
+    if let Some(rule) = forwards.nth(most) {
         let hint = Some("put the rules on fewer routers".to_string());
         let message =
             format!("ports are forwarded by more than {most} routers, and there are {} switches that know of each", ovn.switches.len());
