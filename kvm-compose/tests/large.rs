@@ -1,7 +1,7 @@
 //! Large texts that somebody might send to keep a server busy: each is answered in time, whatever stands in it.
 //!
 //! `LARGE=1 cargo test --release -p kvm-compose --test large -- --nocapture --test-threads 1` prints how long each takes in an
-//! optimised build; one that is not optimised takes a quarter of each text.
+//! optimised build; one that is not optimised takes an eighth of each text.
 
 mod hostile;
 mod sound;

@@ -11,7 +11,7 @@ use kvm_compose::spec::node::MAX_BYTES;
 pub type Row = (&'static str, String, Option<&'static str>);
 
 /// A build that is not optimised takes such a part of everything.
-pub const PART: usize = if cfg!(debug_assertions) { 4 } else { 1 };
+pub const PART: usize = if cfg!(debug_assertions) { 8 } else { 1 };
 /// As many guests as there may be.
 const GUESTS: usize = part(12_000);
 

@@ -99,7 +99,7 @@ pub fn rows() -> impl Iterator<Item = Row> {
         ),
         (
             "rules for ports that nobody has",
-            rules(|n| format!("{{direction: to-lport, priority: {}, match: 'outport == \"a:eth{n}\"', action: drop}}", n + 30_000)),
+            rules(|n| format!("{{direction: to-lport, priority: {}, match: 'outport == \"a:eth{n}\"', action: drop}}", n + 32_000)),
             "E006",
         ),
         ("links to nobody", links(usize::MAX, |n| format!("[h{n}:eth0, g0:eth0]")), "E022"),
