@@ -12,6 +12,8 @@ ARGUMENTS=("$@")
 . "$ROOT/setup/packages.sh"
 # shellcheck source=setup/micro.sh
 . "$ROOT/setup/micro.sh"
+# shellcheck source=setup/debian_image.sh
+. "$ROOT/setup/debian_image.sh"
 # shellcheck source=setup/rust.sh
 . "$ROOT/setup/rust.sh"
 # shellcheck source=setup/services.sh

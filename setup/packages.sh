@@ -6,7 +6,7 @@
 VIRT_PACKAGES=(qemu-system-x86 qemu-utils libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients libvirt-dev)
 BASE_PACKAGES=(openvswitch-switch ovn-central ovn-host busybox-static dropbear-bin qemu-guest-agent
     ethtool iproute2 tini kmod jq pkg-config gcc libc6-dev curl ca-certificates)
-TEST_PACKAGES=(shellcheck genisoimage openssl iperf3)
+TEST_PACKAGES=(shellcheck genisoimage openssl iperf3 tshark docker.io)
 BROWSER_PACKAGES=(chromium chromium-driver fonts-dejavu-core)
 BACKPORTS_SOURCE=/etc/apt/sources.list.d/testbedos-backports.sources
 APT_OPTIONS=(-y --no-install-recommends --no-remove -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3

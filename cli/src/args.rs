@@ -149,6 +149,13 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
   testbed exec web -i -- tar -xf - -C /srv < site.tar
   testbed exec web --timeout 10 -- ping -c 3 10.0.0.2")]
     Exec(Exec),
+    /// Capture what passes interfaces of guests, as one pcapng file
+    #[command(after_help = "Examples:
+  testbed capture web -w web.pcapng               all interfaces of a guest, until Ctrl-C
+  testbed capture web:eth0 db:eth0 -w lab.pcapng  two interfaces in one file, by name
+  testbed capture web -c 100 --duration 60        a hundred frames or a minute, whichever is first
+  testbed capture web -w - | wireshark -k -i -    into Wireshark, as they pass")]
+    Capture(Capture),
     /// Show what guests' links do to packets, asked and measured; change it while they run
     #[command(subcommand)]
     Link(Link),
@@ -269,6 +276,28 @@ pub struct Plan {
 }
 
 #[derive(Debug, clap::Args)]
+pub struct Capture {
+    /// Guests, or single interfaces of them
+    #[arg(value_name = "GUEST[:IFACE]", required = true)]
+    pub ports: Vec<String>,
+    /// Write into this file; `-` is standard output
+    #[arg(short, long, value_name = "FILE", default_value = "capture.pcapng")]
+    pub write: PathBuf,
+    /// End after so many frames
+    #[arg(short, long, value_name = "FRAMES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// End after so many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub duration: Option<u64>,
+    /// End before the file is larger than so many MiB
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..=1 << 30))]
+    pub max_size: Option<u64>,
+    /// Keep only the first bytes of each frame [default: all]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub snaplen: Option<u64>,
+}
+
+#[derive(Debug, clap::Args)]
 pub struct Graph {
     /// The language [default: what the picture's name ends in (.svg, .mmd, .dot, .gv, .d2), else svg]
     #[arg(long, value_name = "LANGUAGE")]
@@ -293,8 +322,12 @@ pub enum Drawing {
 
 #[derive(Debug, clap::Args)]
 pub struct Logs {
-    /// The action [default: the last one]
+    /// The action, or a guest: what it said on its console, or its container on its output [default: the last action]
+    #[arg(value_name = "UUID|GUEST")]
     pub uuid: Option<String>,
+    /// Of a guest: so many of its last lines alone
+    #[arg(short = 'n', long, value_name = "LINES", requires = "uuid", conflicts_with = "follow")]
+    pub tail: Option<u32>,
     /// Go on until the action ends; the exit status tells how it ended
     #[arg(short, long)]
     pub follow: bool,

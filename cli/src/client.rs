@@ -13,7 +13,7 @@ use kvm_compose::{
         link::LinkReport,
     },
     error::{Code, Problem},
-    names::{DeploymentName, HostName},
+    names::{DeploymentName, GuestName, HostName},
 };
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
@@ -189,6 +189,37 @@ impl Client {
         success(self.exchange(request).await?).await
     }
 
+    /// What a guest has said.
+    pub async fn guest_log(&self, name: &DeploymentName, guest: &GuestName, last: Option<u32>) -> Result<Response, Problem> {
+        let mut path = path(&["deployments", name.as_str(), "guests", guest.as_str(), "log"]);
+        if let Some(last) = last {
+            path.push_str(&format!("?tail={last}"));
+        }
+        success(self.exchange(self.request(Method::GET, &path)).await?).await
+    }
+
+    /// What passes interfaces of guests, as pcapng, for as long as it is read; read it with `chunk`.
+    pub async fn capture(&self, name: &DeploymentName, asked: &CaptureAsked<'_>) -> Result<Response, Problem> {
+        let numbers = [("count", asked.count), ("bytes", asked.bytes), ("seconds", asked.seconds), ("snaplen", asked.snaplen)];
+        let numbers = numbers.iter().filter_map(|(key, number)| Some(format!("&{key}={}", (*number)?)));
+        let ports = encoded(&asked.ports.join(","));
+        let id = format!("&id={}", asked.id);
+        let path = path(&["deployments", name.as_str(), "capture"]) + "?ports=" + &ports + &id + &numbers.collect::<String>();
+        // It begins within the limit, and then goes on for as long as somebody wants it.
+        let request = self.request(Method::GET, &path).timeout(FOR_LONG);
+        let late = |_| {
+            Problem::new(Code::Unavailable, format!("the server at `{}` did not answer within {} s", self.host, self.limit.as_secs()))
+                .hint("try again, or allow it more time with `--timeout`")
+        };
+        success(tokio::time::timeout(self.limit, self.exchange(request)).await.map_err(late)??).await
+    }
+
+    /// Tells a capture to end.
+    pub async fn end_capture(&self, name: &DeploymentName, id: Uuid) -> Result<(), Problem> {
+        let request = self.request(Method::DELETE, &path(&["deployments", name.as_str(), "capture", &id.to_string()]));
+        success(self.exchange(request).await?).await.map(drop)
+    }
+
     pub async fn images(&self) -> Result<Vec<ImageInfo>, Problem> {
         self.get(&path(&["images"])).await
     }
@@ -245,6 +276,20 @@ impl Client {
         self.host.unreachable(innermost, innermost.downcast_ref::<io::Error>().map(io::Error::kind))
     }
 }
+
+/// What is captured, and when it ends.
+pub struct CaptureAsked<'a> {
+    /// By this it is told to end.
+    pub id: Uuid,
+    pub ports: &'a [String],
+    pub count: Option<u64>,
+    pub bytes: Option<u64>,
+    pub seconds: Option<u64>,
+    pub snaplen: Option<u64>,
+}
+
+/// Longer than anybody captures.
+const FOR_LONG: Duration = Duration::from_secs(10 * 365 * 86_400);
 
 /// Whether a deployment is destroyed although something of it is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

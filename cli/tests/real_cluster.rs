@@ -52,6 +52,20 @@ fn six_guests_over_two_hosts_reach_each_other_and_leave_nothing() {
         assert_eq!(got, sum, "{client} gets 20 MB from {server}");
     }
 
+    // One file with what passes on both hosts: the same echo leaves `a` here and comes to `b` there.
+    ok(&["exec", "a", "--", "sh", "-c", "ping -i 0.1 -s 333 10.7.1.12 >/dev/null 2>&1 </dev/null &"]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("two.pcapng");
+    ok(&["capture", "a", "b:eth0", "--duration", "4", "-w", file.to_str().expect("UTF-8")]);
+    let read = |port: &str| {
+        let filter = format!("frame.interface_name == \"{port}\" && icmp.type == 8 && data.len == 333");
+        let tshark = std::process::Command::new("tshark").args(["-n", "-r"]).arg(&file).args(["-Y", &filter]).output().expect("tshark");
+        String::from_utf8_lossy(&tshark.stdout).lines().count()
+    };
+    let (left, came) = (read("a:eth0"), read("b:eth0"));
+    assert!(left > 20 && came > 20, "{left} left a, {came} came to b");
+    ok(&["exec", "a", "--", "killall", "ping"]);
+
     // A file that names a host which does not exist hinders `up`, not a look.
     let moon = SIX.replacen("placement: {host: h1}", "placement: {host: moon}", 1);
     cluster.project("six", &moon);

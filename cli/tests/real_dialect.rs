@@ -12,8 +12,8 @@ const NETWORK: &str = "network: {ovn: {switches: {lan: {subnet: 10.68.0.0/24}}}}
 fn what_cannot_act_is_refused_by_name_and_place_before_anything_is_made() {
     let mut lab = Lab::start();
     let machines = "  - {name: fine, micro: {}, network: [{switch: lan, ip: 10.68.0.9}]}
-  - name: container
-    docker: {image: nginx:stable, volumes: [{source: none, target: /srv}]}
+  - {name: container, resources: {disk_iops: 9},
+     docker: {image: nginx:stable, volumes: [{source: none, target: /srv}]}}
   - name: phone
     android: {avd: {android_api_version: 28}}
   - name: cloud
@@ -28,7 +28,7 @@ fn what_cannot_act_is_refused_by_name_and_place_before_anything_is_made() {
     let ran = lab.run(&project.args(&["up"]));
     assert_eq!(ran.status, 2, "{}", ran.stderr);
     for (key, place) in [
-        ("`docker`", "4:5"),
+        ("`disk_iops`", "3:46"),
         ("`android`", "6:5"),
         ("`cloud_image`", "8:75"),
         ("`iso_guest`", "10:73"),

@@ -10,6 +10,7 @@
 
 pub mod addr;
 pub mod api;
+pub mod capture;
 pub mod catalogue;
 pub mod check;
 pub mod diagnostic;

@@ -18,7 +18,7 @@ use rustix::{
     io::Errno,
 };
 
-use content::{check_env_file, read_disk, read_iso};
+use content::{read_disk, read_env_file, read_iso};
 
 use crate::{
     catalogue::Catalogue,
@@ -116,12 +116,15 @@ fn take(what: Use, named: &FileRef, places: &Places<'_>, files: &mut ProjectFile
         Use::Iso => places.open(written).and_then(|(file, _)| read_iso(&file, written))?,
         Use::EnvFile => {
             let text = places.open(written).and_then(|(file, _)| content::read_text(&file, written, "file"))?;
-            check_env_file(&text, written)?;
+            files.env_files.insert(named.path.clone(), read_env_file(&text, written)?);
         }
-        Use::Tree => places
-            .find(written, false)
-            .map_err(|Fault(code, message, hint)| Fault(code, message.replace("there is no file", "there is no file or folder"), hint))?,
-        Use::Folder => places.find(written, true)?,
+        Use::Tree => {
+            let found = places
+                .find(written, false)
+                .map_err(|Fault(code, message, hint)| Fault(code, message.replace("there is no file", "there is no file or folder"), hint));
+            files.trees.insert(named.path.clone(), found?);
+        }
+        Use::Folder => places.find(written, true).map(|_| ())?,
         Use::Image => {
             if let Some((message, hint)) = places.catalogue.and_then(|catalogue| catalogue.fault(written)) {
                 return Err(Fault("E077", message, Some(hint)));
@@ -159,7 +162,7 @@ pub fn check(topology: &Topology, project: &Path, catalogue: &Catalogue) -> Vec<
         let places = Places { project, allowed: Vec::new(), catalogue: None };
         let found = match what {
             Use::Image => Ok(()),
-            Use::Tree | Use::Folder => places.find(&file.path, false),
+            Use::Tree | Use::Folder => places.find(&file.path, false).map(|_| ()),
             _ => places.open(&file.path).map(|_| ()),
         };
         if let Err(fault) = found {
@@ -216,13 +219,13 @@ impl Places<'_> {
         Ok((file, path))
     }
 
-    /// Looks for a file or folder, or for a folder.
-    fn find(&self, written: &str, folder: bool) -> Result<(), Fault> {
+    /// Looks for a file or folder, or for a folder; returns its path, links resolved.
+    fn find(&self, written: &str, folder: bool) -> Result<PathBuf, Fault> {
         let shown = printable(written);
-        let (file, _) = self.open_any(written)?;
+        let (file, path) = self.open_any(written)?;
         let found = file.metadata().map_err(|error| Fault("E074", format!("`{shown}` cannot be read: {error}"), None))?;
         match found.is_dir() || (found.is_file() && !folder) {
-            true => Ok(()),
+            true => Ok(path),
             false => Err(Fault("E071", format!("`{shown}` is not a {}folder", if folder { "" } else { "regular file or a " }), None)),
         }
     }

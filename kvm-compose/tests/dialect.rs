@@ -164,7 +164,9 @@ fn a_container_loads_with_every_key() {
         container.devices.iter().map(|device| format!("{}>{}:{}", device.source, device.target, device.permissions)).collect();
     assert_eq!(devices, ["/dev/kvm>/dev/kvm:rwm", "/dev/fuse>/dev/other:rw", "/dev/null>/dev/null:r"]);
     assert_eq!(container.volumes.iter().map(|volume| volume.read_only).collect::<Vec<_>>(), [false, true]);
-    assert_eq!(refused(&loaded), [(4, 5)]);
+    assert_eq!(refused(&loaded), []);
+    let limited = good(&with("  - {name: a, docker: {image: x}, resources: {cpu_shares: 9, memory_max_mb: 8, disk_iops: 7}}"));
+    assert_eq!(refused(&limited).len(), 1, "all but its disks can be limited");
 }
 
 #[test]
@@ -470,11 +472,14 @@ fn ready_takes_each_condition() {
 fn what_up_refuses_is_listed_whole_and_no_other_warning_hides_it() {
     let mut machines: String = (0..300).map(|n| format!("  - {{name: g_{n}, micro: {{}}, network: [{{switch: sw0}}]}}\n")).collect();
     machines = machines.replace("10.0.0.0/24", "10.0.0.0/16");
-    let text = format!("machines:\n{machines}  - {{name: web, docker: {{image: x}}}}\n{}", NETWORK.replace("10.0.0.0/24", "10.0.0.0/16"));
+    let text = format!(
+        "machines:\n{machines}  - {{name: web, android: {{avd: {{android_api_version: 28}}}}}}\n{}",
+        NETWORK.replace("10.0.0.0/24", "10.0.0.0/16")
+    );
     let loaded = good(&text);
     let problem = topology::refused("f.yaml", &loaded).expect("refused");
     assert_eq!(problem.diagnostics.len(), 1);
-    assert!(problem.message.contains("`docker`") && problem.message.contains("`web`"), "{problem}");
+    assert!(problem.message.contains("`android`") && problem.message.contains("`web`"), "{problem}");
     assert_eq!(problem.at.as_ref().map(|at| (at.line, at.column)), Some((302, 17)));
 }
 

@@ -107,10 +107,10 @@ fn an_interface_that_is_plugged_anew_gives_up_its_old_link_before_and_gets_its_o
     let observed = Host::observe(&host, &fake::deployment(), Some(&wanted)).expect("it answers");
     let mut plug = steps(&FakeHost::default(), &wanted).into_iter().find(|step| step.id.as_str() == "seed/a").expect("a step");
     let a = &wanted.guests.iter().find(|guest| guest.name.as_str() == "a").expect("a guest").domain;
-    plug.work = Work::AttachNic { name: a.name.clone(), uuid: a.uuid, nic: a.nics[0].clone() };
+    plug.work = Work::AttachNic { name: a.name.clone(), uuid: a.uuid, nic: a.nics[0].clone(), runtime: Default::default() };
     (plug.id, plug.needs) = (StepId::new("plug/a/eth0"), Vec::new());
     let domain = wanted.guests.iter().map(|guest| &guest.domain).find(|domain| domain.guest.as_str() == "a").expect("its domain");
-    plug.work = Work::AttachNic { name: domain.name.clone(), uuid: domain.uuid, nic: domain.nics[0].clone() };
+    plug.work = Work::AttachNic { name: domain.name.clone(), uuid: domain.uuid, nic: domain.nics[0].clone(), runtime: Default::default() };
     let named = |steps: Vec<Step>| -> Vec<(String, Vec<String>)> {
         steps.into_iter().map(|step| (step.id.to_string(), step.needs.iter().map(ToString::to_string).collect())).collect()
     };

@@ -101,6 +101,10 @@ const EDITS: &[(&str, &str, &str)] = &[
     ("the first NIC goes", "[{switch: lan, ip: 10.9.0.6}, {switch: wan}]", "[{switch: wan}]"),
     ("a route", "static_routes: []", "static_routes: [{prefix: 0.0.0.0/0, nexthop: 10.8.0.254}]"),
     ("DHCP goes", "dhcp: [{switch: wan}]", "dhcp: []"),
+    ("a container's address", "ip: 10.9.0.8", "ip: 10.9.0.88"),
+    ("a container's switch", "[{switch: lan, ip: 10.9.0.8}]", "[{switch: wan, ip: 10.8.0.8}]"),
+    ("a container's second NIC", "[{switch: lan, ip: 10.9.0.8}]", "[{switch: lan, ip: 10.9.0.8}, {switch: wan}]"),
+    ("a container without a NIC", "[{switch: lan, ip: 10.9.0.8}]", "[]"),
     ("more memory", "memory_mb: 256", "memory_mb: 512"),
     ("all at once", "[{switch: lan, ip: 10.9.0.5}]}", "[{switch: wan, mac: \"02:00:00:00:00:43\"}, {switch: lan}]}"),
 ];
@@ -110,6 +114,7 @@ machines:
   - {name: a, micro: {}, network: [{switch: lan, ip: 10.9.0.5}]}
   - {name: b, micro: {}, network: [{switch: lan, ip: 10.9.0.6}, {switch: wan}]}
   - {name: d, libvirt: {cpus: 1, memory_mb: 256, libvirt_type: {existing_disk: {path: d.img}}}, network: [{switch: lan, ip: 10.9.0.7}], placement: {host: h1}}
+  - {name: k, docker: {image: box}, network: [{switch: lan, ip: 10.9.0.8}]}
 network:
   ovn:
     switches: {lan: {subnet: 10.9.0.0/24}, wan: {subnet: 10.8.0.0/24}}
@@ -224,10 +229,10 @@ fn guests_are_named_and_untouched_ones_told_apart() {
     let change = &route.changes[0];
     assert_eq!(
         (change.thing.as_str(), change.impact, names(&change.guests), names(&change.traffic)),
-        ("router r", Impact::InPlace, String::new(), "a b d".to_string())
+        ("router r", Impact::InPlace, String::new(), "a b d k".to_string())
     );
     assert_eq!(route.summary, "1 in place, nothing restarts");
-    assert_eq!((names(&route.steps[0].guests), names(&route.steps[0].traffic)), (String::new(), "a b d".to_string()));
+    assert_eq!((names(&route.steps[0].guests), names(&route.steps[0].traffic)), (String::new(), "a b d k".to_string()));
     let nic = plan(&BEFORE.replace("[{switch: lan, ip: 10.9.0.5}]", "[{switch: lan, ip: 10.9.0.5}, {switch: wan}]"));
     // The guest has another name's address: names are a row of their own.
     assert_eq!(nic.summary, "1 in place, 1 hot-plug, nothing restarts");

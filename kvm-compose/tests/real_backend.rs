@@ -64,6 +64,7 @@ fn every_step_may_be_repeated_and_so_may_every_removal() {
         uuid: guest.domain.uuid,
         ready: guest.ready.clone(),
         console_log: guest.domain.console_log.clone(),
+        runtime: Default::default(),
     };
     let seed = Work::WriteSeed { seed: guest.seed.clone().expect("a seed") };
     for work in [&network, &network, &seed, &seed, &start, &start, &ready, &ready] {
@@ -73,12 +74,12 @@ fn every_step_may_be_repeated_and_so_may_every_removal() {
     assert_eq!((observed.rows.len(), observed.domains.len(), observed.bridge_ports.len()), (blueprint.rows.len(), 1, 1));
     assert_eq!(lab.exec(box_, &["hostname"]).stdout, b"box\n");
 
-    let stop = Work::StopDomain { name: guest.domain.name.clone(), uuid: guest.domain.uuid };
+    let stop = Work::StopDomain { name: guest.domain.name.clone(), uuid: guest.domain.uuid, runtime: Default::default() };
     lab.apply(&stop).expect("stopped");
     lab.apply(&stop).expect("stopped already");
     assert_eq!(lab.observe(None).domains[0].state, "shut off");
     lab.apply(&start).expect("started again");
-    let remove = Work::RemoveDomain { name: guest.domain.name.clone(), uuid: guest.domain.uuid };
+    let remove = Work::RemoveDomain { name: guest.domain.name.clone(), uuid: guest.domain.uuid, runtime: Default::default() };
     let undo = network.undo().expect("an undo");
     let file = Work::RemoveFile { path: guest.seed.clone().expect("a seed").path };
     let log = Work::RemoveFile { path: guest.domain.console_log.clone() };
@@ -131,7 +132,7 @@ fn strangers_are_seen_and_never_touched() {
     let strangers = lab.observe(Some(&blueprint)).strangers;
     let kinds: Vec<&str> = strangers.iter().map(|stranger| stranger.kind.as_str()).collect();
     assert_eq!(kinds, ["port", "domain"], "{strangers:?}");
-    let start = Work::StartDomain { domain: domain.clone().into() };
+    let start = Work::StartDomain { domain: domain.clone() };
     let problem = lab.apply(&start).expect_err("a stranger");
     assert_eq!(problem.code, Code::Conflict);
     assert!(problem.hint.is_some_and(|hint| hint.contains("virsh dumpxml")));
@@ -141,12 +142,13 @@ fn strangers_are_seen_and_never_touched() {
     assert!(problem.causes.concat().contains("constraint violation"), "{problem:?}");
     assert!(lab.observe(None).rows.is_empty(), "one transaction: all or nothing");
     for work in [
-        Work::RemoveDomain { name: domain.name.clone(), uuid: stranger.uuid },
-        Work::StopDomain { name: domain.name.clone(), uuid: stranger.uuid },
+        Work::RemoveDomain { name: domain.name.clone(), uuid: stranger.uuid, runtime: Default::default() },
+        Work::StopDomain { name: domain.name.clone(), uuid: stranger.uuid, runtime: Default::default() },
     ] {
         assert_eq!(lab.apply(&work).expect_err("not ours").code, Code::Conflict);
     }
-    lab.apply(&Work::RemoveDomain { name: domain.name.clone(), uuid: domain.uuid }).expect("ours is not there");
+    lab.apply(&Work::RemoveDomain { name: domain.name.clone(), uuid: domain.uuid, runtime: Default::default() })
+        .expect("ours is not there");
     assert!(stranger.is_there());
     drop(row);
 }
@@ -349,6 +351,7 @@ fn await_ready(blueprint: &kvm_compose::plan::blueprint::Blueprint, timeout_s: u
         uuid: guest.domain.uuid,
         ready,
         console_log: guest.domain.console_log.clone(),
+        runtime: Default::default(),
     }
 }
 

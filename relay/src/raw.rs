@@ -34,16 +34,37 @@ fn option<T>(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: &T)
 
 /// A socket that receives every frame that enters by a device, and sends by it. Needs CAP_NET_RAW.
 pub fn open_packet(index: u32) -> io::Result<OwnedFd> {
+    // What we send ourselves must not come back.
+    bind_packet(index, |socket| option(socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &ON))
+}
+
+/// A socket that receives every frame that enters or leaves by a device, with the time of each. Needs CAP_NET_RAW.
+pub fn open_listener(index: u32) -> io::Result<OwnedFd> {
+    bind_packet(index, |socket| option(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &ON))
+}
+
+/// How many frames a socket has dropped since it was asked last, for want of room (packet(7), PACKET_STATISTICS).
+pub fn dropped(socket: &OwnedFd) -> io::Result<u32> {
+    // SAFETY: plain data for which all zero is a value.
+    let mut counts: libc::tpacket_stats = unsafe { mem::zeroed() };
+    let mut length = mem::size_of_val(&counts) as libc::socklen_t;
+    let to = ptr::from_mut(&mut counts).cast();
+    // SAFETY: `counts` and `length` are borrowed for the call, and `length` is that of `counts`.
+    check(unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_STATISTICS, to, &mut length) })?;
+    Ok(counts.tp_drops)
+}
+
+const ON: libc::c_int = 1;
+
+fn bind_packet(index: u32, prepare: impl FnOnce(&OwnedFd) -> io::Result<()>) -> io::Result<OwnedFd> {
     // With protocol 0 nothing is received before the socket is bound to its device.
     // SAFETY: no pointers are passed.
     let socket = check(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0) })?;
     // SAFETY: the kernel has just given this descriptor to us alone.
     let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-    let on: libc::c_int = 1;
-    // What we send ourselves must not come back.
-    option(&socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, &on)?;
+    prepare(&socket)?;
     // The kernel takes VLAN tags out of frames and tells them beside.
-    option(&socket, libc::SOL_PACKET, libc::PACKET_AUXDATA, &on)?;
+    option(&socket, libc::SOL_PACKET, libc::PACKET_AUXDATA, &ON)?;
     let buffer: libc::c_int = 8 << 20;
     option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &buffer)?;
     option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUFFORCE, &buffer)?;
@@ -101,7 +122,7 @@ pub struct Inbox {
 }
 
 /// `u64`s of room for one message's control data.
-const CONTROL: usize = 8;
+const CONTROL: usize = 12;
 
 impl Default for Inbox {
     fn default() -> Self {
@@ -110,8 +131,14 @@ impl Default for Inbox {
 }
 
 impl Inbox {
-    /// Receives what is there, at most [`BATCH`] frames, and hands each to `take`. Nothing there is `WouldBlock`.
+    /// Receives what is there, at most [`BATCH`] frames, and hands each to `take`, with the VLAN tag that the kernel took out.
+    /// Nothing there is `WouldBlock`.
     pub fn receive(&mut self, socket: &OwnedFd, mut take: impl FnMut(&[u8], Option<[u8; 4]>)) -> io::Result<usize> {
+        self.receive_stamped(socket, |frame, beside| take(frame, beside.tag))
+    }
+
+    /// The same, with the time at which the kernel saw the frame where the socket was opened by [`open_listener`].
+    pub fn receive_stamped(&mut self, socket: &OwnedFd, mut take: impl FnMut(&[u8], Beside)) -> io::Result<usize> {
         // SAFETY: plain data for which all zero is a value.
         let mut parts: [libc::iovec; BATCH] = unsafe { mem::zeroed() };
         // SAFETY: as above.
@@ -132,30 +159,52 @@ impl Inbox {
         let received = check(received)? as usize;
         for (message, frame) in messages[..received].iter().zip(self.frames.chunks_exact(LONGEST_FRAME)) {
             // SAFETY: the kernel has filled this header in, and the buffers that it points to are still ours.
-            let tag = unsafe { tag_of(&message.msg_hdr) };
-            take(&frame[..(message.msg_len as usize).min(LONGEST_FRAME)], tag);
+            let beside = unsafe { beside(&message.msg_hdr) };
+            take(&frame[..(message.msg_len as usize).min(LONGEST_FRAME)], beside);
         }
         Ok(received)
     }
 }
 
-/// The VLAN tag that the kernel took out of a frame.
+/// What the kernel tells beside a frame.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// The VLAN tag that it took out.
+    pub tag: Option<[u8; 4]>,
+    /// When it saw the frame: seconds since 1970 and nanoseconds.
+    pub at: Option<(u64, u32)>,
+}
+
+/// What stands in the control data of a message.
 ///
 /// # Safety
 /// The header must have been filled in by `recvmmsg`, and its control buffer must live.
-unsafe fn tag_of(header: &libc::msghdr) -> Option<[u8; 4]> {
+unsafe fn beside(header: &libc::msghdr) -> Beside {
+    let mut beside = Beside::default();
     // SAFETY: what the caller promises.
-    let first = unsafe { libc::CMSG_FIRSTHDR(header) };
-    if first.is_null() {
-        return None;
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
+    while !next.is_null() {
+        // SAFETY: not null, so it lies within the control buffer.
+        let control = unsafe { &*next };
+        match (control.cmsg_level, control.cmsg_type) {
+            (libc::SOL_PACKET, libc::PACKET_AUXDATA) => {
+                // SAFETY: the kernel writes a whole `tpacket_auxdata` behind a header of this kind.
+                beside.tag = tag_of(&unsafe { ptr::read_unaligned(libc::CMSG_DATA(next).cast()) });
+            }
+            (libc::SOL_SOCKET, libc::SCM_TIMESTAMPNS) => {
+                // SAFETY: the kernel writes a whole `timespec` behind a header of this kind.
+                let at: libc::timespec = unsafe { ptr::read_unaligned(libc::CMSG_DATA(next).cast()) };
+                beside.at = u64::try_from(at.tv_sec).ok().zip(u32::try_from(at.tv_nsec).ok());
+            }
+            _ => {}
+        }
+        // SAFETY: as for the first one.
+        next = unsafe { libc::CMSG_NXTHDR(header, next) };
     }
-    // SAFETY: not null, so it lies within the control buffer.
-    let control = unsafe { &*first };
-    if control.cmsg_level != libc::SOL_PACKET || control.cmsg_type != libc::PACKET_AUXDATA {
-        return None;
-    }
-    // SAFETY: the kernel writes a whole `tpacket_auxdata` behind a header of this kind.
-    let data: libc::tpacket_auxdata = unsafe { ptr::read_unaligned(libc::CMSG_DATA(first).cast()) };
+    beside
+}
+
+fn tag_of(data: &libc::tpacket_auxdata) -> Option<[u8; 4]> {
     if data.tp_status & TP_STATUS_VLAN_VALID == 0 {
         return None;
     }

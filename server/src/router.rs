@@ -19,7 +19,7 @@ use kvm_compose::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    api::{actions, auth as login, cluster, config, deployments, images, logs, server, validate},
+    api::{actions, auth as login, captures, cluster, config, deployments, images, logs, server, validate},
     app::App,
     auth,
     config::host::{ClusterConfig, HostConfig},
@@ -80,6 +80,15 @@ pub fn endpoints() -> Vec<Endpoint> {
             .query("only", "`GUEST` or `GUEST:IFACE`, separated by commas; all when absent")
             .query("probe", "also what frames of the relay's own meet; takes some seconds")
             .answers::<Vec<wire::link::LinkReport>>(200),
+        get(&below("capture"), "What passes interfaces of guests, as pcapng, until a limit or until nobody reads", captures::capture)
+            .query("ports", "`GUEST` or `GUEST:IFACE`, separated by commas")
+            .query("count", "end after so many frames")
+            .query("bytes", "end before the file is longer")
+            .query("seconds", "end after so long")
+            .query("snaplen", "bytes kept of each frame; 262144 when absent")
+            .query("id", "a UUID by which it can be told to end")
+            .answers_bytes(200, "application/x-pcapng"),
+        delete(&below("capture/{id}"), "Ends a capture, with all that passed until now", captures::end).answers_nothing(204),
         post(&below("action"), "Starts an action", actions::start).takes::<wire::ActionRequest>().answers::<wire::ActionAccepted>(202),
         delete(&below("action/{uuid}"), "Asks an action to stop", actions::cancel).answers::<wire::ActionAccepted>(202),
         post(&below("reset"), "Observes a deployment and forgets that its last `up` or `down` failed", deployments::reset)
@@ -100,6 +109,9 @@ pub fn endpoints() -> Vec<Endpoint> {
             console::console,
         )
         .answers_nothing(101),
+        get(&below("guests/{guest}/log"), "What a guest has said: a machine on its console, a container on its output", logs::of_guest)
+            .query("tail", "so many of its last lines alone")
+            .answers_bytes(200, "text/plain"),
         get("/api/events", "Websocket: every event as it happens", events::events)
             .query("deployment", "only this deployment's")
             .answers_nothing(101),

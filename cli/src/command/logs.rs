@@ -3,7 +3,7 @@
 use kvm_compose::{
     api::{ActionState, LogEntry, LogIndex},
     error::{Code, Problem},
-    names::{DeploymentName, printable},
+    names::{DeploymentName, GuestName, printable},
 };
 use uuid::Uuid;
 
@@ -18,7 +18,15 @@ use crate::{
 };
 
 pub async fn run(session: &Session, args: Logs) -> Outcome {
+    // What reads as an id is one.
+    let guest = args.uuid.as_deref().filter(|text| Uuid::parse_str(text).is_err()).and_then(|text| GuestName::new(text).ok());
+    if let Some(guest) = guest {
+        return of_guest(session, &guest, &args).await;
+    }
     let uuid = args.uuid.as_deref().map(parse).transpose()?;
+    if args.tail.is_some() {
+        return Err(Problem::new(Code::BadRequest, "`--tail` is for a guest's log").hint("`testbed logs GUEST --tail 20`"));
+    }
     let name = session.deployment()?;
     let client = session.client()?;
     if args.list {
@@ -39,6 +47,23 @@ pub async fn run(session: &Session, args: Logs) -> Outcome {
             Ok(Exit::SUCCESS)
         }
     }
+}
+
+/// What a guest has said.
+async fn of_guest(session: &Session, guest: &GuestName, args: &Logs) -> Outcome {
+    if args.follow {
+        return Err(Problem::new(Code::BadRequest, "`--follow` follows an action, not a guest").hint("take it out, and ask again"));
+    }
+    let name = session.deployment()?;
+    let client = session.client()?;
+    let mut response = client.guest_log(&name, guest, args.tail).await?;
+    while !session.out.is_closed() {
+        match response.chunk().await.map_err(|error| client.lost(&error))? {
+            Some(chunk) => session.out.bytes(&chunk),
+            None => break,
+        }
+    }
+    Ok(Exit::SUCCESS)
 }
 
 /// `testbed cancel`

@@ -1,5 +1,6 @@
 //! One module a command. What more than one needs stands here.
 
+mod capture;
 mod check;
 mod cluster;
 mod completion;
@@ -74,6 +75,7 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
         Command::Cancel { uuid } => logs::cancel(session, uuid.as_deref()).await,
         Command::Events { all } => events::run(session, if all { events::Scope::All } else { events::Scope::Project }).await,
         Command::Exec(args) => exec::run(session, args).await,
+        Command::Capture(args) => capture::run(session, args).await,
         Command::Link(command) => link::run(session, command).await,
         Command::Check(args) => check::run(session, args).await,
         Command::Why(args) => why::run(session, args).await,

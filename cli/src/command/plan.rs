@@ -80,7 +80,7 @@ fn offline(session: &Session) -> Outcome {
 /// The project's scripts, and its disks taken to be what the testbed file says they are.
 fn files(project: &Project, topology: &Topology) -> ProjectFiles {
     let place = |file: &FileRef| project.folder.join(Path::new(&file.path.replace("${PWD}", &project.folder.to_string_lossy())));
-    let mut files = ProjectFiles { scripts: BTreeMap::new(), disks: BTreeMap::new() };
+    let mut files = ProjectFiles::default();
     for guest in &topology.guests {
         for script in guest.setup_scripts.iter().chain(&guest.run_scripts) {
             // One that cannot be read here may be there on the server.
@@ -88,6 +88,11 @@ fn files(project: &Project, topology: &Topology) -> ProjectFiles {
         }
         if let GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {
             files.disks.insert(disk.path.clone(), as_written(place(disk), *format));
+        }
+        if let GuestKind::Docker(container) = &guest.kind {
+            // No step shows what is in it.
+            files.env_files.extend(container.env_file.iter().map(|file| (file.path.clone(), BTreeMap::new())));
+            files.trees.extend(container.volumes.iter().map(|mount| (mount.source.path.clone(), place(&mount.source))));
         }
     }
     files

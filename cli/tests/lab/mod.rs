@@ -101,6 +101,14 @@ impl Lab {
         wait("the server answers on its socket", Duration::from_secs(20), || std::os::unix::net::UnixStream::connect(&socket).is_ok());
     }
 
+    /// A variable for the server when it boots next; the empty text takes it away.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.environment.retain(|(known, _)| known != name);
+        if !value.is_empty() {
+            self.environment.push((name.to_string(), value.to_string()));
+        }
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -304,12 +312,27 @@ pub fn sweep(name: &str) {
         let _ran = Command::new("virsh").args(["-q", "destroy", &domain]).output();
         let _ran = Command::new("virsh").args(["-q", "undefine", &domain]).output();
     }
+    // Where there is no Docker there are no containers.
+    let mark = format!("label=dev.testbedos.deployment={name}");
+    let listed = Command::new("docker").args(["ps", "-aq", "--filter", &mark]).output();
+    for id in listed.map(|ran| String::from_utf8_lossy(&ran.stdout).into_owned()).unwrap_or_default().lines() {
+        let _ran = Command::new("docker").args(["rm", "-f", id]).output();
+    }
+    let mark = format!("external_ids:testbedos-deployment={name}");
+    for port in lines("ovs-vsctl", &["--bare", "--columns=name", "find", "Interface", &mark]) {
+        let _ran = Command::new("ovs-vsctl").args(["--if-exists", "del-port", &port]).output();
+    }
     for left in links(name) {
         if let Some(pid) = left.strip_prefix("relay ") {
             let _ran = Command::new("kill").args(["-9", pid]).output();
         } else if let Some(device) = left.strip_prefix("device /sys/class/net/") {
             let _ran = Command::new("ip").args(["link", "delete", device]).output();
         }
+    }
+    // A start that was cut off may leave a port without its device.
+    let uuids = all_domain_uuids();
+    for (port, _) in bridge_ports().into_iter().filter(|(_, vm)| !vm.is_empty() && !uuids.contains(vm)) {
+        let _ran = Command::new("ovs-vsctl").args(["--timeout=10", "--if-exists", "del-port", &port]).output();
     }
     // Ports, rules and the like go with what lists them.
     for row in rows(name) {

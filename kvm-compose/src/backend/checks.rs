@@ -2,14 +2,10 @@
 //!
 //! Asks, never mends. Must not know deployments.
 
-use std::{
-    io::{Read, Write},
-    os::unix::{fs::MetadataExt as _, net::UnixStream},
-    path::Path,
-    time::Duration,
-};
+use std::{os::unix::fs::MetadataExt as _, path::Path};
 
 use super::{
+    containers::Engine,
     hypervisor::Libvirt,
     network::{Northbound, Switch},
 };
@@ -19,8 +15,6 @@ use crate::{api::CheckResult, error::Problem, plan::site::Accelerator, plan::sit
 const LEAST_FREE: u64 = 1 << 30;
 /// KVM's device.
 pub const KVM_DEVICE: &str = "/dev/kvm";
-/// Docker's socket.
-const DOCKER: &str = "/var/run/docker.sock";
 const START: &str = "start it with `./setup.sh services start`";
 
 /// libvirt answers.
@@ -95,26 +89,11 @@ pub fn ovs(switch: &Switch, bridge: &str) -> CheckResult {
 }
 
 /// Docker answers. Only containers need it.
-pub fn docker() -> CheckResult {
-    let ping = || -> std::io::Result<String> {
-        let mut stream = UnixStream::connect(DOCKER)?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        stream.set_write_timeout(Some(Duration::from_secs(2)))?;
-        stream.write_all(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")?;
-        let mut answer = [0; 512];
-        let mut length = 0;
-        while length < answer.len() && !answer[..length].ends_with(b"OK") {
-            match stream.read(&mut answer[length..])? {
-                0 => break,
-                count => length += count,
-            }
-        }
-        let first = String::from_utf8_lossy(&answer[..length]).lines().next().unwrap_or_default().to_string();
-        if first.contains(" 200 ") { Ok("Docker answers".to_string()) } else { Err(std::io::Error::other(format!("it says `{first}`"))) }
-    };
+pub fn docker(engine: &Engine) -> CheckResult {
+    let said = engine.check().map_err(|problem| problem.causes.iter().fold(problem.to_string(), |text, cause| format!("{text}: {cause}")));
     optional(
         "docker",
-        ping().map_err(|error| format!("Docker does not answer at `{DOCKER}`: {error}")),
+        said.map(|version| format!("Docker {version} answers")),
         "install Docker, then `./setup.sh services start`; only containers need it",
     )
 }

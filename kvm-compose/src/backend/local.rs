@@ -4,6 +4,7 @@
 
 mod apply;
 mod console;
+mod containers;
 mod observe;
 mod outside;
 mod prepare;
@@ -24,6 +25,7 @@ use uuid::Uuid;
 
 use super::{
     Owner, checks,
+    containers::Engine,
     files::{Folder, folder, sums},
     hypervisor::{Hypervisor, Libvirt},
     images,
@@ -32,6 +34,7 @@ use super::{
 };
 use crate::{
     api::{CheckResult, ImageInfo, link::LinkMeasured},
+    capture::{Counts, Frame},
     error::{Code, Problem},
     guest::{exec, output::Say},
     names::{DeploymentName, GuestName, HostName, InstallationId},
@@ -94,6 +97,7 @@ pub enum AcceleratorChoice {
 pub struct LocalHost {
     config: LocalConfig,
     libvirt: Libvirt,
+    docker: Engine,
     northbound: Northbound,
     switch: Switch,
     /// Held while KVM is probed, so that nobody probes it twice at once.
@@ -147,6 +151,7 @@ impl LocalHost {
     pub fn new(config: LocalConfig) -> Self {
         LocalHost {
             libvirt: Libvirt::new(&config.libvirt_uri),
+            docker: Engine::usual(),
             northbound: Northbound::new(&config.ovn_nb),
             switch: Switch::new(&config.ovs_db),
             probing: Mutex::new(()),
@@ -195,7 +200,7 @@ impl LocalHost {
             checks::kvm(&accelerator, device),
             checks::ovn(&self.northbound),
             checks::ovs(&self.switch, &self.config.bridge),
-            checks::docker(),
+            checks::docker(&self.docker),
             checks::disk(&self.config.data_dir),
             checks::micro(micro),
         ]
@@ -214,8 +219,11 @@ impl LocalHost {
         Ok(path)
     }
 
-    /// Runs a command in a guest through its agent. What it prints goes to `say` as it comes.
+    /// Runs a command in a guest, through its agent or Docker. What it prints goes to `say` as it comes.
     pub fn exec(&self, deployment: &DeploymentName, call: &ExecCall<'_>, cancel: &Cancel, say: Say<'_>) -> Result<ExecResult, Problem> {
+        if let Some(result) = self.exec_in_container(deployment, call, cancel, say)? {
+            return Ok(result);
+        }
         let domain = self.config.installation.domain_uuid(deployment, call.guest);
         if self.libvirt.state(domain)?.is_none() {
             return Err(Problem::new(Code::NotFound, format!("deployment `{deployment}` has no guest `{}`", call.guest))
@@ -253,6 +261,7 @@ impl LocalHost {
         let domains = self.libvirt.marked()?.into_iter().filter(|(_, mark)| mark.installation == installation);
         let mut marked: Vec<(String, DeploymentName)> =
             domains.filter_map(|(name, mark)| Some((format!("domain {name}"), DeploymentName::new(&mark.deployment).ok()?))).collect();
+        marked.extend(self.marked_containers());
         let relays = link::running(&installation);
         marked.extend(relays.into_iter().map(|(pid, name)| (format!("relay of links, process {pid}"), name)));
         let folders = folder::deployments_with_files(&self.deployments())?;
@@ -281,6 +290,21 @@ impl LocalHost {
     /// What was measured of a guest's link; nothing for a plain one.
     pub fn measure_link(&self, deployment: &DeploymentName, port: Uuid, probe: bool) -> Result<Option<LinkMeasured>, Problem> {
         self.links(deployment).measure(port, probe)
+    }
+
+    /// Hands over the frames of ports of guests that run here, until it is cancelled or `take` says that it is enough; `begun`
+    /// is called once all ports are listened to. Returns the counts of each port.
+    pub fn capture(
+        &self,
+        deployment: &DeploymentName,
+        ports: &[Uuid],
+        snap: usize,
+        cancel: &Cancel,
+        begun: &mut dyn FnMut(),
+        take: &mut dyn FnMut(Frame) -> bool,
+    ) -> Result<Vec<Counts>, Problem> {
+        let links = self.links(deployment);
+        super::capture::listen(ports, &|| links.taps(ports), snap, cancel, begun, take)
     }
 
     fn owner(&self, deployment: &DeploymentName) -> Owner {

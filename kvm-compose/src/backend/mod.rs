@@ -4,7 +4,9 @@
 //! the terminal. Everything blocks; callers give each operation a thread of its own.
 
 pub mod accelerator;
+pub mod capture;
 pub mod checks;
+pub mod containers;
 pub mod files;
 pub mod hypervisor;
 pub mod images;

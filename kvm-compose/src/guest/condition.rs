@@ -57,7 +57,7 @@ fn table(agent: &Agent<'_>, path: &str) -> Result<String, AgentFault> {
 }
 
 /// True when a socket of the table listens on the port (proc_net_tcp(5): local address `ADDRESS:PORT` in hexadecimal).
-fn listens(table: &str, port: u16) -> bool {
+pub fn listens(table: &str, port: u16) -> bool {
     let wanted = format!("{port:04X}");
     table.lines().skip(1).any(|line| {
         let mut words = line.split_whitespace().skip(1);

@@ -5,7 +5,7 @@
 //! out before people see it.
 
 pub mod agent;
-mod condition;
+pub mod condition;
 pub mod exec;
 pub mod network;
 pub mod output;

@@ -80,7 +80,11 @@ impl Class {
             Work::ShapeLink { .. } | Work::UnshapeLink { .. } | Work::SetCarrier { .. } => Class::Link,
             Work::StartDomain { .. } => Class::Start,
             Work::RemoveDomain { .. } | Work::StopDomain { .. } => Class::Remove,
-            Work::FetchBase { .. } | Work::CreateVolume { .. } | Work::WriteSeed { .. } | Work::RemoveFile { .. } => Class::Files,
+            Work::FetchBase { .. }
+            | Work::PullImage { .. }
+            | Work::CreateVolume { .. }
+            | Work::WriteSeed { .. }
+            | Work::RemoveFile { .. } => Class::Files,
             Work::AwaitReady { .. } => Class::Wait,
             Work::AttachNic { .. } | Work::DetachNic { .. } => Class::Nic,
             Work::ConfigureNetwork { .. } | Work::RunScript { .. } => Class::Script,

@@ -80,6 +80,7 @@ fn plan(host: &dyn Host, blueprint: &Blueprint, request: &SetLink, link: &Link) 
             interface: request.interface.clone(),
             port: link.port,
             up: carrier == Carrier::Up,
+            runtime: domain.runtime,
         };
         let undo = work.undo();
         step("carrier", work, undo);

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::container::{Container, Runtime};
 use super::link::Link;
 use super::outside::Outside;
 use crate::names::{DeploymentName, GuestName, HostName, InstallationId};
@@ -161,7 +162,7 @@ pub struct GuestBlueprint {
     pub volumes: Vec<Volume>,
     /// Its NoCloud seed.
     pub seed: Option<Seed>,
-    /// Its libvirt domain; the step that starts it shares it.
+    /// What runs it; the step that starts it shares it.
     pub domain: Arc<Domain>,
     /// The links of its interfaces, in their order.
     pub links: Vec<Link>,
@@ -220,7 +221,7 @@ pub struct Seed {
 /// The seed's file with the network configuration (cloud-init's name for it).
 pub const NETWORK_CONFIG: &str = "network-config";
 
-/// A persistent libvirt domain.
+/// What runs a guest: a persistent libvirt domain, or a container in its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Domain {
     /// libvirt's name.
@@ -247,9 +248,20 @@ pub struct Domain {
     /// It is made paused and runs once those that start with it are made: where QEMU translates, guests that boot would
     /// starve those that start.
     pub paced: bool,
+    /// The container, when it is one: then `xml` and `network` are empty, a NIC's `xml` is an [`Interface`] as JSON, and
+    /// `console_log` is a file that only says that there is a container.
+    ///
+    /// [`Interface`]: super::container::Interface
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Box<Container>>,
 }
 
 impl Domain {
+    /// What runs it.
+    pub fn runtime(&self) -> Runtime {
+        if self.container.is_some() { Runtime::Docker } else { Runtime::Libvirt }
+    }
+
     /// Names of the OVN ports it plugs, which are the `interfaceid`s of its NICs.
     pub fn ports(&self) -> impl Iterator<Item = Uuid> + '_ {
         self.nics.iter().map(|nic| nic.port)
@@ -270,6 +282,9 @@ pub struct NicDevice {
     /// libvirt's element for it.
     pub xml: String,
 }
+
+/// How the file ends that says, below `console`, that there is a container: whoever finds one must ask Docker.
+pub const CONTAINER_NOTE: &str = ".container";
 
 /// How every alias of a NIC that we made begins (libvirt demands `ua-` of names that it has not given itself).
 pub const NIC_ALIAS: &str = "ua-nic-";

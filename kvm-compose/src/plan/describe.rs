@@ -3,7 +3,8 @@
 //! Pure.
 
 use super::{
-    blueprint::{Blueprint, Column},
+    blueprint::{Blueprint, Column, ReadyCondition},
+    container::Runtime,
     link,
     observed::Observed,
     step::{Impact, NetworkChange, Plan, Step, Work},
@@ -27,10 +28,15 @@ pub fn what(work: &Work) -> String {
             let bytes = base.sum.as_ref().map_or(0, |sum| sum.bytes);
             format!("get a base file from the master, {} MiB", bytes.div_ceil(1 << 20))
         }
+        Work::PullImage { image } => format!("get the image {image}"),
         Work::CreateVolume { volume } if volume.deep_copy => format!("copy the disk {}", volume.base.display()),
         Work::CreateVolume { volume } => format!("make a disk on top of {}", volume.base.display()),
         Work::WriteSeed { .. } => "write the seed".to_string(),
         Work::RemoveFile { path } => format!("remove {}", path.display()),
+        Work::StartDomain { domain: started } if started.container.is_some() => {
+            let image = started.container.as_ref().map_or("", |container| &container.image);
+            format!("start {} from {image}", started.name)
+        }
         Work::StartDomain { domain } => {
             format!("start {}: {} MiB, {} CPU{}", domain.name, domain.memory_mb, domain.cpus, if domain.cpus == 1 { "" } else { "s" })
         }
@@ -47,6 +53,11 @@ pub fn what(work: &Work) -> String {
         Work::ShapeLink { guest, link, .. } => format!("link {guest}:{}: {}", link.interface, link::words(&link.shape)),
         Work::UnshapeLink { label, .. } => format!("link {label}: plain"),
         Work::SetCarrier { guest, interface, up, .. } => format!("link {guest}:{interface}: {}", if *up { "up" } else { "down" }),
+        Work::AwaitReady { ready, runtime: Runtime::Docker, .. }
+            if matches!(ready.condition, ReadyCondition::Running | ReadyCondition::Agent) =>
+        {
+            format!("wait until the container runs, at most {} s", ready.timeout_s)
+        }
         Work::AwaitReady { ready, .. } => format!("wait until {}, at most {} s", ready.condition, ready.timeout_s),
         Work::RunScript { script, .. } => format!("run {}", script.name),
     }

@@ -2,6 +2,7 @@
 //!
 //! Pure. `up` and `down` are the same function: `down` compares with the empty blueprint.
 
+mod containers;
 mod domains;
 mod files;
 mod in_place;
@@ -17,6 +18,7 @@ use self::domains::Domains;
 use super::{
     affected::{self, Affected, Wiring},
     blueprint::{Blueprint, GuestBlueprint, ReadyCondition, ScriptKind},
+    container::Runtime,
     diff_outside, diff_rows, link_diff,
     live::{self, Live},
     observed::{Observed, ObservedDomain, OnHost},
@@ -48,6 +50,7 @@ pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Opti
         removed: BTreeMap::new(),
         freed: Vec::new(),
         fetched: BTreeMap::new(),
+        pulled: BTreeMap::new(),
         unplugged: Vec::new(),
         settled: BTreeMap::new(),
     };
@@ -135,6 +138,8 @@ struct Differ<'a> {
     unplugged: Vec<StepId>,
     /// Host and base file → the step that brings it there.
     fetched: BTreeMap<(HostName, PathBuf), StepId>,
+    /// Host and image → the step that brings it there.
+    pulled: BTreeMap<(HostName, String), StepId>,
     /// Guest → the steps after which it has settled.
     settled: BTreeMap<GuestName, Vec<StepId>>,
 }
@@ -166,9 +171,13 @@ impl<'a> Differ<'a> {
             (true, true) => replace(Impact::Recreate, "its disk is missing"),
             (true, false) => replace(Impact::Recreate, "its disk is another"),
             (false, false) => replace(again, &what_changed(guest, domain)),
+            (false, true) if self.has_another_image(guest, domain) => replace(Impact::Recreate, "its image is another"),
             (false, true) if domain.uuid != guest.domain.uuid => replace(Impact::Recreate, "its id is another"),
             (false, true) if !domain.active => Fate::Start { reason: format!("it was {}", domain.state) },
             // The server died before it let it run, or somebody paused it: either way it is to run.
+            (false, true) if domain.state == "paused" && domain.runtime == Runtime::Docker => {
+                Fate::Start { reason: "it was paused".to_string() }
+            }
             (false, true) if domain.state == "paused" => {
                 // A NIC leaves only a guest that runs.
                 let stuck = !live::live(guest, domain).unplug.is_empty();
@@ -195,7 +204,7 @@ impl<'a> Differ<'a> {
     }
 
     fn remove_domain(&mut self, domain: &ObservedDomain, impact: Impact, reason: &str) {
-        let work = Work::RemoveDomain { name: domain.name.clone(), uuid: domain.uuid };
+        let work = Work::RemoveDomain { name: domain.name.clone(), uuid: domain.uuid, runtime: domain.runtime };
         let known = self.removed.contains_key(&domain.guest);
         let id = self.push(
             if known { format!("remove/{}@{}", domain.guest, domain.host) } else { format!("remove/{}", domain.guest) },
@@ -288,14 +297,13 @@ impl<'a> Differ<'a> {
                 needs.extend(self.seed_in_place(guest));
             }
             needs.extend(guest.depends_on.iter().filter_map(|other| self.settled.get(other)).flatten().cloned());
-            let work = Work::StartDomain { domain: guest.domain.clone() };
+            needs.extend(self.pull(guest));
+            let work = Work::StartDomain { domain: self.pinned(guest) };
             let id =
                 self.push(format!("start/{}", guest.name), guest.host.clone(), work, needs, (reason, impact), vec![guest.name.clone()]);
             if let (Fate::Start { .. }, Some(step)) = (fate, self.steps.last_mut()) {
                 // It was there before: taking back means stopping it, not removing it. One that was paused goes on running.
-                step.undo = domain
-                    .is_some_and(|domain| !domain.active)
-                    .then(|| Work::StopDomain { name: guest.domain.name.clone(), uuid: guest.domain.uuid });
+                step.undo = domain.is_some_and(|domain| !domain.active).then(|| containers::stop(guest));
             }
             started = Some(id);
         }
@@ -321,6 +329,7 @@ impl<'a> Differ<'a> {
                 uuid: guest.domain.uuid,
                 ready: guest.ready.clone(),
                 console_log: guest.domain.console_log.clone(),
+                runtime: guest.domain.runtime(),
             };
             let reason = if started.is_some() { "it starts" } else { "it is not ready yet" };
             let id = self.push(

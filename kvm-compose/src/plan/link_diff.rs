@@ -210,6 +210,7 @@ impl<'a> Lookup<'a> {
                 interface: link.interface.clone(),
                 port: link.port,
                 up: true,
+                runtime: guest.domain.runtime(),
             };
             made.push(step(format!("carrier/{}:{}", guest.name, link.interface), work, "it was taken down".to_string()));
         }

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::{
     blueprint::{GuestBlueprint, NETWORK_CONFIG, NIC_ALIAS, NicDevice, Seed},
-    observed::ObservedDomain,
+    container::Runtime,
+    observed::{ObservedDomain, ObservedNic},
     render,
 };
 
@@ -48,7 +49,7 @@ pub fn live(guest: &GuestBlueprint, domain: &ObservedDomain) -> Live {
             let name = before.iter().find(|(_, section)| section.contains(&format!("macaddress: \"{}\"", nic.mac)));
             NicDevice {
                 alias: nic.alias.clone(),
-                name: name.map_or(&nic.mac, |(name, _)| name).clone(),
+                name: name.map_or_else(|| named(domain, nic), |(name, _)| name.clone()),
                 mac: nic.mac.clone(),
                 port: nic.port.unwrap_or(Uuid::nil()),
                 xml: nic.xml.clone(),
@@ -71,6 +72,12 @@ pub fn live(guest: &GuestBlueprint, domain: &ObservedDomain) -> Live {
     let configure =
         (!changed.is_empty() || released != wanted.network).then(|| Change { from: released, to: wanted.network.clone(), links: changed });
     Live { unplug, plug, release, configure }
+}
+
+/// The name of an interface that no network configuration names: a container's stands in its alias.
+fn named(domain: &ObservedDomain, nic: &ObservedNic) -> String {
+    let of_container = nic.alias.strip_prefix(NIC_ALIAS).and_then(|rest| rest.rsplit_once('-')).map(|(name, _)| name);
+    of_container.filter(|_| domain.runtime == Runtime::Docker).unwrap_or(&nic.mac).to_string()
 }
 
 impl Live {

@@ -5,14 +5,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
-    blueprint::{Base, Blueprint, Column, GuestBlueprint, NETWORK_CONFIG, Row, RowKey, Script, ScriptKind, Seed, Sum, Volume},
+    blueprint::{
+        Base, Blueprint, CONTAINER_NOTE, Column, GuestBlueprint, NETWORK_CONFIG, Row, RowKey, Script, ScriptKind, Seed, Sum, Volume,
+    },
     link::Link,
     outside::{Outside, outside},
     place::{self, Place, Places},
-    render::{digest, domain, files_digest, routed::Routed, rows, seed},
+    render::{container, digest, domain, files_digest, routed::Routed, rows, seed},
     site::{Hosts, MicroImage, ProjectFiles, Site},
 };
 use crate::{
@@ -107,8 +110,10 @@ pub fn travelling(topology: &Topology, hosts: &Hosts, places: &Places, files: &P
                 paths.extend(hosts.master.micro.iter().flat_map(|image| [image.kernel.clone(), image.initramfs.clone()]))
             }
             GuestKind::ExistingDisk { disk, .. } => paths.extend(files.disks.get(&disk.path).map(|file| file.path.clone())),
+            // Docker gets its images itself.
+            GuestKind::Docker(_) => {}
             // They are not started.
-            GuestKind::CloudImage { .. } | GuestKind::IsoGuest { .. } | GuestKind::Docker(_) | GuestKind::Android(_) => {}
+            GuestKind::CloudImage { .. } | GuestKind::IsoGuest { .. } | GuestKind::Android(_) => {}
         }
     }
     paths
@@ -152,6 +157,24 @@ impl Lowering<'_> {
         let Place { host, why } = places.get(&guest.name).ok_or_else(unplaced)?;
         let site = self.hosts.find(host).ok_or_else(unplaced)?;
         let folder = site.deployments.join(topology.deployment.as_str());
+        let ports: Vec<_> = (0..guest.nics.len()).map(|nic| site.installation.port_uuid(&topology.deployment, &guest.name, nic)).collect();
+        if let GuestKind::Docker(wanted) = &guest.kind {
+            let note = folder.join("console").join(format!("{}{CONTAINER_NOTE}", guest.name));
+            let parts = container::Parts { ports: &ports, note: &note };
+            return Ok(GuestBlueprint {
+                name: guest.name.clone(),
+                host: site.host.clone(),
+                placement: why.clone(),
+                bases: Vec::new(),
+                volumes: Vec::new(),
+                seed: None,
+                domain: Arc::new(container::container(guest, wanted, self.routed, site, files, &parts).map_err(unread)?),
+                links: links(guest, &ports),
+                ready: guest.ready.clone(),
+                depends_on: guest.depends_on.clone(),
+                scripts: Vec::new(),
+            });
+        }
         let mut bases = Vec::new();
         let mut volumes = Vec::new();
         let (mut drive, mut kernel, mut graphics) = (None, None, false);
@@ -186,7 +209,6 @@ impl Lowering<'_> {
             GuestKind::ExistingDisk { device: DiskDevice::Cdrom, .. } => None,
             _ => Some(seed_of(guest, self.routed, uuid, site.mtu, &folder, &self.rows)),
         };
-        let ports: Vec<_> = (0..guest.nics.len()).map(|nic| site.installation.port_uuid(&topology.deployment, &guest.name, nic)).collect();
         let console_log = folder.join("console").join(format!("{}.log", guest.name));
         let drives = domain::Drives {
             kernel: kernel.as_ref(),

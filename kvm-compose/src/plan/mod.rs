@@ -5,6 +5,7 @@
 pub mod affected;
 pub mod anywhere;
 pub mod blueprint;
+pub mod container;
 pub mod describe;
 mod diff;
 mod diff_outside;

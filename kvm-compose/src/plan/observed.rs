@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{
     blueprint::{Column, RowKey, Table},
+    container::Runtime,
     link::ObservedLink,
     outside::SeenOutside,
 };
@@ -37,6 +38,9 @@ pub struct Observed {
     pub strangers: Vec<Stranger>,
     /// Base files of the blueprint that are missing or unusable.
     pub missing_bases: Vec<MissingBase>,
+    /// Images that the blueprint's containers need and that are there: name → id.
+    #[serde(default)]
+    pub images: Vec<OnHost<SeenImage>>,
     /// Hosts' bridges that the blueprint needs, and the deployment's interfaces of hosts.
     #[serde(default)]
     pub outside: SeenOutside,
@@ -85,6 +89,11 @@ impl Observed {
         self.files.contains(&OnHost { host: host.clone(), what: path.to_path_buf() })
     }
 
+    /// The id of an image, when it is there.
+    pub fn image(&self, host: &HostName, name: &str) -> Option<&str> {
+        self.images.iter().find(|image| &image.host == host && image.what.name == name).map(|image| image.what.id.as_str())
+    }
+
     /// The digest that a seed bears, when it is there.
     pub fn seed(&self, host: &HostName, path: &Path) -> Option<&str> {
         let first = OnHost { host: host.clone(), what: ObservedSeed { path: path.to_path_buf(), digest: String::new() } };
@@ -102,6 +111,7 @@ impl Observed {
         self.links.extend(other.links);
         self.strangers.extend(other.strangers);
         self.missing_bases.extend(other.missing_bases);
+        self.images.extend(other.images);
         self.outside.merge(other.outside);
         self.away.extend(other.away);
     }
@@ -123,7 +133,16 @@ pub struct ObservedRow {
     pub parent: Option<RowKey>,
 }
 
-/// A domain with our mark.
+/// An image that is there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SeenImage {
+    /// The image, as the testbed file names it.
+    pub name: String,
+    /// What the name leads to now.
+    pub id: String,
+}
+
+/// What runs a guest and carries our mark: a domain, or a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedDomain {
     /// libvirt's name.
@@ -155,6 +174,12 @@ pub struct ObservedDomain {
     /// The ports of those of them whose link was taken down: the guest sees no carrier.
     #[serde(default)]
     pub down: BTreeSet<Uuid>,
+    /// What runs it.
+    #[serde(default)]
+    pub runtime: Runtime,
+    /// The id of a container's image.
+    #[serde(default)]
+    pub image: String,
 }
 
 impl ObservedDomain {

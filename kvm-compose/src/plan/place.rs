@@ -9,7 +9,7 @@ use super::site::{Hosts, Site, Standing};
 use crate::{
     error::{Code, Problem},
     names::{GuestName, HostName},
-    topology::{Guest, HostRef},
+    topology::{Guest, GuestKind, HostRef},
 };
 
 /// Where each guest stands.
@@ -76,13 +76,20 @@ pub fn place(guests: &[Guest], hosts: &Hosts) -> Result<Places, Problem> {
     let mut places = Places::new();
     let mut open = Vec::new();
     for guest in guests {
-        let Some(asked) = &guest.placement.host else {
-            open.push(guest);
-            continue;
+        let contained = matches!(guest.kind, GuestKind::Docker(_));
+        let place = match &guest.placement.host {
+            Some(asked) => asked_for(guest, asked, hosts)?,
+            None if contained => Place { host: hosts.master.host.clone(), why: of_container(hosts) },
+            None => {
+                open.push(guest);
+                continue;
+            }
         };
-        let place = asked_for(guest, asked, hosts)?;
+        if contained && place.host != hosts.master.host {
+            return Err(far(guest));
+        }
         if let Some(why) = relations.against(guest, &place.host, &places) {
-            return Err(torn(guest, asked, &why));
+            return Err(torn(guest, &place.host, &why));
         }
         take(guest, &place.host, hosts, &mut rooms)?;
         places.insert(guest.name.clone(), place);
@@ -115,10 +122,23 @@ fn standing(guest: &Guest, hosts: &Hosts) -> Result<Option<Place>, Problem> {
     Ok(hosts.find(&standing.host).map(|site| Place { host: site.host.clone(), why: stands(hosts) }))
 }
 
-fn torn(guest: &Guest, asked: &HostRef, why: &str) -> Problem {
-    let message = format!("guest `{}` cannot be placed on `{}`: {why}", guest.name, asked.name);
+fn torn(guest: &Guest, host: &HostName, why: &str) -> Problem {
+    let asked = guest.placement.host.as_ref();
+    let message = format!("guest `{}` cannot be placed on `{}`: {why}", guest.name, asked.map_or(host, |asked| &asked.name));
     let mut problem = Problem::new(Code::Capacity, message).hint("let one of the two stand on another host");
-    problem.at = Some(asked.at.clone());
+    problem.at = asked.map(|asked| asked.at.clone());
+    problem
+}
+
+/// What a container mounts lies on the master, and so do the images that people make.
+fn of_container(hosts: &Hosts) -> String {
+    if hosts.members.is_empty() { stands(hosts) } else { "containers stand on the master".to_string() }
+}
+
+fn far(guest: &Guest) -> Problem {
+    let message = format!("guest `{}` is a container, and this version starts containers on the master alone", guest.name);
+    let mut problem = Problem::new(Code::Unsupported, message).hint("take `placement: {host: …}` out, or write `main`");
+    problem.at = guest.placement.host.as_ref().map(|asked| asked.at.clone());
     problem
 }
 

@@ -120,6 +120,10 @@ pub struct ProjectFiles {
     pub scripts: BTreeMap<String, String>,
     /// Disks: where they are, and the format their header says.
     pub disks: BTreeMap<String, DiskFile>,
+    /// Variables of containers, from their files.
+    pub env_files: BTreeMap<String, BTreeMap<String, String>>,
+    /// Files and folders that are in containers: where they are, without symbolic links.
+    pub trees: BTreeMap<String, PathBuf>,
 }
 
 /// A disk image that the testbed file names.

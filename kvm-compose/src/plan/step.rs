@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     blueprint::{Base, Column, Domain, NicDevice, Readiness, Row, RowKey, Script, Seed, Table, Volume},
+    container::Runtime,
     link::Link,
     observed::BridgePort,
     outside::{InternalPort, Uplink},
@@ -93,6 +94,11 @@ pub enum Work {
         /// The file.
         base: Base,
     },
+    /// Has Docker get an image; present already is success. It stays.
+    PullImage {
+        /// The image, as `docker pull` names it.
+        image: String,
+    },
     /// Makes a disk; present already is success.
     CreateVolume {
         /// The disk.
@@ -111,6 +117,9 @@ pub enum Work {
         uuid: Uuid,
         /// The NIC.
         nic: NicDevice,
+        /// What runs it.
+        #[serde(default)]
+        runtime: Runtime,
     },
     /// Unplugs a NIC and waits until the guest has let go of it; absent already is success.
     DetachNic {
@@ -120,6 +129,9 @@ pub enum Work {
         uuid: Uuid,
         /// The NIC.
         nic: NicDevice,
+        /// What runs it.
+        #[serde(default)]
+        runtime: Runtime,
     },
     /// Lets a running guest take up a network configuration, and notes it in the domain's metadata.
     ConfigureNetwork {
@@ -153,6 +165,9 @@ pub enum Work {
         name: String,
         /// libvirt's UUID.
         uuid: Uuid,
+        /// What runs it.
+        #[serde(default)]
+        runtime: Runtime,
     },
     /// Stops and undefines a domain with our mark; absent already is success.
     RemoveDomain {
@@ -160,6 +175,9 @@ pub enum Work {
         name: String,
         /// libvirt's UUID.
         uuid: Uuid,
+        /// What runs it.
+        #[serde(default)]
+        runtime: Runtime,
     },
     /// Makes a host's bridge to a network of its own; there already is success. It stays.
     SetUpUplink {
@@ -213,6 +231,9 @@ pub enum Work {
         port: Uuid,
         /// A carrier, or none.
         up: bool,
+        /// What runs it.
+        #[serde(default)]
+        runtime: Runtime,
     },
     /// Waits until a guest is ready.
     AwaitReady {
@@ -226,6 +247,9 @@ pub enum Work {
         ready: Readiness,
         /// Where the guest's console output is, for the message.
         console_log: PathBuf,
+        /// What runs it.
+        #[serde(default)]
+        runtime: Runtime,
     },
     /// Runs a script in a guest through its agent.
     RunScript {
@@ -326,9 +350,15 @@ impl Work {
             }
             Work::CreateVolume { volume } => Some(Work::RemoveFile { path: volume.path.clone() }),
             Work::WriteSeed { seed } => Some(Work::RemoveFile { path: seed.path.clone() }),
-            Work::AttachNic { name, uuid, nic } => Some(Work::DetachNic { name: name.clone(), uuid: *uuid, nic: nic.clone() }),
-            Work::DetachNic { name, uuid, nic } => Some(Work::AttachNic { name: name.clone(), uuid: *uuid, nic: nic.clone() }),
-            Work::StartDomain { domain } => Some(Work::RemoveDomain { name: domain.name.clone(), uuid: domain.uuid }),
+            Work::AttachNic { name, uuid, nic, runtime } => {
+                Some(Work::DetachNic { name: name.clone(), uuid: *uuid, nic: nic.clone(), runtime: *runtime })
+            }
+            Work::DetachNic { name, uuid, nic, runtime } => {
+                Some(Work::AttachNic { name: name.clone(), uuid: *uuid, nic: nic.clone(), runtime: *runtime })
+            }
+            Work::StartDomain { domain } => {
+                Some(Work::RemoveDomain { name: domain.name.clone(), uuid: domain.uuid, runtime: domain.runtime() })
+            }
             Work::ShapeLink { guest, link, before: Some(before) } => {
                 let link = Link { shape: *before, ..link.clone() };
                 Some(Work::ShapeLink { guest: guest.clone(), link, before: None })
@@ -336,18 +366,20 @@ impl Work {
             Work::ShapeLink { guest, link, before: None } => {
                 Some(Work::UnshapeLink { port: link.port, label: format!("{guest}:{}", link.interface) })
             }
-            Work::SetCarrier { guest, domain, uuid, interface, port, up } => Some(Work::SetCarrier {
+            Work::SetCarrier { guest, domain, uuid, interface, port, up, runtime } => Some(Work::SetCarrier {
                 guest: guest.clone(),
                 domain: domain.clone(),
                 uuid: *uuid,
                 interface: interface.clone(),
                 port: *port,
                 up: !up,
+                runtime: *runtime,
             }),
             Work::PlugInternal { port } => Some(Work::UnplugInternal { name: port.name.clone(), interface: port.interface.clone() }),
             // Base files and hosts' bridges stay: the next deployment needs them. What a guest was told before is known to `diff`
             // alone.
             Work::FetchBase { .. }
+            | Work::PullImage { .. }
             | Work::ConfigureNetwork { .. }
             | Work::SetUpUplink { .. }
             | Work::UnplugInternal { .. }

@@ -3,6 +3,7 @@
 //! The files are open already; where they lie is [`super`]'s.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::Read,
     os::unix::fs::{FileExt, MetadataExt},
@@ -31,8 +32,9 @@ pub fn read_text(mut file: &File, written: &str, what: &str) -> Result<String, F
 
 /// Lines of `KEY=value`, empty ones, and comments, as `docker run --env-file` takes them. A name alone would take its value
 /// from the server's own environment, which is nobody's business.
-pub fn check_env_file(text: &str, written: &str) -> Result<(), Fault> {
+pub fn read_env_file(text: &str, written: &str) -> Result<BTreeMap<String, String>, Fault> {
     let shown = printable(written);
+    let mut variables = BTreeMap::new();
     for (number, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
         let line = line.trim_start();
         if line.is_empty() || line.starts_with('#') {
@@ -40,7 +42,11 @@ pub fn check_env_file(text: &str, written: &str) -> Result<(), Fault> {
         }
         let (name, value) = line.split_once('=').map_or((line, None), |(name, value)| (name, Some(value)));
         let hint = match (name.strip_prefix("export ").is_some(), is_variable(name), value) {
-            (_, true, Some(_)) => continue,
+            // Whatever stands behind the sign is the value: no quote, blank or `$` means anything.
+            (_, true, Some(value)) => {
+                variables.insert(name.to_string(), value.to_string());
+                continue;
+            }
             (true, _, _) => "leave `export` out: the file is no script".to_string(),
             (_, true, None) => format!("write `{}=value`", printable(name)),
             (_, false, _) => crate::names::VARIABLE_RULE.to_string(),
@@ -48,7 +54,7 @@ pub fn check_env_file(text: &str, written: &str) -> Result<(), Fault> {
         let message = format!("line {} of `{shown}` is not `KEY=value`: `{}`", number + 1, printable(line));
         return Err(Fault("E078", message, Some(hint)));
     }
-    Ok(())
+    Ok(variables)
 }
 
 /// An ISO 9660 image has its name in the sixteenth sector (ECMA-119 8.1), UDF's bridge form too.
@@ -165,14 +171,16 @@ mod tests {
     #[test]
     fn an_environment_file_holds_names_and_values_alone() {
         let good = "# a comment\n\nA=1\nB=\n  C=x=y # no comment\n_d=\"quoted\"\n";
-        assert!(check_env_file(good, "x.env").is_ok());
+        let read = read_env_file(good, "x.env").unwrap_or_default();
+        let read: Vec<(&str, &str)> = read.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(read, [("A", "1"), ("B", ""), ("C", "x=y # no comment"), ("_d", "\"quoted\"")]);
         for (text, line, hint) in [
             ("A=1\nPATH\n", "line 2 of `x.env`", "`PATH=value`"),
             ("export A=1", "line 1 of `x.env`", "leave `export` out"),
             ("1A=x", "line 1", "letters, digits"),
             ("A: x", "line 1", "letters, digits"),
         ] {
-            let Err(Fault(code, message, said)) = check_env_file(text, "x.env") else { panic!("{text}") };
+            let Err(Fault(code, message, said)) = read_env_file(text, "x.env") else { panic!("{text}") };
             assert!(code == "E078" && message.contains(line) && said.is_some_and(|said| said.contains(hint)), "{message}");
         }
     }

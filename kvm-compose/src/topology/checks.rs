@@ -255,7 +255,9 @@ impl<'a> Known<'a> {
             self.unknown(name.value.as_str(), name.at);
             return None;
         };
-        if matches!(guest.ready.condition, ReadyCondition::Running | ReadyCondition::Log(_)) {
+        // A container is asked through Docker.
+        let agent = !matches!(guest.ready.condition, ReadyCondition::Running | ReadyCondition::Log(_));
+        if !agent && !matches!(guest.kind, GuestKind::Docker(_)) {
             let hint = "checks run through the guest agent: when the image has it, say `ready: {agent: true}`".to_string();
             self.reader.error(name.at, "E061", format!("guest `{}` is not known to have a guest agent", guest.name), Some(hint));
             return None;

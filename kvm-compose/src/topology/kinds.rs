@@ -8,9 +8,12 @@ use super::model::{
     Android, CloneOf, Container, Device, DiskDevice, DiskFormat, FileRef, Guest, GuestKind, HostRef, Mount, Nic, Placement, Readiness,
     ReadyCondition, Resources,
 };
-use crate::spec::{
-    model as wrote,
-    reader::{Reader, Spanned},
+use crate::{
+    names::GuestName,
+    spec::{
+        model as wrote,
+        reader::{Reader, Spanned},
+    },
 };
 
 /// The memory of a micro guest that asks for none, in MiB.
@@ -94,7 +97,7 @@ fn not_yet(machine: &wrote::Machine, parts: &Parts, reader: &mut Reader) {
     let (at, name) = (machine.kind_at, machine.clone_of.as_ref().map_or(&machine.name.value, |clone| &clone.machine.value));
     let kind = machine.libvirt.as_ref().map(|libvirt| &libvirt.libvirt_type);
     match &parts.kind {
-        GuestKind::Micro { .. } | GuestKind::ExistingDisk { .. } => {}
+        GuestKind::Micro { .. } | GuestKind::ExistingDisk { .. } | GuestKind::Docker(_) => {}
         GuestKind::CloudImage { .. } => {
             let at = kind.and_then(|kind| kind.cloud_image.as_ref()).map_or(at, |cloud| cloud.name.at);
             reader.not_yet(at, format!("`cloud_image`: this version cannot start machine `{name}`, a cloud image"));
@@ -103,7 +106,6 @@ fn not_yet(machine: &wrote::Machine, parts: &Parts, reader: &mut Reader) {
             let at = kind.and_then(|kind| kind.iso_guest.as_ref()).map_or(at, |iso| iso.path.at);
             reader.not_yet(at, format!("`iso_guest`: this version cannot start machine `{name}`, an installer"));
         }
-        GuestKind::Docker(_) => reader.not_yet(at, format!("`docker`: this version cannot start machine `{name}`, a container")),
         GuestKind::Android(_) => reader.not_yet(at, format!("`android`: this version cannot start machine `{name}`, an Android emulator")),
     }
     if !parts.kind.is_startable() {
@@ -113,8 +115,19 @@ fn not_yet(machine: &wrote::Machine, parts: &Parts, reader: &mut Reader) {
     if let Some(context) = context {
         reader.not_yet(context.at, format!("`context`: this version cannot put files into machine `{name}`"));
     }
+    if let GuestKind::Docker(_) = parts.kind {
+        for_container(machine, name, reader);
+        return;
+    }
     if let Some(resources) = machine.resources.as_ref().filter(|it| **it != wrote::Resources { at: it.at, ..wrote::Resources::default() }) {
         reader.not_yet(resources.at, format!("`resources`: this version cannot limit machine `{name}`"));
+    }
+}
+
+/// The same, of a container.
+fn for_container(machine: &wrote::Machine, name: &GuestName, reader: &mut Reader) {
+    if let Some(iops) = machine.resources.as_ref().and_then(|resources| resources.disk_iops.as_ref()) {
+        reader.not_yet(iops.at, format!("`disk_iops`: this version cannot limit the disks of machine `{name}`, a container"));
     }
 }
 

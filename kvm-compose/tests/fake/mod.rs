@@ -21,7 +21,7 @@ use kvm_compose::{
         self,
         blueprint::{Blueprint, NicDevice, Row, RowKey, Seed, Sum},
         link::ObservedLink,
-        observed::{MissingBase, Observed, ObservedDomain, ObservedNic, ObservedRow, ObservedSeed, OnHost},
+        observed::{MissingBase, Observed, ObservedDomain, ObservedNic, ObservedRow, ObservedSeed, OnHost, SeenImage},
         outside::{InternalPort, Mapping, SeenInternal, SeenOutside, SeenUplink},
         site::{Accelerator, DiskFile, Hosts, MicroImage, ProjectFiles, Site},
         step::Work,
@@ -69,6 +69,8 @@ pub struct World {
     pub links: BTreeMap<Uuid, OnHost<ObservedLink>>,
     /// Base files that came from the master; they stay.
     pub bases: BTreeSet<OnHost<PathBuf>>,
+    /// Images of containers; they stay.
+    pub images: BTreeSet<OnHost<String>>,
     /// Hosts' networks that lead somewhere; they stay.
     pub uplinks: BTreeSet<OnHost<PathBuf>>,
     /// Hosts' interfaces, by name.
@@ -80,7 +82,8 @@ pub struct World {
 impl World {
     /// The world without what only history knows.
     pub fn shape(&self) -> World {
-        let mut shape = World { starts: BTreeMap::new(), bases: BTreeSet::new(), uplinks: BTreeSet::new(), ..self.clone() };
+        let mut shape =
+            World { starts: BTreeMap::new(), bases: BTreeSet::new(), images: BTreeSet::new(), uplinks: BTreeSet::new(), ..self.clone() };
         shape.domains.values_mut().for_each(|domain| domain.nics.sort_by(|a, b| a.alias.cmp(&b.alias)));
         shape
     }
@@ -158,6 +161,7 @@ impl FakeHost {
             Work::FetchBase { base } => {
                 world.bases.insert(on(&base.path));
             }
+            Work::PullImage { image } => drop(world.images.insert(OnHost { host: host.clone(), what: image.clone() })),
             Work::CreateVolume { volume } => {
                 if volume.base.starts_with(BASES) && !world.bases.contains(&on(&volume.base)) {
                     return refuse(format!("{} has no base", volume.path.display()));
@@ -241,6 +245,10 @@ impl FakeHost {
                         return refuse(format!("domain {} has no base {path}", domain.name));
                     }
                 }
+                let image = domain.container.as_ref().map(|container| container.image.clone()).unwrap_or_default();
+                if !image.is_empty() && !world.images.contains(&OnHost { host: host.clone(), what: image.clone() }) {
+                    return refuse(format!("container {} has no image {image}", domain.name));
+                }
                 if let Some(old) = world.domains.get(&domain.guest)
                     && old.digest != domain.digest
                 {
@@ -274,13 +282,15 @@ impl FakeHost {
                     digest: domain.digest.clone(),
                     active: true,
                     state: "running".to_string(),
-                    agent: false,
+                    agent: domain.container.is_some(),
                     scripts: BTreeSet::new(),
                     memory_mb: domain.memory_mb,
                     cpus: domain.cpus,
                     network: domain.network.clone(),
                     nics: domain.nics.iter().map(|nic| observed_nic(nic, true)).collect(),
                     down,
+                    runtime: domain.runtime(),
+                    image: if image.is_empty() { image } else { image_id(&image) },
                 };
                 world.domains.insert(domain.guest.clone(), observed);
                 *world.starts.entry(domain.guest.clone()).or_default() += 1;
@@ -357,6 +367,15 @@ fn links(world: &World) -> Vec<OnHost<ObservedLink>> {
     world.links.iter().map(seen).collect()
 }
 
+/// What an image's name leads to.
+pub fn image_id(name: &str) -> String {
+    format!("sha256:{name}")
+}
+
+fn on_host(there: &OnHost<String>, id: &str) -> OnHost<SeenImage> {
+    OnHost { host: there.host.clone(), what: SeenImage { name: there.what.clone(), id: id.to_string() } }
+}
+
 impl Host for FakeHost {
     fn observe(&self, _: &DeploymentName, wanted: Option<&Blueprint>) -> Result<Observed, Problem> {
         self.dead()?;
@@ -381,6 +400,7 @@ impl Host for FakeHost {
                 })
                 .collect(),
             links: links(&world),
+            images: world.images.iter().map(|there| on_host(there, &image_id(&there.what))).collect(),
             bridge_ports: Vec::new(),
             strangers: if wanted.is_some() { self.strangers.lock().clone() } else { Vec::new() },
             missing_bases: self.missing.lock().iter().cloned().chain(travelling(&world, wanted)).collect(),
@@ -560,6 +580,11 @@ pub fn blueprint(text: &str, world: &World) -> Blueprint {
         if let topology::GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {
             let file = DiskFile { path: PathBuf::from("/images").join(&disk.path), format: *format, version: "1".to_string() };
             files.disks.insert(disk.path.clone(), file);
+        }
+        if let topology::GuestKind::Docker(container) = &guest.kind {
+            let variables = BTreeMap::from([("FILE".to_string(), "a b".to_string())]);
+            files.env_files.extend(container.env_file.iter().map(|file| (file.path.clone(), variables.clone())));
+            files.trees.extend(container.volumes.iter().map(|mount| (mount.source.path.clone(), PathBuf::from("/project/tree"))));
         }
     }
     let hosts = hosts();

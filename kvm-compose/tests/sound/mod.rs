@@ -239,7 +239,7 @@ fn check_plan(blueprint: &Blueprint) {
 
 /// The blueprint for hosts that have all that a testbed may need, the ones it names among them.
 pub fn lowered(topology: &Topology) -> Result<Blueprint, Problem> {
-    let mut files = ProjectFiles { scripts: BTreeMap::new(), disks: BTreeMap::new() };
+    let mut files = ProjectFiles::default();
     for guest in &topology.guests {
         for script in guest.setup_scripts.iter().chain(&guest.run_scripts) {
             files.scripts.insert(script.path.clone(), "true".to_string());
@@ -247,6 +247,10 @@ pub fn lowered(topology: &Topology) -> Result<Blueprint, Problem> {
         if let GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {
             let file = DiskFile { path: PathBuf::from("/project").join(&disk.path), format: *format, version: String::new() };
             files.disks.insert(disk.path.clone(), file);
+        }
+        if let GuestKind::Docker(container) = &guest.kind {
+            files.env_files.extend(container.env_file.iter().map(|file| (file.path.clone(), BTreeMap::new())));
+            files.trees.extend(container.volumes.iter().map(|mount| (mount.source.path.clone(), PathBuf::from("/project/tree"))));
         }
     }
     anywhere::blueprint(topology, &files)

@@ -18,7 +18,7 @@ use kvm_compose::{
     error::{Code, Problem},
 };
 
-use super::extract::{ActionId, Name, Words};
+use super::extract::{ActionId, Guest as GuestOf, Name, Words};
 use crate::{
     app::{App, blocking},
     error::{Answer, Failure},
@@ -42,6 +42,17 @@ pub async fn entry(
 ) -> Answer<Response> {
     let entry = app.operations.entry(&name, uuid)?;
     answer(LogRecord { uuid, deployment: name, entry }, &words, &headers).await
+}
+
+/// GET `/api/deployments/{name}/guests/{guest}/log`.
+pub async fn of_guest(State(app): State<App>, Name(name): Name, GuestOf(guest): GuestOf, words: Words) -> Answer<Response> {
+    let last = words.get("tail").map(|_| words.number("tail")).transpose()?;
+    let last = last.map(|last| u32::try_from(last).unwrap_or(u32::MAX));
+    let said = app.store(move |operations| operations.said(&name, &guest, last)).await?;
+    let mut response = (StatusCode::OK, Body::from(said)).into_response();
+    insert(&mut response, header::CONTENT_TYPE, "text/plain; charset=utf-8");
+    insert(&mut response, header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    Ok(response)
 }
 
 /// The entry or the text of an action, by what the client accepts.

@@ -219,6 +219,16 @@ pub enum Call {
         /// With frames of the relay's own.
         probe: bool,
     },
+    /// Listen to ports of guests: each frame comes as output, a pcapng packet block whose interface is the port's place in the
+    /// list, after one empty output when all are listened to; answered with `Counts` of each, once the call is cancelled.
+    Capture {
+        /// The deployment.
+        deployment: DeploymentName,
+        /// OVN ports.
+        ports: Vec<Uuid>,
+        /// Bytes kept of each frame.
+        snap: usize,
+    },
     /// Everything with the master's mark: answered with a list of (what, deployment).
     Marked,
 }

@@ -27,7 +27,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 use uuid::Uuid;
 
-use super::console;
+use super::{capture, console};
 use crate::cluster::wire::{Call, Ended, FromMember, Outcome, Seat};
 
 /// How long an outcome is kept for a master that did not hear it.
@@ -204,6 +204,11 @@ impl Calls {
                 served.map(|()| Value::Null)
             }
             Call::MeasureLink { deployment, port, probe } => json(&self.local.measure_link(deployment, *port, *probe)?),
+            Call::Capture { deployment, ports, snap } => {
+                let say =
+                    |bytes: &[u8]| self.say(id, FromMember::Output { id, stream: OutputStream::Stdout, bytes: STANDARD.encode(bytes) });
+                json(&capture::serve(&self.local, (deployment, ports, *snap), cancel, &say)?)
+            }
             Call::Marked => json(&self.local.marked_here()?),
         }
     }

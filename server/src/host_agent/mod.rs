@@ -9,7 +9,8 @@
 
 pub mod bases;
 pub mod calls;
-pub mod console;
+pub mod capture;
+mod console;
 pub mod dial;
 pub mod join;
 pub mod session;

@@ -2,7 +2,7 @@
 //!
 //! Must not know HTTP, records or log files.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use kvm_compose::{
     api::{
@@ -42,6 +42,21 @@ pub struct View {
     pub rows_observed: usize,
     /// What could not be found out.
     pub warnings: Vec<String>,
+}
+
+/// When a capture ends by itself, and how much it keeps.
+#[derive(Clone)]
+pub struct CaptureLimits {
+    /// After so many frames.
+    pub frames: Option<u64>,
+    /// Before the file is longer than so many bytes.
+    pub bytes: Option<u64>,
+    /// After so long.
+    pub duration: Option<Duration>,
+    /// Bytes kept of each frame.
+    pub snap: usize,
+    /// When somebody says so.
+    pub end: Cancel,
 }
 
 /// A guest's serial console. Read, written and closed by different threads.
@@ -89,8 +104,21 @@ pub trait Driver: Send + Sync + 'static {
     /// Whether one guest can reach another, and what stands in the way.
     fn why(&self, project: &Project, request: &WhyRequest, operation: &Operation<'_>) -> Result<WhyAnswer, Problem>;
 
+    /// Writes the frames of guests' interfaces, all of a guest's where none is named, as one pcapng stream: whole blocks go to
+    /// `write` until a limit is reached or it says that nobody reads; it is called with nothing to be asked that.
+    fn capture(
+        &self,
+        project: &Project,
+        wanted: &[(GuestName, Option<String>)],
+        limits: &CaptureLimits,
+        write: &mut dyn FnMut(Vec<u8>) -> bool,
+    ) -> Result<(), Problem>;
+
     /// Opens a guest's serial console, taking it from whoever has it; beside it the end of what it said before.
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem>;
+
+    /// What a guest has said, or its last lines: a machine on its serial console, a container on its output.
+    fn said(&self, deployment: &DeploymentName, guest: &GuestName, last: Option<u32>) -> Result<Vec<u8>, Problem>;
 
     /// What is there, beside what is wanted. A file that cannot be used is a warning, never an error.
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View;

@@ -17,7 +17,7 @@ use kvm_compose::{
     backend::accelerator::LIMIT,
     backend::hypervisor::console::LibvirtConsole,
     backend::local::{ExecCall, ExecResult, LocalConfig, LocalHost, Prepared, Purpose},
-    error::Problem,
+    error::{Code, Problem},
     guest::output::Say,
     names::{DeploymentName, GuestName, HostName, InstallationId, domain_name},
     orchestrate::{
@@ -28,13 +28,15 @@ use kvm_compose::{
     plan::{
         self,
         blueprint::ReadyCondition,
+        container::Runtime,
         observed::{Observed, ObservedDomain},
     },
     topology::{self, Assignment, Topology},
 };
 
 use super::{
-    driver::{Console, Driver, Project, View},
+    captures,
+    driver::{CaptureLimits, Console, Driver, Project, View},
     far_console::FarConsole,
     fleet::{Fleet, LOOK},
     why,
@@ -75,6 +77,11 @@ impl LocalDriver {
 
     pub(super) fn fleet<'a>(&'a self, patience: Patience, cancel: &'a Cancel) -> Fleet<'a> {
         Fleet { local: &self.host, cluster: self.cluster.as_deref(), patience, cancel }
+    }
+
+    /// The cluster, when the host is one of its members and not this one.
+    pub(super) fn member(&self, host: &HostName) -> Option<&Arc<Cluster>> {
+        self.cluster.as_ref().filter(|_| *host != self.host_name)
     }
 
     /// Finds out whether KVM works, so that the first `up` need not wait for it.
@@ -210,6 +217,16 @@ impl Driver for LocalDriver {
         why::answer(self, project, request, operation)
     }
 
+    fn capture(
+        &self,
+        project: &Project,
+        wanted: &[(GuestName, Option<String>)],
+        limits: &CaptureLimits,
+        write: &mut dyn FnMut(Vec<u8>) -> bool,
+    ) -> Result<(), Problem> {
+        captures::run(self, project, wanted, limits, write)
+    }
+
     fn console(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {
         let never = Cancel::new();
         if let (Some(cluster), Some(host)) = (&self.cluster, self.fleet(LOOK, &never).member_of(deployment, guest)?) {
@@ -218,6 +235,15 @@ impl Driver for LocalDriver {
         }
         let (console, past) = self.host.console(deployment, guest)?;
         Ok((Arc::new(console), past))
+    }
+
+    fn said(&self, deployment: &DeploymentName, guest: &GuestName, last: Option<u32>) -> Result<Vec<u8>, Problem> {
+        let never = Cancel::new();
+        if let Some(host) = self.fleet(LOOK, &never).member_of(deployment, guest)? {
+            let message = format!("guest `{guest}` stands on host `{host}`, whose logs this version does not fetch");
+            return Err(Problem::new(Code::Unsupported, message).hint("its console shows what it said last"));
+        }
+        self.host.said(deployment, guest, last)
     }
 
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View {
@@ -274,7 +300,7 @@ fn view(
         let known: BTreeSet<_> = guests.iter().map(|guest| guest.name.clone()).collect();
         guests.extend(observed.domains.iter().filter(|domain| !known.contains(&domain.guest)).map(|domain| GuestState {
             name: domain.guest.clone(),
-            kind: "libvirt".to_string(),
+            kind: if domain.runtime == Runtime::Docker { "docker" } else { "libvirt" }.to_string(),
             wanted: prepared.is_none(),
             state: domain.state.clone(),
             ready: false,
@@ -349,7 +375,8 @@ fn wanted_guests(
             memory_mb: guest.memory_mb,
             labels: guest.labels.clone(),
             nics: nics.collect(),
-            console_log: Some(blueprint.domain.console_log.display().to_string()),
+            // What a container prints is kept by Docker.
+            console_log: (blueprint.domain.runtime() == Runtime::Libvirt).then(|| blueprint.domain.console_log.display().to_string()),
         });
     }
     guests

@@ -10,6 +10,7 @@
 //!
 //! Must not know HTTP, websockets or libvirt: it is asked by handlers and asks the [`driver::Driver`].
 
+mod captures;
 pub mod check;
 pub mod consoles;
 pub mod driver;
@@ -45,7 +46,7 @@ use crate::{
     store::{DeploymentRecord, Store, Versioned, reserve::Reserve},
 };
 use consoles::{Consoles, Viewer};
-use driver::{Driver, View};
+use driver::{CaptureLimits, Driver, View};
 use index::Indexes;
 use journal::{Bus, End, Journal, Progress};
 use table::{Running, Slot, Table};
@@ -295,10 +296,28 @@ impl Operations {
         self.driver.links(&self.project(name)?, only, probe)
     }
 
+    /// Captures what passes interfaces of guests, as [`Driver::capture`] does; a few at once. Blocks.
+    pub fn capture(
+        &self,
+        name: &DeploymentName,
+        wanted: &[(GuestName, Option<String>)],
+        limits: &CaptureLimits,
+        write: &mut dyn FnMut(Vec<u8>) -> bool,
+    ) -> Result<(), Problem> {
+        self.record(name)?;
+        self.driver.capture(&self.project(name)?, wanted, limits, write)
+    }
+
     /// A look at a guest's serial console, shared with whoever looks at it already. Blocks.
     pub fn console(&self, name: &DeploymentName, guest: &GuestName) -> Result<Viewer, Problem> {
         self.record(name)?;
         self.consoles.join(name, guest, || self.driver.console(name, guest))
+    }
+
+    /// What a guest has said, or its last lines. Blocks.
+    pub fn said(&self, name: &DeploymentName, guest: &GuestName, last: Option<u32>) -> Result<Vec<u8>, Problem> {
+        self.record(name)?;
+        self.driver.said(name, guest, last)
     }
 
     /// The action that has a deployment to itself, or else the last one that ended. What is run in guests never counts.

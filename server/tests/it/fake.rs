@@ -16,6 +16,7 @@ use kvm_compose::{
         link::{LinkDirection, LinkReport, SetLink},
     },
     backend::local::ExecResult,
+    capture::{self, Frame},
     error::{Code, Problem},
     guest::output::Say,
     names::{DeploymentName, GuestName},
@@ -26,7 +27,7 @@ use kvm_compose::{
     },
     topology::{self, Topology},
 };
-use testbedos_server::operations::driver::{Console, Driver, Project, View};
+use testbedos_server::operations::driver::{CaptureLimits, Console, Driver, Project, View};
 
 pub struct Fake {
     pub world: PathBuf,
@@ -201,12 +202,42 @@ impl Driver for Fake {
         Err(Problem::new(Code::Unsupported, format!("`{}` has no network", project.deployment)))
     }
 
+    fn capture(
+        &self,
+        _project: &Project,
+        wanted: &[(GuestName, Option<String>)],
+        limits: &CaptureLimits,
+        write: &mut dyn FnMut(Vec<u8>) -> bool,
+    ) -> Result<(), Problem> {
+        if wanted.iter().any(|(guest, _)| guest.as_str() == "off") {
+            return Err(Problem::new(Code::Conflict, "guest `off` does not run"));
+        }
+        write(capture::beginning(&[], 100));
+        let frame = Frame { port: 0, at: Duration::from_secs(1), length: 4, bytes: vec![1, 2, 3, 4] };
+        for _ in 0..limits.frames.unwrap_or(u64::MAX) {
+            if !write(capture::packet(&frame)) {
+                fs::write(self.world.join("capture-ended"), b"").expect("a mark");
+                return Ok(());
+            }
+        }
+        write(capture::end(&[], frame.at));
+        Ok(())
+    }
+
     fn console(&self, _: &DeploymentName, guest: &GuestName) -> Result<(Arc<dyn Console>, Vec<u8>), Problem> {
         if guest.as_str() != "web" {
             return Err(Problem::new(Code::NotFound, "there is no such guest"));
         }
         let (says, said) = mpsc::channel();
         Ok((Arc::new(Echo { says: Mutex::new(Some(says)), said: Mutex::new(said) }), b"login: ".to_vec()))
+    }
+
+    fn said(&self, _: &DeploymentName, guest: &GuestName, last: Option<u32>) -> Result<Vec<u8>, Problem> {
+        match (guest.as_str(), last) {
+            ("web", Some(1)) => Ok(b"two\n".to_vec()),
+            ("web", _) => Ok(b"one\ntwo\n".to_vec()),
+            _ => Err(Problem::new(Code::NotFound, "there is no such guest")),
+        }
     }
 
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View {

@@ -1,6 +1,7 @@
 //! The server as its users meet it: sockets, paths, websockets, files; over a driver that only pretends.
 
 mod actions;
+mod captures;
 mod child;
 mod client;
 mod composition;

@@ -28,7 +28,7 @@ use std::{
 use testbedos_relay::wire;
 use uuid::Uuid;
 
-pub use device::is_ours as is_link_device;
+pub use device::{index_of as device_index, is_ours as is_link_device};
 pub use relay::running;
 
 use super::Owner;

@@ -78,6 +78,18 @@ impl Links {
         }))
     }
 
+    /// The devices that guests themselves are plugged by, port by port, also where a shaped link stands between them and the
+    /// bridge: what passes there is what the guest sends and gets. Ports without one are left out.
+    pub fn taps(&self, ports: &[Uuid]) -> Result<BTreeMap<Uuid, String>, Problem> {
+        let seen = plug::look(&mut self.database.open()?, &self.bridge)?;
+        let tap = |port: Uuid| {
+            let device = device::name_of(port);
+            let own = seen.plugged(port, &device).map(|plug| plug.name.clone());
+            own.or_else(|| seen.ours(&device).and_then(plug::Plug::live_tap).map(|tap| tap.name))
+        };
+        Ok(ports.iter().filter_map(|port| Some((*port, tap(*port)?))).collect())
+    }
+
     fn devices(&self) -> Result<BTreeSet<Uuid>, Problem> {
         let installation = self.owner.installation.to_string();
         let ours =

@@ -12,6 +12,7 @@ use super::device;
 use crate::{
     backend::{
         Owner,
+        containers::port::keeps,
         network::{ovsdb::Session, seen, value},
     },
     error::{Code, Problem},
@@ -99,9 +100,9 @@ impl Plug {
     }
 }
 
-/// `external_ids` as libvirt wrote them: without our marks and without what OVN notes.
+/// `external_ids` as libvirt wrote them, or as a container's port has them: without our marks and without what OVN notes.
 fn plain(ids: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let is_libvirts = |name: &str| !name.starts_with("testbedos-") && !name.starts_with("ovn-");
+    let is_libvirts = |name: &str| (!name.starts_with("testbedos-") || keeps(name, ids)) && !name.starts_with("ovn-");
     ids.iter().filter(|(name, _)| is_libvirts(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
@@ -162,7 +163,7 @@ pub fn is_kernels(session: &mut Session, bridge: &str) -> Result<bool, Problem> 
 /// Notes what the kernel is told to do to the guest's own interface, or that it is told nothing.
 pub fn note(session: &mut Session, plug: &Plug, owner: &Owner, noted: Option<&Noted>) -> Result<(), Problem> {
     let mut ids: BTreeMap<String, String> = plug.ids.clone();
-    ids.retain(|name, _| !name.starts_with("testbedos-"));
+    ids.retain(|name, _| !name.starts_with("testbedos-") || keeps(name, &plug.ids));
     if let Some(noted) = noted {
         let text = serde_json::to_string(noted).map_err(|error| Problem::internal("a link's conditions cannot be written").cause(error))?;
         ids.insert(SHAPE.to_string(), text);

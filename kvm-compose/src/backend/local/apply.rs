@@ -4,9 +4,12 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use super::LocalHost;
 use crate::{
     backend::{
+        containers,
         files::{seed, volume},
         hypervisor::Hypervisor,
         link,
@@ -17,9 +20,10 @@ use crate::{
         ready, script,
     },
     names::GuestName,
-    orchestrate::host::Context,
+    orchestrate::host::{Cancel, Context},
     plan::{
         blueprint::{Base, Domain},
+        container::Runtime::Docker,
         link::Link,
         observed::BridgePort,
         step::Work,
@@ -38,23 +42,35 @@ impl LocalHost {
             Work::CreateVolume { volume } => volume::create(&folder, volume, context.cancel),
             Work::WriteSeed { seed } => seed::write(&folder, seed),
             Work::RemoveFile { path } => folder.remove(path),
-            Work::StartDomain { domain } => self.start(domain, context),
-            Work::StopDomain { name, uuid } => self.libvirt.stop(name, *uuid, &owner),
-            Work::RemoveDomain { name, uuid } => self.libvirt.remove(name, *uuid, &owner),
-            Work::AttachNic { name, uuid, nic } => self.libvirt.attach(name, *uuid, nic, &owner),
-            Work::DetachNic { name, uuid, nic } => self.libvirt.detach(name, *uuid, nic, &owner, context.cancel),
+            Work::PullImage { image } => self.docker.pull(image, context.cancel, context.say),
+            Work::StartDomain { domain } => match &domain.container {
+                Some(container) => self.start_container(domain, container, context),
+                None => self.start(domain, context),
+            },
+            Work::StopDomain { name, uuid, runtime: Docker } => self.docker.stop(name, *uuid, &owner),
+            Work::StopDomain { name, uuid, .. } => self.libvirt.stop(name, *uuid, &owner),
+            Work::RemoveDomain { name, uuid, runtime: Docker } => self.remove_container(name, *uuid, context),
+            Work::RemoveDomain { name, uuid, .. } => self.libvirt.remove(name, *uuid, &owner),
+            Work::AttachNic { name, uuid, nic, runtime: Docker } => self.plug_container(name, *uuid, nic, context),
+            Work::AttachNic { name, uuid, nic, .. } => self.libvirt.attach(name, *uuid, nic, &owner),
+            Work::DetachNic { name, uuid, nic, runtime: Docker } => self.unplug_container(name, *uuid, nic, context),
+            Work::DetachNic { name, uuid, nic, .. } => self.libvirt.detach(name, *uuid, nic, &owner, context.cancel),
             Work::ConfigureNetwork { guest, name, uuid, network, links, agent_s } => {
                 let inside = script::Guest { hypervisor: &self.libvirt, guest: guest.as_str(), domain: *uuid, cancel: context.cancel };
                 self.configure(&inside, network, links, *agent_s, context)?;
                 self.libvirt.note_network(name, *uuid, network, &owner)
             }
-            Work::RemoveBridgePort { port } => self.unplug(port),
+            Work::RemoveBridgePort { port } => self.unplug(port, context.cancel),
             Work::ShapeLink { guest, link, .. } => self.shape_link(guest, link, context),
             Work::UnshapeLink { port, .. } => self.links(context.deployment).unshape(*port, context.cancel),
+            Work::SetCarrier { port, up, runtime: Docker, .. } => containers::port::set_carrier(*port, *up, context.cancel),
             Work::SetCarrier { domain, uuid, port, up, .. } => self.libvirt.set_carrier(domain, *uuid, *port, *up, &owner),
             Work::SetUpUplink { uplink } => self.set_up_uplink(uplink, context.cancel),
             Work::PlugInternal { port } => self.plug_internal(port, &owner, context),
             Work::UnplugInternal { interface, .. } => self.unplug_internal(interface, &owner, context.cancel),
+            Work::AwaitReady { guest, domain, uuid, ready, runtime: Docker, .. } => {
+                self.await_container(guest, (domain, *uuid), ready, context)
+            }
             Work::AwaitReady { guest, uuid, ready, console_log, .. } => {
                 ready::wait(&self.libvirt, guest.as_str(), *uuid, ready, console_log, context.cancel)
             }
@@ -113,7 +129,11 @@ impl LocalHost {
     }
 
     /// Takes a port off the bridge that its guest left behind; never one whose domain has a process.
-    fn unplug(&self, port: &BridgePort) -> Result<(), Problem> {
+    fn unplug(&self, port: &BridgePort, cancel: &Cancel) -> Result<(), Problem> {
+        if containers::port::is_ours(&port.name) {
+            let ports = Uuid::parse_str(&port.iface_id).into_iter().collect();
+            return containers::port::unplug(&self.config.ovs_db, &ports, cancel);
+        }
         if let Some(vm) = port.vm_id
             && let Some(state) = self.libvirt.state(vm)?.filter(|state| state.is_active())
         {

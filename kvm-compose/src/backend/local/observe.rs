@@ -23,6 +23,7 @@ use crate::{
     orchestrate::host::Cancel,
     plan::{
         blueprint::{Blueprint, Column, GuestBlueprint, Table},
+        container::Runtime,
         observed::{MissingBase, Observed, ObservedDomain, OnHost, Stranger},
     },
 };
@@ -78,15 +79,17 @@ impl LocalHost {
         let here = |guest: &&GuestBlueprint| guest.host == self.config.host;
         let wanted_here: Vec<&GuestBlueprint> = wanted.iter().flat_map(|wanted| wanted.guests.iter().filter(here)).collect();
         let (outside, elsewhere) = self.look_outside(deployment, wanted)?;
-        let strangers = strange_domains(&wanted_here, listing).into_iter().chain(elsewhere).collect();
-        let domains = self.domains(&listing.ours, &wanted_here)?;
+        let files = self.folder(deployment).files()?;
+        let contained = self.look_at_containers(deployment, &wanted_here, &files)?;
+        let strangers = strange_domains(&wanted_here, listing).into_iter().chain(elsewhere).chain(contained.strangers).collect();
+        let mut domains = self.domains(&listing.ours, &wanted_here)?;
+        domains.extend(contained.domains);
         let plugged = self.switch.ports(&iface_ids(ports, &domains, &wanted_here), &vm_ids(&domains, &wanted_here))?;
         let links = self.links(deployment).observe()?;
         let missing_bases = match wanted {
             Some(_) => self.missing_bases(&wanted_here)?,
             None => Vec::new(),
         };
-        let files = self.folder(deployment).files()?;
         let seeds = seed::observed(&files);
         Ok(Observed {
             domains,
@@ -97,7 +100,9 @@ impl LocalHost {
                 .into_iter()
                 .filter(|port| !is_link_device(&port.name))
                 .map(|what| OnHost { host: self.config.host.clone(), what })
+                .chain(contained.ports)
                 .collect(),
+            images: contained.images,
             links: links.into_iter().map(|what| OnHost { host: self.config.host.clone(), what }).collect(),
             strangers,
             missing_bases,
@@ -135,6 +140,8 @@ impl LocalHost {
                 network: fact.mark.network.clone(),
                 nics: fact.nics.clone(),
                 down: fact.down.clone(),
+                runtime: Runtime::Libvirt,
+                image: String::new(),
             })
         };
         Ok(facts.iter().filter_map(observed).collect())
@@ -185,6 +192,7 @@ impl LocalHost {
 }
 
 fn strange_domains(wanted: &[&GuestBlueprint], listing: &Listing) -> Vec<Stranger> {
+    let wanted: Vec<_> = wanted.iter().filter(|guest| guest.domain.runtime() == Runtime::Libvirt).collect();
     let is_needed = |other: &&OtherDomain| wanted.iter().any(|guest| guest.domain.name == other.name || guest.domain.uuid == other.uuid);
     let stranger = |other: &OtherDomain| match &other.mark {
         Some(mark) => Stranger::of_installation("domain", &other.name, &mark.installation, &mark.deployment),

@@ -26,7 +26,12 @@ impl Differ<'_> {
         let released: Vec<StepId> =
             live.release.iter().map(|change| self.configure(format!("release/{}", guest.name), guest, change, Vec::new())).collect();
         for nic in &live.unplug {
-            let work = Work::DetachNic { name: guest.domain.name.clone(), uuid: guest.domain.uuid, nic: nic.clone() };
+            let work = Work::DetachNic {
+                name: guest.domain.name.clone(),
+                uuid: guest.domain.uuid,
+                nic: nic.clone(),
+                runtime: guest.domain.runtime(),
+            };
             let reason = if guest.domain.nics.iter().any(|wanted| wanted.name == nic.name) { "it is another" } else { NO_LONGER };
             let id = format!("unplug/{}/{}", guest.name, nic.name);
             let id = self.push(id, guest.host.clone(), work, released.clone(), (reason, Impact::HotPlug), guests());
@@ -66,7 +71,12 @@ impl Differ<'_> {
         needs.dedup();
         let mut plugged = Vec::new();
         for nic in &live.plug {
-            let work = Work::AttachNic { name: guest.domain.name.clone(), uuid: guest.domain.uuid, nic: nic.clone() };
+            let work = Work::AttachNic {
+                name: guest.domain.name.clone(),
+                uuid: guest.domain.uuid,
+                nic: nic.clone(),
+                runtime: guest.domain.runtime(),
+            };
             let id = format!("plug/{}/{}", guest.name, nic.name);
             let reason = if live.unplug.iter().any(|old| old.name == nic.name) { "it is another" } else { "new" };
             plugged.push(self.push(id, guest.host.clone(), work, needs.clone(), (reason, Impact::HotPlug), vec![guest.name.clone()]));

@@ -134,6 +134,7 @@ pub fn domain(
         memory_mb: guest.memory_mb,
         cpus: guest.cpus,
         paced: site.accelerator != Accelerator::Kvm,
+        container: None,
     })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Pure. XML and YAML are written by writers that escape, never by templates.
 
+pub mod container;
 pub mod domain;
 pub mod policy;
 pub mod routed;

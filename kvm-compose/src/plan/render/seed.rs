@@ -59,7 +59,8 @@ fn network_config(guest: &Guest, routed: &Routed<'_>, mtu: u16) -> String {
             text.extend(fixed.iter().map(|address| format!("      - \"{}\"\n", address.net)));
         }
         let gateways: Vec<IpAddr> = fixed.iter().filter_map(|address| address.gateway).collect();
-        let server = name_server(nic, &fixed, routed);
+        let told = nic.addresses.iter().any(|address| address.assignment == Assignment::Dhcp);
+        let server = name_server(nic, &fixed, routed).filter(|_| !told);
         let aside = server.filter(|server| *server == IpAddr::V4(RESOLVER));
         if !gateways.is_empty() || aside.is_some() {
             text.push_str("    routes:\n");
@@ -81,9 +82,8 @@ fn network_config(guest: &Guest, routed: &Routed<'_>, mtu: u16) -> String {
 
 /// Who is asked for names on an interface that no DHCP server tells: the router of its segment, in whose place OVN answers,
 /// or where there is none, a port that is there for this alone.
-fn name_server(nic: &Nic, fixed: &[&NicAddress], routed: &Routed<'_>) -> Option<IpAddr> {
-    let told = nic.addresses.iter().any(|address| address.assignment == Assignment::Dhcp);
-    if !routed.topology.dns || told {
+pub(super) fn name_server(nic: &Nic, fixed: &[&NicAddress], routed: &Routed<'_>) -> Option<IpAddr> {
+    if !routed.topology.dns {
         return None;
     }
     if routed.topology.switch(&nic.switch).is_some_and(|switch| needs_resolver(routed, switch)) {
