@@ -26,6 +26,28 @@ pub fn rows() -> impl Iterator<Item = Row> {
                 _ => guest_with(n, &format!("depends_on: g{}", n - 1)),
             }),
         ),
+        ("machines near many, among many hosts", {
+            let count = part(600);
+            let hosts = lines(199, |n| guest_with(n, &format!("placement: {{host: h{n}}}")));
+            let near = |own: usize| lines(count, |n| if n == own { String::new() } else { format!("a{n},") });
+            let machines = lines(count, |n| format!("- {{name: a{n}, micro: , placement: {{near: [{}]}}}}\n", near(n)));
+            some(0, &format!("machines:\n{hosts}{machines}"), guest, LAN)
+        }),
+        (
+            "containers",
+            machines(|n| {
+                let docker = "docker: {image: nginx, environment: {A: b}, volumes: [{source: a, target: /a}], command: [a, b]}";
+                guest(n).replace("micro: ", docker)
+            }),
+        ),
+        (
+            "a container with much",
+            full(
+                "machines:\n- name: a\n  docker:\n    image: nginx\n    volumes:\n",
+                |n| format!("    - {{source: a{n}, target: /a{n}}}\n"),
+                LAN,
+            ),
+        ),
         ("machines near one", machines(|n| if n == 0 { guest(n) } else { guest_with(n, "placement: {near: g0}") })),
         (
             "machines on one line",
