@@ -178,7 +178,7 @@ Exit status: 0 when it can, 1 when it cannot.")]
     /// Create, list, show, reset and destroy deployments
     #[command(subcommand)]
     Deployment(Deployment),
-    /// List and build base images
+    /// Download, take in, build, list and remove base images
     #[command(subcommand)]
     Image(Image),
     /// Print a link that opens the server's pages logged in, and open it; it is good once and for a minute
@@ -478,9 +478,45 @@ pub enum Deployment {
 
 #[derive(Debug, Subcommand)]
 pub enum Image {
-    /// List base images
+    /// List base images, and the deployments that use them
     #[command(visible_alias = "ls")]
-    List,
+    List {
+        /// The catalogue instead: the names that may be pulled
+        #[arg(short, long)]
+        available: bool,
+    },
+    /// Download an image of the catalogue; what is there already and what came before a break is not fetched again
+    #[command(after_help = "Examples:
+  testbed image list --available      the names that the catalogue has
+  testbed image pull debian_12        download it, or find that it is up to date
+
+The image gets its name when its publisher's checksum is verified. Mirrors, a proxy and limits are set in the table [images]
+of the server's config/server.toml.")]
+    Pull {
+        /// The image's name in the catalogue
+        name: String,
+    },
+    /// Take a disk image in: qcow2, raw, VMDK, or an OVA with one disk; it is sent to the server and becomes qcow2
+    #[command(after_help = "Examples:
+  testbed image import appliance.ova
+  testbed image import disk.raw --name router_os")]
+    Import {
+        /// The file
+        #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+        path: PathBuf,
+        /// The image's name [default: the file's, without its ending]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Remove images; refused while a deployment uses one
+    #[command(visible_alias = "remove")]
+    Rm {
+        /// The images
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Remove images that no name stands for and nobody uses, and half-finished downloads
+    Prune,
     /// Build a base image on the server
     Build {
         /// The image

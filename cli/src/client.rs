@@ -6,8 +6,8 @@ use std::{io, time::Duration};
 
 use kvm_compose::{
     api::{
-        ActionAccepted, ActionRequest, BuildImage, CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, Draft, ErrorBody,
-        ImageInfo, LogIndex, LoginLink, Orphan, Ready, Version,
+        ActionAccepted, ActionRequest, CatalogueEntry, CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, Draft,
+        ErrorBody, ImageInfo, ImageRequest, LogIndex, LoginLink, Orphan, Ready, RemovedImages, Version,
         action::LogRecord,
         cluster::{JoinToken, Members},
         link::LinkReport,
@@ -17,7 +17,7 @@ use kvm_compose::{
 };
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
-    header::{ACCEPT, CONTENT_TYPE},
+    header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE},
 };
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -28,6 +28,9 @@ use crate::host::{CONNECT_LIMIT, Host};
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 /// How long the server may take to remove everything of a deployment.
 const REMOVAL_LIMIT: Duration = Duration::from_secs(15 * 60);
+
+/// How long a disk image may take to be handed over.
+const UPLOAD_LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// A client of one server.
 #[derive(Clone)]
@@ -63,7 +66,9 @@ impl Client {
     pub fn new(host: &Host, token: Option<String>, limit: Option<Duration>) -> Result<Client, Problem> {
         let limit = limit.unwrap_or(ANSWER_LIMIT);
         // A proxy has no business between this command and its server.
-        let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_LIMIT).no_proxy();
+        // Nor does it speak TLS yet: its library can, for the server's downloads, and is to read no certificates for that.
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_LIMIT).no_proxy().tls_certs_only([]);
         if let Host::Unix(path) = host {
             builder = builder.unix_socket(path.as_path());
         }
@@ -224,8 +229,30 @@ impl Client {
         self.get(&path(&["images"])).await
     }
 
-    pub async fn build_image(&self, name: &str) -> Result<ActionAccepted, Problem> {
-        self.send(self.request(Method::POST, &path(&["images"])).json(&BuildImage { build: name.to_string() })).await
+    /// The names that may be pulled.
+    pub async fn catalogue(&self) -> Result<Vec<CatalogueEntry>, Problem> {
+        self.get(&path(&["images", "catalogue"])).await
+    }
+
+    /// Has an image built or downloaded.
+    pub async fn make_image(&self, image: &ImageRequest) -> Result<ActionAccepted, Problem> {
+        self.send(self.request(Method::POST, &path(&["images"])).json(image)).await
+    }
+
+    /// Hands a disk image over.
+    pub async fn import_image(&self, name: &str, file: &str, length: u64, body: reqwest::Body) -> Result<ActionAccepted, Problem> {
+        let path = format!("{}?name={}&file={}", path(&["images", "import"]), encoded(name), encoded(file));
+        let request = self.request(Method::POST, &path).timeout(self.limit.max(UPLOAD_LIMIT));
+        let request = request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, length);
+        self.send(request.body(body)).await
+    }
+
+    pub async fn remove_image(&self, name: &str) -> Result<RemovedImages, Problem> {
+        self.send(self.request(Method::DELETE, &path(&["images", name]))).await
+    }
+
+    pub async fn prune_images(&self) -> Result<RemovedImages, Problem> {
+        self.send(self.request(Method::POST, &path(&["images", "prune"]))).await
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {

@@ -160,9 +160,24 @@ impl Bars {
             EventKind::Unwinding { steps } => self.count(*steps, ", undoing"),
             EventKind::Line { guest: Some(guest), text } => self.say(guest, text),
             EventKind::Line { guest: None, text } => self.overall.set_message(format!("{}: {}", self.command, clean(text))),
+            EventKind::Progress { what, done, total, .. } => self.download(what, *done, *total),
             EventKind::Warning { .. } if !verbose => self.above(&kind.text()),
             EventKind::Warning { .. } | EventKind::Output { .. } | EventKind::Finished { .. } => {}
         }
+    }
+
+    /// The bar counts bytes.
+    fn download(&mut self, what: &str, done: u64, total: Option<u64>) {
+        match total {
+            Some(total) => {
+                self.overall.set_style(bytes_style());
+                self.overall.set_length(total);
+            }
+            None => self.overall.set_style(style("{spinner} {prefix} {bytes} {elapsed} {wide_msg}")),
+        }
+        self.overall.set_prefix(clean(what));
+        self.overall.set_message("");
+        self.overall.set_position(done);
     }
 
     /// The bar counts anew.
@@ -242,6 +257,11 @@ impl Drop for Bars {
     fn drop(&mut self) {
         self.clear();
     }
+}
+
+/// How a bar shows bytes.
+pub fn bytes_style() -> ProgressStyle {
+    style("{spinner} {prefix} {bar:28} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {elapsed} {wide_msg}")
 }
 
 const TICK: Duration = Duration::from_millis(120);

@@ -83,12 +83,20 @@ impl Session {
 
     /// How the events of an action are shown.
     pub fn progress(&self) -> Progress {
-        if self.global.quiet || self.global.output != Format::Text {
+        if self.is_silent() {
             return Progress::none(Talk::Nothing);
         }
+        Progress::new(if self.draws() { Terminal::Bars } else { Terminal::Lines }, self.global.verbose)
+    }
+
+    /// True when bars are drawn.
+    pub fn draws(&self) -> bool {
         let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
-        let terminal = std::io::stderr().is_terminal() && !dumb && !self.global.no_color && !no_color();
-        Progress::new(if terminal { Terminal::Bars } else { Terminal::Lines }, self.global.verbose)
+        !self.is_silent() && std::io::stderr().is_terminal() && !dumb && !self.global.no_color && !no_color()
+    }
+
+    fn is_silent(&self) -> bool {
+        self.global.quiet || self.global.output != Format::Text
     }
 }
 

@@ -17,7 +17,7 @@ fn what_cannot_act_is_refused_by_name_and_place_before_anything_is_made() {
   - name: phone
     android: {avd: {android_api_version: 28}}
   - name: cloud
-    libvirt: {cpus: 1, memory_mb: 512, libvirt_type: {cloud_image: {name: ubuntu_20_04}}}
+    libvirt: {cpus: 1, memory_mb: 512, username: me, libvirt_type: {cloud_image: {name: ubuntu_20_04, context: none}}}
   - name: installer
     libvirt: {cpus: 1, memory_mb: 512, libvirt_type: {iso_guest: {path: none.iso}}}
   - name: golden
@@ -30,7 +30,7 @@ fn what_cannot_act_is_refused_by_name_and_place_before_anything_is_made() {
     for (key, place) in [
         ("`disk_iops`", "3:46"),
         ("`android`", "6:5"),
-        ("`cloud_image`", "8:75"),
+        ("`context`", "8:112"),
         ("`iso_guest`", "10:73"),
         ("`context`", "12:95"),
         ("`shared_setup`", "12:137"),

@@ -196,7 +196,10 @@ fn guests_measure_what_their_links_are_asked_and_bystanders_notice_nothing() {
     testbed.ok(&["link", "set", "a:eth0", "down"]);
     assert_eq!(carrier(), "0");
     assert_eq!(testbed.ping("b", 1, 3, "0.1").came, 0);
-    assert_eq!(testbed.link("a")["carrier"], "down");
+    let pulled = testbed.link("a");
+    assert!(pulled["carrier"] == "down" && pulled["to_guest"]["probed"].is_null() && pulled["to_guest"]["traffic"].is_object(), "{pulled}");
+    let shown = testbed.ok(&["link", "show", "a"]);
+    assert!(shown.contains("a:eth0 passes nothing: its carrier is down") && !shown.contains("probe"), "{shown}");
     assert_eq!(testbed.plan(), [("carrier/a:eth0".into(), "in_place".into(), "[\"a\"]".into())]);
     testbed.ok(&["link", "set", "a:eth0", "up"]);
     assert_eq!(carrier(), "1");

@@ -440,3 +440,54 @@ fn killed_while_it_plugs_or_unplugs_the_same_up_finishes_the_job() {
     lab.ok(&project.args(&["down"]));
     assert_eq!(lab.leftovers(PROJECT), Vec::<String>::new());
 }
+
+const UNPLUGGED: &str = "
+machines:
+  - {name: plain, micro: {}, network: [{switch: lan, ip: 10.76.1.5}]}
+  - {name: shaped, micro: {}, network: [{switch: lan, ip: 10.76.1.6, impairment: {delay_ms: 5, loss_percent: 1}}]}
+  - {name: quiet, micro: {}, network: [{switch: lan, ip: 10.76.1.7}]}
+network:
+  ovn:
+    switches: {lan: {subnet: 10.76.1.0/24}}
+";
+
+#[test]
+fn a_port_that_its_bridge_has_lost_is_seen_by_plan_and_plugged_again_by_up() {
+    const PROJECT: &str = "unplugged-real";
+    let mut lab = Lab::start();
+    let project = lab.project(PROJECT, UNPLUGGED);
+    lab.ok(&project.args(&["up"]));
+    let ids = lab::running(PROJECT);
+    let guests = lab.json(&["-p", PROJECT, "ps"]);
+    let port = |guest: &str| {
+        let guest = guests.as_array().into_iter().flatten().find(|one| one["name"] == guest).expect("a guest");
+        guest["nics"][0]["port"].as_str().expect("a port").to_string()
+    };
+    // The interface that stands for a guest in the bridge: its own, or the relay's.
+    let interface = |guest: &str| {
+        let id = format!("external_ids:iface-id=\\\"{}\\\"", port(guest));
+        lines("ovs-vsctl", &["--bare", "--columns=name", "find", "Interface", &id]).remove(0)
+    };
+    let pings = |from: &str, to: &str| lab.run(&["-p", PROJECT, "exec", from, "--", "ping", "-c", "3", "-W", "2", to]).status == 0;
+    for (guest, address, impact, words) in [
+        ("plain", "10.76.1.5", "hot_plug", "eth0 unplugged, as no bridge of its host holds its port; eth0 plugged"),
+        ("shaped", "10.76.1.6", "in_place", "link"),
+    ] {
+        assert!(pings("quiet", address), "{guest} answers before");
+        lab::lines("ovs-vsctl", &["remove", "Interface", &interface(guest), "external_ids", "iface-id"]);
+        let plan = lab.json(&project.args(&["plan"]));
+        let told: Vec<_> = plan["changes"].as_array().into_iter().flatten().collect();
+        assert_eq!(
+            (told.len(), &told[0]["thing"], &told[0]["impact"]),
+            (1, &Value::from(format!("guest {guest}")), &Value::from(impact)),
+            "{plan:#}"
+        );
+        assert!(told[0]["what"].as_str().is_some_and(|what| what.contains(words)), "{plan:#}");
+        lab.ok(&project.args(&["up"]));
+        assert!(pings("quiet", address), "{guest} answers after");
+        assert_eq!(lab.json(&project.args(&["plan"]))["steps"], serde_json::json!([]), "{guest}");
+        assert_eq!(lab::running(PROJECT), ids, "{guest}: nobody restarts");
+    }
+    lab.ok(&project.args(&["down"]));
+    assert_eq!(lab.leftovers(PROJECT), Vec::<String>::new());
+}

@@ -23,15 +23,20 @@ network:
       between: {subnet: 10.73.9.0/24}
       right: {subnet: 10.73.2.0/24}
       outside: {subnet: 10.73.8.0/24}
+      public: {subnet: 172.16.1.0/24, ports: [{name: why-public, localnet: {network_name: public}}]}
     routers:
       r1:
         ports:
           - {name: r1-left, gateway_ip: 10.73.1.1/24, switch: left}
           - {name: r1-between, gateway_ip: 10.73.9.1/24, switch: between}
           - {name: r1-outside, gateway_ip: 10.73.8.1/24, switch: outside, set_gateway_chassis: main}
-        static_routes: [{prefix: 10.73.2.0/24, nexthop: 10.73.9.2}]
+          - {name: r1-public, gateway_ip: 172.16.1.173/24, switch: public, set_gateway_chassis: main}
+        static_routes: [{prefix: 10.73.2.0/24, nexthop: 10.73.9.2}, {prefix: 198.51.100.0/24, nexthop: 172.16.1.1}]
         dhcp: [{switch: left}]
-        nat: [{nat_type: dnat_and_snat, external_ip: 10.73.8.100, logical_ip: 10.73.2.10}]
+        nat:
+          - {nat_type: dnat_and_snat, external_ip: 10.73.8.100, logical_ip: 10.73.2.10}
+          - {nat_type: snat, external_ip: 172.16.1.173, logical_ip: 10.73.1.0/24}
+          - {nat_type: dnat, external_ip: 172.16.1.173, external_port: 8080, logical_ip: 10.73.2.10, logical_port: 80}
       r2:
         ports:
           - {name: r2-right, gateway_ip: 10.73.2.1/24, switch: right}
@@ -45,15 +50,16 @@ network:
           - {direction: to-lport, priority: 900, match: "ip4 && tcp.dst == 81", action: drop}
 "#;
 
-/// What is done, and where: `virsh`, `ovn-nbctl`, `ovs-vsctl` on this machine, or a shell's line in a guest.
+/// What is done, and where: `virsh`, `ovn-nbctl`, `ovs-vsctl` on this machine, a shell's line in a guest, or `testbed` itself.
 enum Do {
     Nothing,
+    Testbed(&'static [&'static str]),
     Here(&'static str),
     In(&'static str, &'static str),
     Up,
 }
 
-use Do::{Here, In, Nothing, Up};
+use Do::{Here, In, Nothing, Testbed, Up};
 
 /// A fault: how it is made and taken back, the question, and what the answer must be.
 struct Fault {
@@ -102,7 +108,11 @@ const FAULTS: &[Fault] = &[
     ),
     fault(
         In("a", "ip addr flush dev eth0"),
-        In("a", "ip addr add 10.73.1.2/24 dev eth0; ip route add default via 10.73.1.1"),
+        // As its hint says.
+        In(
+            "a",
+            "killall udhcpc; for n in 1 2 3 4 5 6 7 8 9; do ip route | grep default && ip addr show eth0 | grep 'inet ' && break; sleep 1; done",
+        ),
         &["a", "b"],
         "no_address",
         "should have 10.73.1.2",
@@ -159,7 +169,7 @@ const FAULTS: &[Fault] = &[
         Nothing,
         &["a", "b", "tcp:81"],
         "acl",
-        "kvm-compose.yaml:32:57 drops packets: to-lport, priority 900, `ip4 && tcp.dst == 81`",
+        "kvm-compose.yaml:37:57 drops packets: to-lport, priority 900, `ip4 && tcp.dst == 81`",
     ),
     fault(
         Here("ovn-nbctl acl-add why-real.left from-lport 1500 'ip4 && icmp' drop"),
@@ -199,6 +209,38 @@ const FAULTS: &[Fault] = &[
         "at 10.73.8.100 is not as the file wants it",
     ),
     fault(Nothing, Nothing, &["a", "10.199.0.1"], "router_route", "router `r1` has no route to 10.199.0.1"),
+    fault(
+        Here("ovn-nbctl lr-policy-add why-real.r1 1000 'ip4.dst == 10.73.2.10' drop"),
+        Here("ovn-nbctl lr-policy-del why-real.r1"),
+        &["a", "b"],
+        "network",
+        "a routing policy of router `r1` that the file does not have drops packets: priority 1000, `ip4.dst == 10.73.2.10`",
+    ),
+    fault(
+        Here("ovn-nbctl lr-route-add why-real.r1 10.73.2.10/32 10.73.9.77"),
+        Here("ovn-nbctl lr-route-del why-real.r1 10.73.2.10/32"),
+        &["a", "b"],
+        "router_route",
+        "router `r1` has a route to 10.73.2.10 through 10.73.9.77 that the file does not have",
+    ),
+    // The edge of the testbed.
+    fault(
+        Nothing,
+        Nothing,
+        &["c", "172.16.1.173", "tcp:8082"],
+        "nat",
+        "no `nat` rule of router `r1` leads tcp:8082 of 172.16.1.173 to a guest: it has tcp:8080",
+    ),
+    fault(Nothing, Nothing, &["a", "198.51.100.7"], "nat", "packets to 198.51.100.7 get as far as this host (172.16.1.1 on `br-ex`)"),
+    // Links.
+    fault(
+        Testbed(&["link", "set", "b:eth0", "loss_percent=100"]),
+        Up,
+        &["a", "b"],
+        "loss",
+        "the link of eth0 of guest `b` loses every packet, as `testbed link set` asked",
+    ),
+    fault(In("b", "ip link set eth0 mtu 600"), In("b", "ip link set eth0 mtu {mtu}"), &["a", "b"], "mtu", "eth0 of `b` has an MTU of 600"),
     fault(Nothing, Nothing, &["a", "10.73.2.77"], "gateway_silent", "router `r2` gets no answer when it asks who has 10.73.2.77"),
     // Ports.
     fault(
@@ -214,6 +256,14 @@ const FAULTS: &[Fault] = &[
         &["a", "b"],
         "port",
         "the port of eth0 of guest `b` is switched off in OVN",
+    ),
+    // Its undo is what the hint says; from then on its tap is another.
+    fault(
+        Here("ovs-vsctl remove Interface {tb} external_ids iface-id"),
+        Up,
+        &["a", "b"],
+        "port",
+        "the port of eth0 of guest `b` is on no host: no integration bridge holds an interface with its id",
     ),
     // What is at the end.
     fault(Nothing, Nothing, &["a", "b", "tcp:9"], "not_listening", "nothing listens on tcp:9 in guest `b`"),
@@ -251,6 +301,7 @@ impl World {
     fn carry_out(&self, what: &Do) {
         match what {
             Nothing => {}
+            Testbed(args) => drop(self.lab.ok(&[&["-p", NAME], *args].concat())),
             Here(line) => drop(lab::lines("sh", &["-c", &self.filled(line)])),
             In(guest, line) => {
                 self.lab.ok(&["-p", NAME, "exec", guest, "--", "sh", "-c", &self.filled(line)]);
@@ -280,7 +331,9 @@ fn the_culprit_of_each_fault_is_named() {
         line.split_whitespace().next().expect("a name").to_string()
     };
     let words = vec![("b", nic(1, "port")), ("ma", nic(0, "mac")), ("mb", nic(1, "mac")), ("tb", tap("b"))];
-    let world = World { lab, project, words };
+    let mut world = World { lab, project, words };
+    let mtu = world.lab.ok(&["-p", NAME, "exec", "b", "--", "cat", "/sys/class/net/eth0/mtu"]).stdout;
+    world.words.push(("mtu", mtu.trim().to_string()));
     // Nothing is wrong, and that is what it says, with what it rests on.
     for ask in [["a", "b", "icmp"], ["a", "b", "tcp:80"], ["c", "10.73.8.100", "tcp:80"]] {
         let (status, answer) = world.why(&ask);
@@ -308,7 +361,7 @@ fn the_culprit_of_each_fault_is_named() {
         let (status, answer) = world.why(fault.ask);
         world.carry_out(&fault.undo);
         let (culprit, sentence) = (answer["culprit"].as_str().expect("a word"), answer["sentence"].as_str().expect("a sentence"));
-        let good = culprit == fault.culprit && sentence.contains(fault.words) && status == 1;
+        let good = culprit == fault.culprit && sentence.contains(fault.words) && status == i32::from(culprit != "mtu");
         slowest = slowest.max(answer["millis"].as_u64().expect("a number"));
         right += usize::from(good);
         println!("{} {:>5} ms  {culprit}: {sentence}", if good { "right" } else { "WRONG" }, answer["millis"]);

@@ -33,6 +33,8 @@ pub enum Image {
         /// The user that cloud-init makes where the testbed file names none.
         user: String,
     },
+    /// A user handed it over.
+    Imported,
     /// It is made on this machine.
     Built {
         /// By this recipe.
@@ -78,6 +80,14 @@ impl Catalogue {
         Ok(self)
     }
 
+    /// With the names of images that users handed over; a name that is there already stays what it is.
+    pub fn with_imported(mut self, names: impl IntoIterator<Item = String>) -> Self {
+        for name in names.into_iter().filter(|name| is_image(name)) {
+            self.images.entry(name).or_insert(Image::Imported);
+        }
+        self
+    }
+
     /// The image of a name.
     pub fn find(&self, name: &str) -> Option<&Image> {
         self.images.get(name)
@@ -91,7 +101,7 @@ impl Catalogue {
     /// What is wrong with a name, if anything: the message and what to write instead.
     pub fn fault(&self, name: &str) -> Option<(String, String)> {
         match self.find(name) {
-            Some(Image::Published { .. }) => None,
+            Some(Image::Published { .. } | Image::Imported) => None,
             Some(Image::Built { recipe }) => {
                 let message = format!("image `{name}` has no disk, so it is no cloud image");
                 Some((message, format!("write `{recipe}: {{}}` in the place of `libvirt:`")))
@@ -125,12 +135,25 @@ fn image(name: &str, written: Written) -> Result<Image, String> {
     };
     secure(&url, "url")?;
     let sum = match (checksums, sha256) {
-        (Some(file), None) => secure(&file, "checksums").map(|()| Check::File(file))?,
+        (Some(file), None) => {
+            secure(&file, "checksums")?;
+            // Sums from elsewhere would be somebody else's word for the publisher's image.
+            if origin(&file) != origin(&url) {
+                return Err("`checksums` must be on the same host as `url`, and no less secure".to_string());
+            }
+            Check::File(file)
+        }
         (None, Some(sum)) if sum.len() == 64 && sum.chars().all(|c| c.is_ascii_hexdigit()) => Check::Sha256(sum.to_ascii_lowercase()),
         (None, Some(_)) => return Err("`sha256` must be 64 hexadecimal digits".to_string()),
         _ => return Err("one of `checksums` and `sha256` is needed, and not both".to_string()),
     };
     Ok(Image::Published { url, sum, user: user.ok_or("`user` is missing")? })
+}
+
+/// Scheme, host and port of a URL.
+fn origin(url: &str) -> Option<(String, String)> {
+    let url: http::Uri = url.parse().ok()?;
+    Some((url.scheme_str()?.to_ascii_lowercase(), url.authority()?.as_str().to_ascii_lowercase()))
 }
 
 #[cfg(test)]
@@ -161,6 +184,8 @@ mod tests {
             ("[mine]\nurl = \"https://x\"\nsha256 = \"0\"\nuser = \"me\"", "64 hexadecimal digits"),
             ("[mine]\nurl = \"https://x\"\nuser = \"me\"", "one of `checksums` and `sha256`"),
             ("[mine]\nurl = \"https://x\"\nchecksums = \"https://x\"", "`user` is missing"),
+            ("[mine]\nurl = \"https://x/a\"\nchecksums = \"http://x/b\"\nuser = \"me\"", "on the same host"),
+            ("[mine]\nurl = \"https://x/a\"\nchecksums = \"https://y/b\"\nuser = \"me\"", "on the same host"),
             ("[mine]\nuri = \"https://x\"", "uri"),
             ("[\"a b\"]\nbuilt = \"micro\"", "1 to 64"),
             ("nonsense", "expected"),

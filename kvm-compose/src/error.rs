@@ -80,6 +80,12 @@ codes! {
     ImageMissing = "image_missing", 51, 422, 1;
     /// The disk is full.
     DiskFull = "disk_full", 52, 500, 1;
+    /// An image could not be downloaded from its publisher.
+    DownloadFailed = "download_failed", 53, 503, 1;
+    /// What was downloaded is not what the publisher's checksum says.
+    SumMismatch = "sum_mismatch", 54, 503, 1;
+    /// A file is no disk image that this program takes, or reaches for other files.
+    ImageRefused = "image_refused", 55, 422, 1;
     /// libvirt does not answer, or refused a call.
     Libvirt = "libvirt", 60, 503, 1;
     /// OVN or Open vSwitch does not answer, or refused a transaction.

@@ -169,6 +169,13 @@ pub fn check(topology: &Topology, project: &Path, catalogue: &Catalogue) -> Vec<
             faults.push(diagnostic(who, file, fault));
         }
     }
+    // What was imported has a name on the server alone.
+    let is_unknown = |fault: &&mut Diagnostic| fault.code == "E077" && fault.message.contains("there is no image");
+    for fault in faults.iter_mut().filter(is_unknown) {
+        fault.severity = Severity::Warning;
+        fault.code = "W006".to_string();
+        fault.hint = fault.hint.take().map(|hint| format!("{hint}; only the server knows what was imported"));
+    }
     for fault in faults.iter_mut().filter(|fault| matches!(fault.code.as_str(), "E072" | "E076")) {
         fault.severity = Severity::Warning;
         fault.code = "W006".to_string();
@@ -400,7 +407,7 @@ mod tests {
         assert_eq!(docker("volumes: [{source: /etc, target: /a}]"), [("W006".to_string(), false)]);
         let libvirt = |kind: &str| check(&format!("libvirt: {{cpus: 1, memory_mb: 64, libvirt_type: {kind}}}"));
         assert_eq!(libvirt("{cloud_image: {name: ubuntu_20_04, context: html}}"), []);
-        assert_eq!(libvirt("{cloud_image: {name: ubuntu_2004}}"), error("E077"));
+        assert_eq!(libvirt("{cloud_image: {name: ubuntu_2004}}"), [("W006".to_string(), false)]);
         assert_eq!(libvirt("{cloud_image: {name: micro}}"), error("E077"));
         assert_eq!(libvirt("{cloud_image: {name: fedora, context: none}}"), error("E070"));
         assert_eq!(libvirt("{iso_guest: {path: good.env}}"), error("E079"));

@@ -244,6 +244,89 @@ fn guests_are_named_and_untouched_ones_told_apart() {
     assert!(plan(BEFORE).changes.is_empty() && plan(BEFORE).summary.is_empty());
 }
 
+const TWO_ROUTERS: &str = "
+machines:
+  - {name: pc, micro: {}, network: [{switch: home, ip: 10.140.0.5, gateway: 10.140.0.1}]}
+  - {name: web, micro: {}, network: [{switch: racks, ip: 10.141.0.5, gateway: 10.141.0.1}]}
+  - {name: db, micro: {}, network: [{switch: racks, ip: 10.141.0.6, gateway: 10.141.0.1}]}
+  - {name: alone, micro: {}, network: [{switch: island, ip: 10.142.0.5}]}
+network:
+  ovn:
+    switches: {home: {subnet: 10.140.0.0/24}, line: {subnet: 10.143.0.0/24}, racks: {subnet: 10.141.0.0/24}, island: {subnet: 10.142.0.0/24}}
+    routers:
+      west:
+        ports:
+          - {name: west-home, gateway_ip: 10.140.0.1/24, switch: home}
+          - {name: west-line, gateway_ip: 10.143.0.1/24, switch: line, set_gateway_chassis: h1}
+        static_routes: [{prefix: 10.141.0.0/24, nexthop: 10.143.0.2}]
+        nat: [{nat_type: snat, external_ip: 10.143.0.1, logical_ip: 10.141.0.0/16}]
+      east:
+        ports:
+          - {name: east-line, gateway_ip: 10.143.0.2/24, switch: line}
+          - {name: east-racks, gateway_ip: 10.141.0.1/24, switch: racks}
+        static_routes: [{prefix: 0.0.0.0/0, nexthop: 10.143.0.1}]
+    acl: {apply_deny_all: false, switches: {racks: []}}
+";
+
+#[test]
+fn traffic_is_followed_through_as_many_routers_as_there_are() {
+    let host = brought_up(TWO_ROUTERS);
+    let traffic = |from: &str, to: &str, thing: &str| {
+        assert!(TWO_ROUTERS.contains(from), "{from}");
+        let wanted = blueprint(&TWO_ROUTERS.replace(from, to), &host.world.lock());
+        let plan = kvm_compose::orchestrate::plan(&host, &wanted, &UpOptions::default()).expect("a plan");
+        let change = plan.changes.iter().find(|change| change.thing == thing).unwrap_or_else(|| panic!("{thing}: {plan:?}"));
+        assert!(change.guests.is_empty(), "{change:?}");
+        change.traffic.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(" ")
+    };
+    let all = "db pc web";
+    let nat = "        nat: [{nat_type: snat, external_ip: 10.143.0.1, logical_ip: 10.141.0.0/16}]\n";
+    assert_eq!(traffic(nat, "", "router west"), all);
+    assert_eq!(traffic("prefix: 10.141.0.0/24, nexthop", "prefix: 10.141.0.0/25, nexthop", "router west"), all);
+    let rule = "racks: [{direction: to-lport, priority: 9, match: \"ip4.src == 10.140.0.5\", action: drop}]";
+    assert_eq!(traffic("racks: []", rule, "switch racks"), all);
+    let third = "    routers:\n      north: {ports: [{name: north-line, gateway_ip: 10.143.0.9/24, switch: line}]}\n";
+    assert_eq!(traffic("    routers:\n", third, "router north"), all);
+    // What only the island's guest can hear.
+    let bridge = "    routers:\n      shore: {ports: [{name: shore-island, gateway_ip: 10.142.0.1/24, switch: island}]}\n";
+    assert_eq!(traffic("    routers:\n", bridge, "router shore"), "alone");
+    assert_eq!(
+        traffic("island: {subnet: 10.142.0.0/24}", "island: {subnet: 10.142.0.0/24}, new: {subnet: 10.144.0.0/24}", "switch new"),
+        ""
+    );
+}
+
+/// Somebody took a running guest's port off its bridge: the NIC is plugged anew, said so, and nobody restarts.
+#[test]
+fn a_nic_whose_port_stands_in_no_bridge_is_plugged_again() {
+    let host = brought_up(BEFORE);
+    let wanted = blueprint(BEFORE, &host.world.lock());
+    let lost = wanted.guests[1].domain.nics[1].port;
+    host.world.lock().unplugged.insert(lost);
+    let before = host.world.lock().clone();
+    let plan = kvm_compose::orchestrate::plan(&host, &wanted, &UpOptions::default()).expect("a plan");
+    let told: Vec<_> = plan.changes.iter().map(|change| (change.thing.as_str(), change.impact, change.what.as_str())).collect();
+    let what = "eth1 unplugged, as no bridge of its host holds its port; eth1 plugged; eth1 configured anew through its agent";
+    assert_eq!(told, [("guest b", Impact::HotPlug, what)]);
+    let all = steps(&host, &wanted);
+    let ids: Vec<&str> = all.iter().map(|step| step.id.as_str()).collect();
+    assert_eq!(ids, ["release/b", "unplug/b/eth1", "plug/b/eth1", "configure/b"]);
+    for step in &all {
+        for fault in Fault::ALL {
+            let host = FakeHost::with(before.clone());
+            host.fail_at(&step.work, fault);
+            up(&host, &wanted, &UpOptions::default()).expect_err("it fails");
+            let again = FakeHost::with(host.world.into_inner());
+            up(&again, &wanted, &UpOptions::default()).unwrap_or_else(|problem| panic!("{} {fault:?}: {problem:?}", step.id));
+            assert!(again.world.lock().unplugged.is_empty() && steps(&again, &wanted).is_empty(), "{} {fault:?}", step.id);
+        }
+    }
+    up(&host, &wanted, &UpOptions::default()).expect("it mends");
+    let mended = host.world.lock().clone();
+    assert!(mended.unplugged.is_empty() && mended.starts == before.starts && mended.inside == before.inside);
+    assert_eq!(steps(&host, &wanted), []);
+}
+
 fn any_testbed() -> impl Strategy<Value = Testbed> {
     let nic = (0u8..4, proptest::option::of(0u8..2), any::<bool>()).prop_map(|(switch, ip, mac)| Nic { switch, ip, mac });
     let guest = (prop_oneof![Just(128u16), Just(192)], proptest::bool::weighted(0.3), proptest::collection::vec(nic, 0..4))

@@ -196,6 +196,51 @@ network:
 }
 
 /// As JSON, without where in a file things stand.
+#[test]
+fn dynamic_addresses_avoid_next_hops_and_what_routers_hide_guests_behind() {
+    let text = "\
+machines:
+  - {name: a, micro: {}, network: [{switch: public}]}
+  - {name: b, micro: {}, network: [{switch: public}]}
+network:
+  ovn:
+    switches:
+      public: {subnet: 172.16.1.0/24, ports: [{name: out, localnet: {network_name: public}}]}
+      lan: {subnet: 10.0.0.0/24}
+    routers:
+      r:
+        ports:
+          - {name: r-public, gateway_ip: 172.16.1.2/24, switch: public, set_gateway_chassis: main}
+          - {name: r-lan, gateway_ip: 10.0.0.1/24, switch: lan}
+        static_routes: [{prefix: 0.0.0.0/0, nexthop: 172.16.1.1}]
+        nat: [{nat_type: dnat_and_snat, external_ip: 172.16.1.3, logical_ip: 10.0.0.9}]
+";
+    let loaded = load(text).expect("it loads");
+    let addresses: Vec<String> =
+        loaded.topology.guests.iter().map(|guest| guest.nics[0].address().expect("an address").to_string()).collect();
+    assert_eq!(addresses, ["172.16.1.4", "172.16.1.5"]);
+    // One that the file itself gives to both is a fault.
+    assert_eq!(
+        places(
+            &text.replace(
+                "name: a, micro: {}, network: [{switch: public}]",
+                "name: a, micro: {}, network: [{switch: public, ip: 172.16.1.3}]"
+            )
+        )
+        .len(),
+        1
+    );
+}
+
+#[test]
+fn conditions_of_a_switch_without_guests_are_refused() {
+    let text = format!("machines:\n  - {{name: a, micro: {{}}, network: [{{switch: lan}}]}}\n{NETWORK}");
+    let with = |switch: &str| text.replace("lan: {", &format!("{switch}: {{impairment: {{delay_ms: 5}}, "));
+    load(&with("lan")).expect("a guest stands there");
+    let two = with("wan").replace("switches: {", "switches: {lan: {subnet: 10.1.0.0/24}, ");
+    assert_eq!(places(&two), [(3, 59, "E044".to_string())], "{two}");
+}
+
 fn without_places(value: &impl serde::Serialize) -> serde_json::Value {
     fn strip(value: &mut serde_json::Value) {
         match value {

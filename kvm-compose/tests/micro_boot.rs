@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use guest::{Guest, Seed, Setup, image};
 use kvm_compose::{
-    backend::images::{MicroSources, build_micro, find_micro, list_images},
+    backend::images::{MicroSources, build_micro, find_micro, list_micro},
     orchestrate::host::Cancel,
 };
 
@@ -28,7 +28,7 @@ fn micro_image_is_built_once() {
     assert_eq!(first, second);
     assert!(lines.borrow().iter().any(|line| line.contains("up to date")), "{lines:?}");
     assert_eq!(find_micro(images.path()), Ok(Some(first.clone())));
-    let listed = list_images(images.path()).expect("a list");
+    let listed = list_micro(images.path()).expect("a list");
     assert_eq!(listed.iter().map(|image| (image.name.as_str(), &image.digest)).collect::<Vec<_>>(), [("micro", &first.digest)]);
     let cancel = Cancel::new();
     cancel.cancel();

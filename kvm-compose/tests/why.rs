@@ -5,7 +5,7 @@ use kvm_compose::{
     error::Place,
     names::GuestName,
     why::{
-        Binding, Drift, End, Facts, Nic, Probed, Target, Verdict, diagnose,
+        Binding, Drift, End, Facts, Foreign, ForeignKind, Leads, Nic, Outside, Probed, Target, Translated, Verdict, diagnose,
         facts::Rule,
         inside::{Inside, Link, Way},
         trace::Traced,
@@ -36,11 +36,21 @@ fn end(name: &str, switch: &str, address: &str, gateway: &str) -> End {
         addresses: vec![format!("{address}/24").parse().expect("valid")],
         gateway: gateway.parse().ok(),
         dhcp: name == "a",
-        loses_all: false,
+        loss_ppm: 0,
+        loss_by_file: false,
+        link_fault: None,
+        plugged: Some(true),
         key: format!("port/{name}/0"),
         binding: Some(Binding { present: true, enabled: true, chassis: Some("h1".to_string()), up: true }),
     };
-    End { guest: GuestName::new(name).expect("valid"), domain: Some("running".to_string()), away: None, inside: Ok(inside), nic: Some(nic) }
+    End {
+        guest: GuestName::new(name).expect("valid"),
+        domain: Some("running".to_string()),
+        away: None,
+        switch_down: None,
+        inside: Ok(inside),
+        nic: Some(nic),
+    }
 }
 
 /// Two guests with routers between them; everything is as it should be, and yet no answer came.
@@ -54,6 +64,7 @@ fn facts() -> Facts {
     };
     let at = Place { file: "x.yaml".to_string(), line: 30, column: 7 };
     Facts {
+        deployment: "d".to_string(),
         by: Traffic::Tcp(80),
         from: end("a", "left", "10.1.0.2", "10.1.0.1"),
         to: Target { wrote: "b".to_string(), address: "10.2.0.9".parse().ok(), end: Some(end("b", "right", "10.2.0.9", "10.2.0.1")) },
@@ -62,7 +73,14 @@ fn facts() -> Facts {
         back: Some(Traced::Delivered { port: "pa".to_string() }),
         drift: Vec::new(),
         acls: vec![acl(500, "ip4.src == 10.0.0.0/8", Some(at.clone())), acl(900, "(ip4 && tcp)", Some(at)), acl(0, "ip", None)],
-        translated: vec![("192.0.2.7".parse().expect("valid"), "r1".to_string())],
+        translated: vec![
+            Translated { address: "192.0.2.7".parse().expect("valid"), router: "r1".to_string(), leads: Leads::All },
+            Translated { address: "192.0.2.8".parse().expect("valid"), router: "r1".to_string(), leads: Leads::By(Traffic::Tcp(8080)) },
+        ],
+        foreign: Vec::new(),
+        outside: None,
+        joined: true,
+        bridges: false,
         mtu: 1442,
         behind: None,
     }
@@ -82,6 +100,24 @@ fn b(facts: &mut Facts) -> &mut End {
 
 fn binding(end: &mut End) -> &mut Binding {
     end.nic.as_mut().and_then(|nic| nic.binding.as_mut()).expect("a binding")
+}
+
+fn nic(end: &mut End) -> &mut Nic {
+    end.nic.as_mut().expect("a nic")
+}
+
+fn foreign(kind: ForeignKind, priority: u32, matches: &str) -> Foreign {
+    let (words, remove) = ("thing".to_string(), "ovn-nbctl away d.r1".to_string());
+    Foreign { at: "router/r1".to_string(), kind, priority, matches: matches.to_string(), words, remove }
+}
+
+fn outside(facts: &mut Facts, to: &str, by: Traffic) {
+    facts.to = Target { wrote: to.to_string(), address: to.parse().ok(), end: None };
+    facts.by = by;
+}
+
+fn way_out(masquerade: bool, hidden: bool) -> Outside {
+    Outside { bridge: "br-ex".to_string(), host: "172.16.1.1".parse().expect("valid"), masquerade, hidden }
 }
 
 fn dropped(datapath: &str, stage: &str, matched: &str, priority: u32) -> Option<Traced> {
@@ -118,7 +154,7 @@ const CASES: &[Case] = &[
     (|f| drift(f, "port/a/0", false), Culprit::Port, "the port of eth0 of guest `a` is not as the file wants it"),
     (|f| binding(b(f)).enabled = false, Culprit::Port, "guest `b` is switched off in OVN"),
     (|f| binding(&mut f.from).present = false, Culprit::OvnBehind, "southbound"),
-    (|f| binding(b(f)).chassis = None, Culprit::Port, "guest `b` is on no host"),
+    (|f| binding(b(f)).chassis = None, Culprit::Port, "guest `b` is on no host: no ovn-controller"),
     (|f| binding(b(f)).up = false, Culprit::Port, "not up yet on host `h1`"),
     (|f| inside(&mut f.from).way = None, Culprit::GuestRoute, "default route through 10.1.0.1 is missing"),
     (|f| (inside(&mut f.from).way, f.from.nic.as_mut().expect("a nic").gateway) = (None, None), Culprit::GuestRoute, "gives it no gateway"),
@@ -142,7 +178,11 @@ const CASES: &[Case] = &[
         Culprit::Acl,
         "ACL 2 of switch `right` at x.yaml:30:7 drops packets: to-lport, priority 900",
     ),
-    (|f| f.forward = dropped("switch/right", "ls_out_acl_eval", "(ip)", 1000), Culprit::Acl, "`apply_deny_all`"),
+    (
+        |f| f.forward = dropped("switch/right", "ls_out_acl_eval", "(ip)", 1000),
+        Culprit::Acl,
+        "drops the request (tcp:80 from `a` to `b`) because of `apply_deny_all`: none of its to-lport rules allows it",
+    ),
     (
         |f| f.back = dropped("switch/right", "ls_in_acl", "udp", 2500),
         Culprit::Acl,
@@ -185,7 +225,71 @@ const CASES: &[Case] = &[
         "router `r2` gets no answer when it asks who has 10.2.0.9",
     ),
     (|f| f.forward = dropped("switch/left", "ls_in_apply_port_sec", "", 50), Culprit::PortSecurity, "the sender's address"),
-    (|f| b(f).nic.as_mut().expect("a nic").loses_all = true, Culprit::Loss, "guest `b` loses every packet"),
+    (|f| nic(b(f)).loss_ppm = 1_000_000, Culprit::Loss, "guest `b` loses every packet, as `testbed link set` asked"),
+    (
+        |f| (nic(b(f)).loss_ppm, nic(b(f)).loss_by_file) = (950_000, true),
+        Culprit::Loss,
+        "guest `b` loses 95 % of all packets, as its `impairment` in the file asks",
+    ),
+    (
+        |f| nic(&mut f.from).link_fault = Some("its relay does not run".into()),
+        Culprit::Loss,
+        "eth0 of guest `a` passes nothing: its relay does not run",
+    ),
+    (
+        |f| b(f).switch_down = Some(("h1".into(), "ovs-vswitchd has ended".into())),
+        Culprit::OvnBehind,
+        "Open vSwitch does not run on host `h1`, where guest `b` stands",
+    ),
+    (
+        |f| (binding(b(f)).chassis, nic(b(f)).plugged) = (None, Some(false)),
+        Culprit::Port,
+        "no integration bridge holds an interface with its id",
+    ),
+    // Two segments, and no router of the file between them.
+    (
+        |f| {
+            (inside(&mut f.from).way, nic(&mut f.from).gateway) = (None, None);
+            (f.joined, f.bridges) = (false, true);
+        },
+        Culprit::Network,
+        "no router joins the segment of bridge `left` of guest `a` and the segment of bridge `right` of guest `b`",
+    ),
+    // What somebody else has put on our routers.
+    (
+        |f| {
+            f.forward = dropped("router/r1", "lr_in_policy", "ip4.dst == 10.2.0.9", 1000);
+            f.foreign = vec![foreign(ForeignKind::Policy, 1000, "ip4.dst == 10.2.0.9")];
+        },
+        Culprit::Network,
+        "a routing policy of router `r1` that the file does not have drops packets: priority 1000, `ip4.dst == 10.2.0.9`",
+    ),
+    (
+        |f| {
+            f.forward = Some(Traced::Asks { datapath: "router/r1".into() });
+            f.foreign = vec![foreign(ForeignKind::Route, 0, "10.2.0.9/32")];
+        },
+        Culprit::RouterRoute,
+        "router `r1` has a thing that the file does not have, and that may lead packets to 10.2.0.9 astray",
+    ),
+    // The edge of the testbed.
+    (|f| outside(f, "192.0.2.8", Traffic::Tcp(8082)), Culprit::Nat, "leads tcp:8082 of 192.0.2.8 to a guest: it has tcp:8080"),
+    (
+        |f| {
+            outside(f, "8.8.8.8", Traffic::Icmp);
+            f.outside = Some(way_out(false, true));
+        },
+        Culprit::Nat,
+        "get as far as this host (172.16.1.1 on `br-ex`), which does not send them on under an address of its own: `masquerade` is off",
+    ),
+    (
+        |f| {
+            outside(f, "8.8.8.8", Traffic::Icmp);
+            f.outside = Some(way_out(true, false));
+        },
+        Culprit::Nat,
+        "leave the testbed as 10.1.0.2, which nobody outside can answer: no `snat` rule covers it",
+    ),
     (|f| f.by = Traffic::Tcp(81), Culprit::NotListening, "nothing listens on tcp:81 in guest `b`"),
     (
         |f| (f.by, f.probe) = (Traffic::Tcp(53), Probed::Failed("connection refused".into())),
@@ -247,6 +351,14 @@ fn what_answers_is_reached_whatever_else_is_odd() {
     link(&mut facts.from).mtu = 1500;
     let verdict = diagnose(&facts);
     assert!(verdict.reachable && verdict.culprit == Culprit::Mtu && verdict.sentence.contains("MTU of 1500"), "{verdict:?}");
+    link(&mut facts.from).mtu = 1442;
+    link(b(&mut facts)).mtu = 600;
+    let verdict = diagnose(&facts);
+    assert!(
+        verdict.reachable && verdict.culprit == Culprit::Mtu && verdict.sentence.contains("eth0 of `b` has an MTU of 600"),
+        "{verdict:?}"
+    );
+    link(b(&mut facts)).mtu = 1442;
     // UDP needs no answer: delivered, and read, is as much as can be known.
     facts.probe = Probed::NotSent("who gets UDP need not answer".to_string());
     (facts.by, facts.forward) = (Traffic::Udp(53), Some(Traced::Delivered { port: "pb".to_string() }));

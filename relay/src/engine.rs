@@ -213,8 +213,9 @@ impl Engine {
         let mut out: Vec<(Vec<u8>, Nanos)> = Vec::new();
         for served in self.links.values_mut() {
             let Served { ends, to_guest, from_guest, probe, .. } = served;
-            while let Some((item, held)) = from_guest.due(now) {
-                match item {
+            while let Some(left) = from_guest.due(now) {
+                let held = left.held;
+                match left.parcel {
                     Item::Frame(frame) => {
                         if ends.send_to_bridge(&frame) {
                             from_guest.meter.sent(now, frame.len() as u64, held);
@@ -223,13 +224,13 @@ impl Engine {
                         }
                         self.buffers.recycle(frame);
                     }
-                    Item::Probe(frame) => probe.iter_mut().for_each(|probing| probing.from_guest.arrived(now, frame, held)),
+                    Item::Probe(frame) => probe.iter_mut().for_each(|probing| probing.from_guest.arrived(now, frame, held, left.jumps)),
                 }
             }
-            while let Some((item, held)) = to_guest.due(now) {
-                match item {
-                    Item::Frame(frame) => out.push((frame, held)),
-                    Item::Probe(frame) => probe.iter_mut().for_each(|probing| probing.to_guest.arrived(now, frame, held)),
+            while let Some(left) = to_guest.due(now) {
+                match left.parcel {
+                    Item::Frame(frame) => out.push((frame, left.held)),
+                    Item::Probe(frame) => probe.iter_mut().for_each(|probing| probing.to_guest.arrived(now, frame, left.held, left.jumps)),
                 }
             }
             if !out.is_empty() {

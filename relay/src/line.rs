@@ -63,6 +63,18 @@ struct Held<P> {
     order: u64,
     came: Nanos,
     parcel: P,
+    jumps: bool,
+}
+
+/// A parcel that leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Left<P> {
+    /// The parcel.
+    pub parcel: P,
+    /// How long ago it came.
+    pub held: Nanos,
+    /// It was reordered: it had none of the line's delay, past all that have, or was held back where there is none.
+    pub jumps: bool,
 }
 
 impl<P> PartialEq for Held<P> {
@@ -172,18 +184,18 @@ impl<P: Parcel> Line<P> {
         }
         self.order += 1;
         self.held_bytes += bytes;
-        self.held.push(Held { leaves, order: self.order, came: now, parcel: parcel.clone() });
+        self.held.push(Held { leaves, order: self.order, came: now, parcel: parcel.clone(), jumps: reordered });
         true
     }
 
-    /// The next parcel that is to leave by now, with the time since it came.
-    pub fn due(&mut self, now: Nanos) -> Option<(P, Nanos)> {
+    /// The next parcel that is to leave by now.
+    pub fn due(&mut self, now: Nanos) -> Option<Left<P>> {
         if self.held.peek().is_none_or(|held| held.leaves > now) {
             return None;
         }
-        let Held { came, parcel, .. } = self.held.pop()?;
+        let Held { came, parcel, jumps, .. } = self.held.pop()?;
         self.held_bytes -= parcel.bytes();
-        Some((parcel, now.saturating_sub(came)))
+        Some(Left { parcel, held: now.saturating_sub(came), jumps })
     }
 
     /// When the next parcel leaves.
@@ -227,7 +239,7 @@ mod tests {
         }
         let mut left = Vec::new();
         while let Some(at) = line.next() {
-            let (parcel, waited) = line.due(at).expect("due");
+            let Left { parcel, held: waited, .. } = line.due(at).expect("due");
             assert!(waited <= at);
             left.push((parcel.0, at));
         }
@@ -331,7 +343,7 @@ mod tests {
         line.change(Condition::default());
         line.offer(MS, Numbered(1, 100));
         assert_eq!(line.next(), Some(50 * MS));
-        let order: Vec<u32> = std::iter::from_fn(|| line.due(50 * MS)).map(|(parcel, _)| parcel.0).collect();
+        let order: Vec<u32> = std::iter::from_fn(|| line.due(50 * MS)).map(|left| left.parcel.0).collect();
         assert_eq!(order, [0, 1]);
     }
 

@@ -60,6 +60,8 @@ pub struct Probe {
     copies: u32,
     /// The stream's numbers in the order in which they arrived.
     arrived: Vec<u32>,
+    /// How many of them kept their place, and what these were held in all, at least and at most.
+    in_place: u32,
     delay: Nanos,
     shortest: Nanos,
     longest: Nanos,
@@ -134,8 +136,8 @@ impl Probe {
         }
     }
 
-    /// A frame has come through, after it was held so long.
-    pub fn arrived(&mut self, now: Nanos, frame: Frame, held: Nanos) {
+    /// A frame has come through, after it was held so long. One that jumped ahead says nothing of delay and jitter.
+    pub fn arrived(&mut self, now: Nanos, frame: Frame, held: Nanos, jumps: bool) {
         self.pending -= 1;
         let Some(number) = frame.number else {
             if let (Some(turn), Some(burst)) = (self.turns.get_mut(frame.place as usize), self.large.last_mut()) {
@@ -146,6 +148,10 @@ impl Probe {
             return;
         };
         self.arrived.push(number);
+        if jumps {
+            return;
+        }
+        self.in_place += 1;
         self.delay += held;
         self.shortest = self.shortest.min(held);
         self.longest = self.longest.max(held);
@@ -206,8 +212,8 @@ impl Probe {
         let millis = |nanos: f64| rounded(nanos / 1e6);
         Measured {
             frames: self.asked,
-            delay_ms: if self.arrived.is_empty() { 0.0 } else { millis(self.delay as f64 / self.arrived.len() as f64) },
-            jitter_ms: if self.arrived.is_empty() { 0.0 } else { millis((self.longest - self.shortest) as f64 / 2.0) },
+            delay_ms: if self.in_place == 0 { 0.0 } else { millis(self.delay as f64 / f64::from(self.in_place)) },
+            jitter_ms: if self.in_place == 0 { 0.0 } else { millis((self.longest - self.shortest) as f64 / 2.0) },
             loss_percent: share(self.lost + self.dropped),
             duplicate_percent: share(self.copies),
             reorder_percent: share(self.reordered()),
@@ -219,7 +225,7 @@ impl Probe {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::line::{Line, Parcel};
+    use crate::line::{Left, Line, Parcel};
 
     #[derive(Clone)]
     struct Own(Frame);
@@ -247,8 +253,8 @@ mod tests {
                 let fate = line.offer(now, Own(frame));
                 probe.offered(frame, fate);
             }
-            while let Some((Own(frame), held)) = line.due(now) {
-                probe.arrived(now, frame, held);
+            while let Some(Left { parcel: Own(frame), held, jumps }) = line.due(now) {
+                probe.arrived(now, frame, held, jumps);
             }
             now = probe.next().into_iter().chain(line.next()).min().unwrap_or(now).max(now);
             assert!(now < 10_000_000_000, "it ends");
@@ -270,6 +276,16 @@ mod tests {
         assert!((3.0..=7.0).contains(&found.loss_percent) && found.rate_mbit.is_none(), "{found:?}");
         let found = measure(Condition { delay_us: 10_000, duplicate_ppm: 100_000, reorder_ppm: 100_000, ..Default::default() });
         assert!((7.0..=13.0).contains(&found.duplicate_percent) && (7.0..=13.0).contains(&found.reorder_percent), "{found:?}");
+    }
+
+    #[test]
+    fn frames_that_jump_ahead_say_nothing_of_the_jitter() {
+        let asked = Condition { delay_us: 40_000, jitter_us: 10_000, reorder_ppm: 250_000, ..Default::default() };
+        for seed in 0..20 {
+            let found = by_chance(asked, seed);
+            assert!((37.0..=46.0).contains(&found.delay_ms) && (8.0..=10.5).contains(&found.jitter_ms), "{seed}: {found:?}");
+            assert!((18.0..=32.0).contains(&found.reorder_percent), "{seed}: {found:?}");
+        }
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub struct Inner {
     pub tracker: TaskTracker,
     /// Questions to libvirt and OVN that may wait at once; others queue here and not in the pool of threads.
     pub observers: Semaphore,
+    /// A larger image is not taken, in bytes.
+    pub largest_image: u64,
 }
 
 /// Questions to the real parts at once.

@@ -13,6 +13,7 @@ use kvm_compose::{
         action::LogRecord,
         cluster::{JoinToken, Members},
     },
+    backend::images::disks,
     error::{Code, Problem},
     names::{DeploymentName, GuestName, HostName, printable},
 };
@@ -116,7 +117,20 @@ pub fn endpoints() -> Vec<Endpoint> {
             .query("deployment", "only this deployment's")
             .answers_nothing(101),
         get("/api/images", "Base images", images::list).answers::<Vec<wire::ImageInfo>>(200),
-        post("/api/images", "Has a base image made", images::build).takes::<wire::BuildImage>().answers::<wire::ActionAccepted>(202),
+        post("/api/images", "Has a base image built, or downloaded from its publisher", images::make)
+            .takes::<wire::ImageRequest>()
+            .answers::<wire::ActionAccepted>(202),
+        get("/api/images/catalogue", "The names that may be pulled, and whether they are there", images::catalogue)
+            .answers::<Vec<wire::CatalogueEntry>>(200),
+        post("/api/images/import", "Takes a disk image in: qcow2, raw, VMDK or OVA; the body is the file", images::import)
+            .query("name", "the image's name")
+            .query("file", "the file's name, for messages")
+            .takes_bytes("application/octet-stream")
+            .answers::<wire::ActionAccepted>(202),
+        post("/api/images/prune", "Removes images that no name stands for and nobody uses, and half-finished downloads", images::prune)
+            .answers::<wire::RemovedImages>(200),
+        delete("/api/images/{image}", "Removes an image; refused while a deployment uses it", images::remove)
+            .answers::<wire::RemovedImages>(200),
         delete("/api/images/action/{uuid}", "Asks an action on images to stop", images::cancel).answers::<wire::ActionAccepted>(202),
         get("/api/images/logs", "All actions on images: uuid → entry", images::index).answers::<wire::LogIndex>(200),
         get("/api/images/logs/{uuid}", "One action on images, as for deployments", images::entry)
@@ -199,6 +213,9 @@ async fn wrong_method(request: Request) -> Response {
 fn refuse_name(request: &Request) -> Result<(), Problem> {
     if let Some(rest) = request.uri().path().strip_prefix("/api/cluster/members/") {
         return HostName::new(&percent_decoded(rest)).map(|_| ());
+    }
+    if let Some(rest) = request.uri().path().strip_prefix("/api/images/") {
+        return disks::check_name(&percent_decoded(rest));
     }
     let folders = ["/api/deployments/", "/gui/deployments/", "/assets/vendor/", "/assets/"];
     let Some(rest) = folders.iter().find_map(|folder| request.uri().path().strip_prefix(folder)) else { return Ok(()) };

@@ -79,6 +79,7 @@ pub fn local_config(settings: &Settings, host: &HostConfig, installation: Instal
         images_dir: settings.images_dir.clone(),
         allowed_image_dirs: settings.allowed_image_dirs.clone(),
         catalogues: settings.data.catalogues(),
+        images: settings.images.clone(),
         libvirt_uri: settings.libvirt_uri.clone(),
         ovn_nb: settings.ovn_nb.clone(),
         ovs_db: settings.ovs_db.clone(),
@@ -145,6 +146,7 @@ pub fn open(settings: &Settings, driver: Arc<dyn Driver>, cluster: Option<Arc<Cl
         closing: CancellationToken::new(),
         tracker: TaskTracker::new(),
         observers: Semaphore::new(OBSERVERS),
+        largest_image: settings.images.largest_bytes,
         data,
     }))
 }

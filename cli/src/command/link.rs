@@ -124,6 +124,9 @@ fn text(links: &[LinkReport]) -> String {
         if let Some(fault) = &link.fault {
             text.push_str(&format!("\n{name} does not pass frames: {fault}; `testbed up` mends it"));
         }
+        if link.carrier == Some(Carrier::Down) {
+            text.push_str(&format!("\n{name} passes nothing: its carrier is down; `testbed link set {name} up` plugs it in"));
+        }
         if link.deviates {
             text.push_str(&format!("\n{name} is not as the file says; the next `testbed up` takes it back"));
         }

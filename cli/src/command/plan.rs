@@ -16,7 +16,7 @@ use kvm_compose::{
         anywhere,
         blueprint::DiskFormat,
         describe,
-        site::{DiskFile, ProjectFiles},
+        site::{DiskFile, ProjectFiles, StoredImage},
         step::Impact,
     },
     topology::{FileRef, GuestKind, Topology},
@@ -86,8 +86,14 @@ fn files(project: &Project, topology: &Topology) -> ProjectFiles {
             // One that cannot be read here may be there on the server.
             files.scripts.insert(script.path.clone(), fs::read_to_string(place(script)).unwrap_or_default());
         }
-        if let GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {
-            files.disks.insert(disk.path.clone(), as_written(place(disk), *format));
+        match &guest.kind {
+            GuestKind::ExistingDisk { disk, format, .. } => {
+                files.disks.insert(disk.path.clone(), as_written(place(disk), *format));
+            }
+            GuestKind::CloudImage { image, .. } => {
+                files.images.insert(image.path.clone(), as_pulled(&image.path));
+            }
+            _ => {}
         }
         if let GuestKind::Docker(container) = &guest.kind {
             // No step shows what is in it.
@@ -96,6 +102,11 @@ fn files(project: &Project, topology: &Topology) -> ProjectFiles {
         }
     }
     files
+}
+
+/// An image that nobody looked at: which content the name stands for is the server's to say.
+fn as_pulled(name: &str) -> StoredImage {
+    StoredImage { path: Path::new("/images/disks").join(name), digest: name.to_string(), virtual_bytes: 0, user: None }
 }
 
 fn as_written(path: PathBuf, format: DiskFormat) -> DiskFile {
@@ -121,7 +132,7 @@ fn text(plan: &PlanDocument) -> String {
     let offline = if plan.offline { ", as if nothing were there yet" } else { "" };
     let s = if plan.steps.len() == 1 { "" } else { "s" };
     if !plan.changes.is_empty() && !plan.offline {
-        text.push_str(&format!("\n\nchanges:\n{}", changes(plan)));
+        text.push_str(&format!("\n\nchanges:\n{}", changes(&plan.changes)));
     }
     let summary = if plan.summary.is_empty() { String::new() } else { format!(": {}", plan.summary) };
     text.push_str(&format!("\n\n{} step{s}{offline}{summary}", plan.steps.len()));
@@ -129,18 +140,22 @@ fn text(plan: &PlanDocument) -> String {
 }
 
 /// What happens to each thing, a line each: how, to whom, and which guests notice.
-fn changes(plan: &PlanDocument) -> String {
+fn changes(all: &[PlannedChange]) -> String {
     let line = |change: &PlannedChange| {
         let mut line = format!("  {:<9} {}: {}", describe::impact_word(change.impact), change.thing, change.what);
+        let mut notes = Vec::new();
         if change.impact == Impact::InPlace && change.guests.is_empty() {
-            line.push_str("; touches no guest");
-            if !change.traffic.is_empty() {
-                line.push_str(&format!(", traffic of {} may change", few(&change.traffic)));
-            }
+            notes.push("touches no guest".to_string());
+        }
+        if !change.traffic.is_empty() {
+            notes.push(format!("traffic of {} may change", few(&change.traffic)));
+        }
+        if !notes.is_empty() {
+            line.push_str(&format!("; {}", notes.join(", ")));
         }
         line
     };
-    plan.changes.iter().map(line).collect::<Vec<_>>().join("\n")
+    all.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// Some names, and how many more there are.
@@ -150,5 +165,35 @@ fn few(names: &[GuestName]) -> String {
     match names.len().checked_sub(SHOWN).filter(|more| *more > 0) {
         Some(more) => format!("{} and {more} more", shown.join(", ")),
         None => shown.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_traffic_may_change_is_told_of_what_is_new_too() {
+        let names = |names: &[&str]| names.iter().map(|name| GuestName::new(name).expect("valid")).collect::<Vec<_>>();
+        let change = |impact, guests: &[&str], traffic: &[&str]| PlannedChange {
+            thing: "router r".to_string(),
+            impact,
+            what: "new".to_string(),
+            guests: names(guests),
+            traffic: names(traffic),
+        };
+        let told = changes(&[
+            change(Impact::Create, &[], &["a", "b"]),
+            change(Impact::InPlace, &[], &["a"]),
+            change(Impact::InPlace, &[], &[]),
+            change(Impact::InPlace, &["b"], &["a"]),
+            change(Impact::Create, &["a"], &[]),
+        ]);
+        let lines: Vec<&str> = told.lines().map(|line| line.split_once("new").map_or("", |(_, rest)| rest)).collect();
+        let one = "traffic of a may change";
+        assert_eq!(
+            lines,
+            ["; traffic of a, b may change", &format!("; touches no guest, {one}"), "; touches no guest", &format!("; {one}"), ""]
+        );
     }
 }

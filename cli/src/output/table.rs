@@ -49,8 +49,9 @@ pub fn guest_row(guest: &GuestState) -> Vec<String> {
         if guest.ready { "yes" } else { "no" }.to_string(),
         or_dash(&guest.host),
         or_dash(&addresses.join(", ")),
-        guest.cpus.to_string(),
-        format!("{} MiB", guest.memory_mb),
+        // A container has no number of its own.
+        if guest.cpus == 0 { "-".to_string() } else { guest.cpus.to_string() },
+        if guest.memory_mb == 0 { "-".to_string() } else { format!("{} MiB", guest.memory_mb) },
     ]
 }
 

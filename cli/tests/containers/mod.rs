@@ -22,6 +22,9 @@ pub fn image() {
     static MADE: Once = Once::new();
     MADE.call_once(|| {
         BEFORE.get_or_init(|| crate::lab::bridge_ports().into_iter().map(|(port, _)| format!("stale port {port}")).collect());
+        if is_there(IMAGE) {
+            return;
+        }
         let root = tempfile::tempdir().expect("a folder");
         let bin = root.path().join("bin");
         for folder in ["bin", "etc", "tmp", "root", "proc", "sys", "dev"] {
@@ -49,11 +52,15 @@ pub fn container(deployment: &str, guest: &str) -> String {
     format!("{deployment}.{guest}")
 }
 
+fn is_there(image: &str) -> bool {
+    let inspect = Command::new("docker").args(["image", "inspect", image]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    inspect.expect("docker").success()
+}
+
 /// The same image under another name, if the name leads to none.
 pub fn image_named(name: &str) {
     image();
-    let known = Command::new("docker").args(["image", "inspect", name]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if !known.expect("docker").success() {
+    if !is_there(name) {
         lines("docker", &["tag", IMAGE, name]);
     }
 }

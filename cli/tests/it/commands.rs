@@ -54,7 +54,7 @@ fn names_are_checked_at_the_door() {
         &["exec", "../x", "ls"],
         &["up", "a/b"],
         &["exec", "web", "-e", "novalue", "ls"],
-        &["logs", "not-an-id"],
+        &["logs", "not an id"],
         &["--host", "ftp://x", "list"],
     ] {
         let ran = fake.run(args);
@@ -80,7 +80,10 @@ fn what_is_there_is_listed() {
     let info = fake.run(&["info", "-o", "json"]).json();
     assert_eq!((&info["name"], &info["state"], &info["project_location"]), (&json!("lab"), &json!("up"), &json!("/p")));
     assert_eq!(fake.run(&["info", "other"]).status, Some(3));
-    assert_eq!(fake.run(&["image", "list"]).out(), "no images; `testbed image build micro` makes the built-in one\n");
+    assert_eq!(
+        fake.run(&["image", "list"]).out(),
+        "no images; `testbed image build micro` makes the built-in one, `testbed image pull NAME` downloads one of the catalogue\n"
+    );
     assert_eq!(fake.run(&["deployment", "reset"]).out(), "`lab` is up\n");
     assert_eq!(fake.run(&["deployment", "destroy", "--force"]).status, Some(0));
     assert!(fake.requests().iter().any(|asked| asked.what == "DELETE /api/deployments/lab?force=true"));
@@ -94,6 +97,9 @@ fn logs_are_printed_listed_and_followed() {
     assert_eq!((printed.status, printed.out()), (Some(0), text.as_str()));
     let followed = fake.run(&["logs", "-f", &ACTION.to_string()]);
     assert_eq!((followed.status, followed.out()), (Some(7), text.as_str()));
+    let guest = fake.run(&["logs", "web", "--tail", "1"]);
+    assert_eq!((guest.status, guest.out()), (Some(0), "said last\n"), "{guest:?}");
+    assert_eq!(fake.run(&["logs", "web", "-f"]).status, Some(2), "an action is followed");
     assert!(fake.run(&["logs", "--list"]).out().contains("up       failed  75"));
     assert_eq!(fake.run(&["logs", "-o", "json"]).json()["entry"]["error_code"], 75);
     let events = fake.run(&["events"]);

@@ -68,12 +68,21 @@ pub enum Command {
     Why,
     /// Making a base image; belongs to no deployment.
     BuildImage,
+    /// Downloading an image of the catalogue; belongs to no deployment.
+    PullImage,
+    /// Taking a user's disk image in; belongs to no deployment.
+    ImportImage,
 }
 
 impl Command {
     /// True for what only asks guests: it runs beside other actions, and says nothing about what became of the deployment.
     pub fn is_beside(self) -> bool {
         matches!(self, Command::Exec | Command::Check | Command::Why)
+    }
+
+    /// True for actions on images, which belong to no deployment.
+    pub fn is_on_images(self) -> bool {
+        matches!(self, Command::BuildImage | Command::PullImage | Command::ImportImage)
     }
 }
 
@@ -88,6 +97,8 @@ impl std::fmt::Display for Command {
             Command::Check => "check",
             Command::Why => "why",
             Command::BuildImage => "build_image",
+            Command::PullImage => "pull_image",
+            Command::ImportImage => "import_image",
         })
     }
 }

@@ -89,6 +89,18 @@ pub enum EventKind {
         /// The text, without line break.
         text: String,
     },
+    /// How far a download has come.
+    Progress {
+        /// What is downloaded.
+        what: String,
+        /// Bytes that are there.
+        done: u64,
+        /// Bytes that it has in all, when that is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        total: Option<u64>,
+        /// Bytes a second, over the last seconds.
+        rate: u64,
+    },
     /// What a command run by `exec` printed, as it came: a line, or a piece of one.
     Output {
         /// The guest it ran in.
@@ -192,6 +204,7 @@ impl EventKind {
             EventKind::UndoFailed { step, problem } => format!("{step}: could not be undone: {}", problem_line(problem)),
             EventKind::Line { guest: Some(guest), text } => format!("{guest}: {}", clean(text)),
             EventKind::Line { guest: None, text } => clean(text),
+            EventKind::Progress { what, done, total, rate } => format!("{}: {}", clean(what), how_far(*done, *total, *rate)),
             EventKind::Output { guest, text, .. } => format!("{guest}: {}", clean(text)),
             EventKind::Warning { text } => format!("warning: {}", clean(text)),
             EventKind::Finished { state, error_code, problem, millis } => {
@@ -202,6 +215,19 @@ impl EventKind {
                 }
             }
         }
+    }
+}
+
+/// How far a download has come, in words.
+pub fn how_far(done: u64, total: Option<u64>, rate: u64) -> String {
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    let (done_mib, rate) = (mib(done), mib(rate));
+    match total.filter(|total| *total > 0) {
+        Some(total) => {
+            let percent = done.saturating_mul(100) / total;
+            format!("{percent} % ({done_mib:.1} of {:.1} MiB, {rate:.1} MiB/s)", mib(total))
+        }
+        None => format!("{done_mib:.1} MiB, {rate:.1} MiB/s"),
     }
 }
 

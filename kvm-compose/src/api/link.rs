@@ -110,7 +110,7 @@ pub struct LinkDirection {
     pub file: LinkConditions,
     /// What is asked of the link now: the file's, unless `set_link` changed it.
     pub set: LinkConditions,
-    /// What frames of the relay's own met on their way, sent just now; absent for a plain link, or without `?probe`.
+    /// What frames of the relay's own met on their way, sent just now; absent for a plain link, one without a carrier, or without `?probe`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub probed: Option<LinkProbe>,
     /// What the guest's own packets met; absent for a plain link.

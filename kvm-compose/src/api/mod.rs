@@ -21,7 +21,7 @@ pub use deployment::{
     CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, GuestState, NicState, OperationSummary, Phase, PlanDocument,
     RunState,
 };
-pub use image::{BuildImage, ImageInfo};
+pub use image::{CatalogueEntry, ImageInfo, ImageRequest, ImageSource, RemovedImages};
 pub use server::{CheckResult, Health, LoginLink, Orphan, Ready, Version};
 pub use validation::Validation;
 pub use why::{Culprit, Traffic, WhyAnswer, WhyRequest};

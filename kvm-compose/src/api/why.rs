@@ -122,11 +122,11 @@ pub enum Culprit {
     GatewaySilent,
     /// A port is missing, switched off, or on no host.
     Port,
-    /// A router has no route.
+    /// A router has no route, or one that the file does not have.
     RouterRoute,
-    /// A router lacks a port, or a switch is missing.
+    /// A router lacks a port, a switch is missing, no router joins two switches, or a router has a policy that the file does not have.
     Network,
-    /// An address translation is missing or wrong.
+    /// An address translation is missing or wrong, no rule leads a port in, or the host does not send on what leaves.
     Nat,
     /// A rule drops it.
     Acl,
@@ -136,11 +136,11 @@ pub enum Culprit {
     NotListening,
     /// The other guest itself drops it.
     GuestFirewall,
-    /// Packets are too large for the network.
+    /// Packets are too large for the network, or for a guest.
     Mtu,
-    /// The link loses everything, as the file asks.
+    /// The link loses most of what it should carry, or passes nothing.
     Loss,
-    /// OVN is behind the databases.
+    /// Open vSwitch does not run, or OVN is behind the databases.
     OvnBehind,
     /// It could not be found out.
     Unknown,

@@ -6,6 +6,7 @@ use std::{os::unix::fs::MetadataExt as _, path::Path};
 
 use super::{
     containers::Engine,
+    files::reach,
     hypervisor::Libvirt,
     network::{Northbound, Switch},
 };
@@ -69,13 +70,13 @@ pub fn ovn(northbound: &Northbound) -> CheckResult {
 
 /// Open vSwitch answers.
 pub fn open_vswitch(switch: &Switch, bridge: &str) -> CheckResult {
-    required("ovs", switch.check(bridge).map(|_| "Open vSwitch answers".to_string()), START)
+    required("ovs", switch.check(bridge).and_then(|_| running(switch)).map(|()| "Open vSwitch answers".to_string()), START)
 }
 
 /// Open vSwitch answers, is registered as a chassis and has the integration bridge.
 pub fn ovs(switch: &Switch, bridge: &str) -> CheckResult {
     match switch.check(bridge) {
-        Ok((Some(id), true)) => required("ovs", Ok(format!("bridge `{bridge}`, system id `{id}`")), START),
+        Ok((Some(id), true)) => required("ovs", running(switch).map(|()| format!("bridge `{bridge}`, system id `{id}`")), START),
         Ok((None, _)) => {
             let fault = Problem::new(crate::error::Code::Ovn, "Open vSwitch has no `external-ids:system-id`, so this host is no chassis");
             required("ovs", Err(fault), "`./setup.sh services start` sets it")
@@ -88,6 +89,10 @@ pub fn ovs(switch: &Switch, bridge: &str) -> CheckResult {
     }
 }
 
+fn running(switch: &Switch) -> Result<(), Problem> {
+    switch.runs().map_err(|why| Problem::new(crate::error::Code::Ovn, format!("Open vSwitch's database answers, but {why}")))
+}
+
 /// Docker answers. Only containers need it.
 pub fn docker(engine: &Engine) -> CheckResult {
     let said = engine.check().map_err(|problem| problem.causes.iter().fold(problem.to_string(), |text, cause| format!("{text}: {cause}")));
@@ -98,8 +103,12 @@ pub fn docker(engine: &Engine) -> CheckResult {
     )
 }
 
-/// The data folder has room.
-pub fn disk(data_dir: &Path) -> CheckResult {
+/// The data folder has room, and QEMU, which runs as this user and group, can get to what lies in it.
+pub fn disk(data_dir: &Path, qemu: Option<(u32, u32)>) -> CheckResult {
+    if let Some(closed) = reach::fault(data_dir, qemu) {
+        let fault = Problem::new(crate::error::Code::Storage, format!("{}, where guests' disks and seeds lie", closed.words()));
+        return required("disk", Err(fault), &closed.command());
+    }
     let found = match rustix::fs::statvfs(data_dir) {
         Ok(found) => {
             let free = found.f_bavail.saturating_mul(found.f_frsize);
@@ -139,6 +148,16 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_data_folder_that_qemus_user_cannot_enter_is_told_with_the_command() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o700)).expect("set");
+        let found = disk(folder.path(), Some((64055, 64055)));
+        assert!(!found.ok && found.required && found.detail.contains("cannot enter the folder"), "{found:?}");
+        assert!(found.fix.is_some_and(|fix| fix.starts_with("chmod o+x ") && fix.contains(&folder.path().display().to_string())));
+        assert!(disk(folder.path(), Some((0, 0))).ok);
+    }
 
     #[test]
     fn a_device_that_qemus_user_cannot_open_is_told() {

@@ -5,6 +5,7 @@
 mod apply;
 mod console;
 mod containers;
+mod images;
 mod observe;
 mod outside;
 mod prepare;
@@ -28,12 +29,12 @@ use super::{
     containers::Engine,
     files::{Folder, folder, sums},
     hypervisor::{Hypervisor, Libvirt},
-    images,
+    images::disks::{self, Disks},
     link::{self, Links},
     network::{Northbound, Switch},
 };
 use crate::{
-    api::{CheckResult, ImageInfo, link::LinkMeasured},
+    api::{CheckResult, link::LinkMeasured},
     capture::{Counts, Frame},
     error::{Code, Problem},
     guest::{exec, output::Say},
@@ -64,6 +65,8 @@ pub struct LocalConfig {
     pub allowed_image_dirs: Vec<PathBuf>,
     /// Files that extend the image catalogue, where they are there.
     pub catalogues: Vec<PathBuf>,
+    /// How images are downloaded.
+    pub images: disks::Settings,
     /// libvirt's URI, `qemu:///system`.
     pub libvirt_uri: String,
     /// The northbound database's socket.
@@ -100,6 +103,8 @@ pub struct LocalHost {
     docker: Engine,
     northbound: Northbound,
     switch: Switch,
+    /// Disk images by name.
+    disks: Disks,
     /// Held while KVM is probed, so that nobody probes it twice at once.
     probing: Mutex<()>,
     /// User and group that QEMU runs as, once libvirt said so.
@@ -154,6 +159,7 @@ impl LocalHost {
             docker: Engine::usual(),
             northbound: Northbound::new(&config.ovn_nb),
             switch: Switch::new(&config.ovs_db),
+            disks: Disks::new(&config.images_dir, config.images.clone()),
             probing: Mutex::new(()),
             qemu_ids: Mutex::new(None),
             sums: sums::Known::default(),
@@ -183,32 +189,32 @@ impl LocalHost {
         self.sums.find(sha256)
     }
 
-    /// The base images that are there.
-    pub fn images(&self) -> Result<Vec<ImageInfo>, Problem> {
-        images::list_images(&self.config.images_dir)
-    }
-
     /// Each real part: does it do what it is for, and what to do when not.
     pub fn checks(&self) -> Vec<CheckResult> {
         let micro = self.find_micro();
         let untested = || Accelerator::Tcg { reason: "KVM is being tested; ask again in some seconds".to_string() };
         let accelerator = self.known_accelerator(micro.as_ref().ok().and_then(Option::as_ref)).unwrap_or_else(untested);
         // A libvirt that does not answer is told of by its own check.
-        let device = checks::kvm_device(Path::new(checks::KVM_DEVICE), self.user_of_qemu().ok().flatten());
+        let qemu = self.user_of_qemu().ok().flatten();
+        let device = checks::kvm_device(Path::new(checks::KVM_DEVICE), qemu);
         vec![
             checks::libvirt(&self.libvirt),
             checks::kvm(&accelerator, device),
             checks::ovn(&self.northbound),
             checks::ovs(&self.switch, &self.config.bridge),
             checks::docker(&self.docker),
-            checks::disk(&self.config.data_dir),
+            checks::disk(&self.config.data_dir, qemu),
             checks::micro(micro),
         ]
     }
 
     /// The parts that a member of a cluster must have of its own.
     pub fn member_checks(&self) -> Vec<CheckResult> {
-        vec![checks::libvirt(&self.libvirt), checks::open_vswitch(&self.switch, &self.config.bridge), checks::disk(&self.config.data_dir)]
+        vec![
+            checks::libvirt(&self.libvirt),
+            checks::open_vswitch(&self.switch, &self.config.bridge),
+            checks::disk(&self.config.data_dir, self.user_of_qemu().ok().flatten()),
+        ]
     }
 
     /// Brings a base file from the master, and says where it lies.
@@ -239,12 +245,6 @@ impl LocalHost {
         };
         let exec::Ended { status, stdout, stderr, truncated } = exec::run(&self.libvirt, &command, cancel, say)?;
         Ok(ExecResult { status, stdout, stderr, truncated })
-    }
-
-    /// Makes the micro image from this machine's packages.
-    pub fn build_micro(&self, cancel: &Cancel, say: &dyn Fn(&str)) -> Result<MicroImage, Problem> {
-        cancel.check()?;
-        images::build_micro(&self.config.images_dir, &images::MicroSources::find()?, cancel, say)
     }
 
     /// Names of everything that carries this installation's mark, with the deployment it belongs to: for

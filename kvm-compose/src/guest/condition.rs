@@ -22,6 +22,21 @@ const LISTENS: &str = "0A";
 /// A guest with more sockets than this has other troubles.
 const LONGEST_TABLE: usize = 8 << 20;
 
+/// What cloud-init writes when it has ended, however it went (its documentation, "Files it writes").
+const SET_UP: &str = "/run/cloud-init/result.json";
+/// Who is there where a guest has it.
+const CLOUD_INIT: &str = "/usr/bin/cloud-init";
+
+/// Nothing when cloud-init has set the guest up, or the guest has none; or else what was seen instead.
+pub fn set_up(agent: &Agent<'_>) -> Result<Option<String>, AgentFault> {
+    let is_there = |path| match agent.open(path, "r") {
+        Ok(handle) => agent.close(handle).map(|()| true),
+        Err(AgentFault::Refused(_)) => Ok(false),
+        Err(fault) => Err(fault),
+    };
+    Ok((!is_there(SET_UP)? && is_there(CLOUD_INIT)?).then(|| "cloud-init has not ended".to_string()))
+}
+
 /// Nothing when it holds, or else what was seen instead.
 pub fn holds(condition: &ReadyCondition, agent: &Agent<'_>, console_log: &Path, cancel: &Cancel) -> Result<Option<String>, AgentFault> {
     match condition {

@@ -51,7 +51,7 @@ pub fn wait(
         }
         let running = state.is_some_and(DomainState::is_running);
         let last = match running {
-            true => match condition::holds(&ready.condition, &agent, console_log, cancel) {
+            true => match seen(ready, &agent, console_log, cancel) {
                 Ok(None) => return Ok(()),
                 Ok(Some(seen)) => seen,
                 Err(AgentFault::Broken(problem)) if problem.code != Code::Libvirt => return Err(problem),
@@ -67,6 +67,15 @@ pub fn wait(
         }
         pause = (pause * 3 / 2).min(Duration::from_millis(500));
     }
+}
+
+fn seen(ready: &Readiness, agent: &Agent<'_>, console_log: &Path, cancel: &Cancel) -> Result<Option<String>, AgentFault> {
+    if ready.set_up
+        && let Some(seen) = condition::set_up(agent)?
+    {
+        return Ok(Some(seen));
+    }
+    condition::holds(&ready.condition, agent, console_log, cancel)
 }
 
 fn ended(guest: &str, state: Option<DomainState>, console_log: &Path) -> Problem {

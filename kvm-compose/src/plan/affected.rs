@@ -1,7 +1,9 @@
 //! Which guests a change of the network concerns: those whose own port changes, and those whose traffic passes what changes.
 //!
-//! Pure. Follows the rows: a part to what lists it, a router to its switches, a switch to its guests. Reads no column but the
-//! references and the port that a switch's end of a router port names, so that new kinds of rows need nothing here.
+//! Pure. Follows the rows: a part to what lists it, a router to its switches, a switch to its guests. What packets only pass (a
+//! route, a translation, a rule, a router's port) concerns everybody whom routers connect, however many are in between; what a
+//! switch itself offers (leases, names) concerns those on it. Reads no column but the references and the port that a switch's end
+//! of a router port names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,6 +34,8 @@ pub struct Wiring<'a> {
     guests: BTreeMap<&'a RowKey, BTreeSet<GuestName>>,
     /// Router → switches.
     switches: BTreeMap<&'a RowKey, BTreeSet<&'a RowKey>>,
+    /// Switch → routers.
+    routers: BTreeMap<&'a RowKey, BTreeSet<&'a RowKey>>,
 }
 
 impl<'a> Wiring<'a> {
@@ -46,6 +50,7 @@ impl<'a> Wiring<'a> {
             tables: BTreeMap::new(),
             guests: BTreeMap::new(),
             switches: BTreeMap::new(),
+            routers: BTreeMap::new(),
         };
         let mut routers: BTreeMap<&str, &RowKey> = BTreeMap::new();
         for (key, table, parent, columns) in &rows {
@@ -70,6 +75,7 @@ impl<'a> Wiring<'a> {
                 && let Some(router) = options.get("router-port").and_then(|name| routers.get(name.as_str()))
             {
                 wiring.switches.entry(router).or_default().insert(switch);
+                wiring.routers.entry(switch).or_default().insert(router);
             }
         }
         wiring
@@ -77,32 +83,52 @@ impl<'a> Wiring<'a> {
 
     /// Guests that a change of these rows concerns.
     pub fn of(&self, keys: impl Iterator<Item = &'a RowKey>) -> Affected {
-        let (mut affected, mut seen) = (Affected::default(), BTreeSet::new());
+        let (mut affected, mut near, mut far) = (Affected::default(), BTreeSet::new(), BTreeSet::new());
         for key in keys {
             match port_of(key) {
                 Some((guest, _)) => {
                     affected.touched.insert(guest);
                 }
-                None => self.follow(key, &mut seen, &mut affected.traffic),
+                None if self.is_passed(key) => self.follow(key, true, &mut far, &mut affected.traffic),
+                None => self.follow(key, false, &mut near, &mut affected.traffic),
             }
         }
         affected.traffic.retain(|guest| !affected.touched.contains(guest));
         affected
     }
 
-    fn follow(&self, key: &'a RowKey, seen: &mut BTreeSet<&'a RowKey>, traffic: &mut BTreeSet<GuestName>) {
-        if !seen.insert(key) {
-            return;
+    /// Something on the way of packets that come from elsewhere and go elsewhere.
+    fn is_passed(&self, key: &RowKey) -> bool {
+        match self.tables.get(key) {
+            Some(Table::LogicalSwitch | Table::DhcpOptions | Table::Dns) | None => false,
+            Some(
+                Table::LogicalSwitchPort
+                | Table::LogicalRouter
+                | Table::LogicalRouterPort
+                | Table::StaticRoute
+                | Table::LoadBalancer
+                | Table::Acl
+                | Table::Nat
+                | Table::GatewayChassis,
+            ) => true,
         }
-        if let Some((guest, _)) = port_of(key) {
-            traffic.insert(guest);
-            return;
-        }
-        traffic.extend(self.guests.get(key).into_iter().flatten().cloned());
-        let next = [&self.parent, &self.users, &self.switches].into_iter().filter_map(|of| of.get(key)).flatten();
-        for next in next {
-            // From a router to its switches, never on from a switch to its other routers.
-            self.follow(next, seen, traffic);
+    }
+
+    /// With `far` from a switch on to its routers, and so to everybody who is connected; without, never beyond the next switches.
+    fn follow(&self, key: &'a RowKey, far: bool, seen: &mut BTreeSet<&'a RowKey>, traffic: &mut BTreeSet<GuestName>) {
+        let mut ahead = vec![key];
+        while let Some(key) = ahead.pop() {
+            if !seen.insert(key) {
+                continue;
+            }
+            if let Some((guest, _)) = port_of(key) {
+                traffic.insert(guest);
+                continue;
+            }
+            traffic.extend(self.guests.get(key).into_iter().flatten().cloned());
+            let routers = far.then_some(&self.routers);
+            let edges = [Some(&self.parent), Some(&self.users), Some(&self.switches), routers];
+            ahead.extend(edges.into_iter().flatten().filter_map(|of| of.get(key)).flatten());
         }
     }
 }

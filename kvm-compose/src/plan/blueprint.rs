@@ -204,6 +204,9 @@ pub struct Volume {
     pub base_format: DiskFormat,
     /// A linked clone holds only differences; a deep copy stands alone.
     pub deep_copy: bool,
+    /// Its size in bytes, where it is not the base's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grown_to: Option<u64>,
 }
 
 /// An ISO 9660 image labelled `cidata` (cloud-init's NoCloud data source). Its path stays the same, so that a running guest

@@ -30,7 +30,10 @@ pub fn what(work: &Work) -> String {
         }
         Work::PullImage { image } => format!("get the image {image}"),
         Work::CreateVolume { volume } if volume.deep_copy => format!("copy the disk {}", volume.base.display()),
-        Work::CreateVolume { volume } => format!("make a disk on top of {}", volume.base.display()),
+        Work::CreateVolume { volume } => {
+            let grown = volume.grown_to.map_or_else(String::new, |bytes| format!(" of {:.1} GiB", bytes as f64 / f64::from(1 << 30)));
+            format!("make a disk{grown} on top of {}", volume.base.display())
+        }
         Work::WriteSeed { .. } => "write the seed".to_string(),
         Work::RemoveFile { path } => format!("remove {}", path.display()),
         Work::StartDomain { domain: started } if started.container.is_some() => {

@@ -7,6 +7,8 @@ mod domains;
 mod files;
 mod in_place;
 
+pub(super) use in_place::LOST_PORT;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
@@ -180,7 +182,7 @@ impl<'a> Differ<'a> {
             }
             (false, true) if domain.state == "paused" => {
                 // A NIC leaves only a guest that runs.
-                let stuck = !live::live(guest, domain).unplug.is_empty();
+                let stuck = !live::live(guest, domain, &self.domains.lost(domain)).unplug.is_empty();
                 if stuck { replace(again, "it was paused and loses a NIC") } else { Fate::Start { reason: "it was paused".to_string() } }
             }
             (false, true) => Fate::Keep,

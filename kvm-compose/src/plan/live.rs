@@ -37,14 +37,16 @@ pub struct Change {
     pub links: Vec<String>,
 }
 
-/// What is to be done in a running guest whose definition is as wanted otherwise.
-pub fn live(guest: &GuestBlueprint, domain: &ObservedDomain) -> Live {
+/// What is to be done in a running guest whose definition is as wanted otherwise. `lost` are ports of its NICs that stand in no
+/// bridge of its host: such a NIC is unplugged and plugged again, which makes libvirt put it there.
+pub fn live(guest: &GuestBlueprint, domain: &ObservedDomain, lost: &BTreeSet<Uuid>) -> Live {
     let (wanted, before) = (&guest.domain, links(&domain.network));
     let gone = |alias: &str| alias.starts_with(NIC_ALIAS) && !wanted.nics.iter().any(|nic| nic.alias == alias);
+    let is_lost = |nic: &ObservedNic| nic.live && nic.alias.starts_with(NIC_ALIAS) && nic.port.is_some_and(|port| lost.contains(&port));
     let unplug: Vec<NicDevice> = domain
         .nics
         .iter()
-        .filter(|nic| gone(&nic.alias))
+        .filter(|nic| gone(&nic.alias) || is_lost(nic))
         .map(|nic| {
             let name = before.iter().find(|(_, section)| section.contains(&format!("macaddress: \"{}\"", nic.mac)));
             NicDevice {
@@ -56,7 +58,8 @@ pub fn live(guest: &GuestBlueprint, domain: &ObservedDomain) -> Live {
             }
         })
         .collect();
-    let is_there = |nic: &&NicDevice| domain.nics.iter().any(|there| there.alias == nic.alias && there.live && there.defined);
+    let is_there =
+        |nic: &&NicDevice| domain.nics.iter().any(|there| there.alias == nic.alias && there.live && there.defined && !is_lost(there));
     let plug: Vec<NicDevice> = wanted.nics.iter().filter(|nic| !is_there(nic)).cloned().collect();
     let going: BTreeSet<&String> = unplug.iter().map(|nic| &nic.name).filter(|name| before.contains_key(*name)).collect();
     let released = without(&domain.network, &going);

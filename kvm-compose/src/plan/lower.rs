@@ -10,7 +10,8 @@ use std::{
 
 use super::{
     blueprint::{
-        Base, Blueprint, CONTAINER_NOTE, Column, GuestBlueprint, NETWORK_CONFIG, Row, RowKey, Script, ScriptKind, Seed, Sum, Volume,
+        Base, Blueprint, CONTAINER_NOTE, Column, DiskFormat, GuestBlueprint, NETWORK_CONFIG, Row, RowKey, Script, ScriptKind, Seed, Sum,
+        Volume,
     },
     link::Link,
     outside::{Outside, outside},
@@ -110,10 +111,11 @@ pub fn travelling(topology: &Topology, hosts: &Hosts, places: &Places, files: &P
                 paths.extend(hosts.master.micro.iter().flat_map(|image| [image.kernel.clone(), image.initramfs.clone()]))
             }
             GuestKind::ExistingDisk { disk, .. } => paths.extend(files.disks.get(&disk.path).map(|file| file.path.clone())),
+            GuestKind::CloudImage { image, .. } => paths.extend(files.images.get(&image.path).map(|stored| stored.path.clone())),
             // Docker gets its images itself.
             GuestKind::Docker(_) => {}
             // They are not started.
-            GuestKind::CloudImage { .. } | GuestKind::IsoGuest { .. } | GuestKind::Android(_) => {}
+            GuestKind::IsoGuest { .. } | GuestKind::Android(_) => {}
         }
     }
     paths
@@ -194,12 +196,26 @@ impl Lowering<'_> {
                 } else {
                     let origin = digest(&[&base.path.to_string_lossy(), &file.version, if *deep_copy { "deep" } else { "linked" }]);
                     let path = folder.join("disks").join(format!("{}-{}.qcow2", guest.name, &origin[..12]));
-                    drive = Some((path.clone(), super::blueprint::DiskFormat::Qcow2, *device, false));
-                    volumes.push(Volume { path, base: base.path.clone(), base_format: file.format, deep_copy: *deep_copy });
+                    drive = Some((path.clone(), DiskFormat::Qcow2, *device, false));
+                    let base = base.path.clone();
+                    volumes.push(Volume { path, base, base_format: file.format, deep_copy: *deep_copy, grown_to: None });
                 }
                 bases.push(base);
             }
-            GuestKind::CloudImage { .. } | GuestKind::IsoGuest { .. } | GuestKind::Docker(_) | GuestKind::Android(_) => {
+            GuestKind::CloudImage { image, expand_gb, graphics: wanted, .. } => {
+                let stored = files.images.get(&image.path).ok_or_else(|| not_pulled(guest, image))?;
+                let base = self.base(&stored.path, site)?;
+                graphics = *wanted;
+                let grown_to = (*expand_gb > 0).then(|| stored.virtual_bytes.saturating_add(expand_gb.saturating_mul(1 << 30)));
+                // By content alone: where the base lies, on which host, is no matter.
+                let origin = digest(&[&stored.digest, &expand_gb.to_string()]);
+                let path = folder.join("disks").join(format!("{}-{}.qcow2", guest.name, &origin[..12]));
+                drive = Some((path.clone(), DiskFormat::Qcow2, DiskDevice::Disk, false));
+                let (format, under) = (DiskFormat::Qcow2, base.path.clone());
+                volumes.push(Volume { path, base: under, base_format: format, deep_copy: false, grown_to });
+                bases.push(base);
+            }
+            GuestKind::IsoGuest { .. } | GuestKind::Docker(_) | GuestKind::Android(_) => {
                 return Err(Problem::internal(format!("guest `{}` is of a kind that cannot be started", guest.name)));
             }
         }
@@ -271,6 +287,14 @@ fn leases(guest: &Guest, rows: &BTreeMap<&RowKey, &Row>) -> String {
 fn no_micro(guest: &Guest) -> Problem {
     Problem::new(Code::ImageMissing, format!("guest `{}` needs the micro image, which has not been made", guest.name))
         .hint("make it with `testbed image build micro`")
+}
+
+fn not_pulled(guest: &Guest, image: &FileRef) -> Problem {
+    let name = crate::names::printable(&image.path);
+    let mut problem =
+        Problem::new(Code::ImageMissing, format!("guest `{}` needs the image `{name}`, which is not on the server", guest.name));
+    problem.at = Some(image.at.clone());
+    problem.hint(format!("`testbed image pull {name}` downloads it; `testbed up` does that by itself"))
 }
 
 fn unread(file: &FileRef) -> Problem {

@@ -44,6 +44,9 @@ pub struct Observed {
     /// Hosts' bridges that the blueprint needs, and the deployment's interfaces of hosts.
     #[serde(default)]
     pub outside: SeenOutside,
+    /// Hosts on which Open vSwitch does not run, and why this is known.
+    #[serde(default)]
+    pub switch_down: BTreeMap<HostName, String>,
     /// Hosts that may have something of the deployment and could not be asked, with the reason.
     pub away: BTreeMap<HostName, String>,
 }
@@ -113,6 +116,7 @@ impl Observed {
         self.missing_bases.extend(other.missing_bases);
         self.images.extend(other.images);
         self.outside.merge(other.outside);
+        self.switch_down.extend(other.switch_down);
         self.away.extend(other.away);
     }
 }

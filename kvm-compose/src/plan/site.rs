@@ -120,10 +120,26 @@ pub struct ProjectFiles {
     pub scripts: BTreeMap<String, String>,
     /// Disks: where they are, and the format their header says.
     pub disks: BTreeMap<String, DiskFile>,
+    /// Images of the catalogue that are there, by name.
+    #[serde(default)]
+    pub images: BTreeMap<String, StoredImage>,
     /// Variables of containers, from their files.
     pub env_files: BTreeMap<String, BTreeMap<String, String>>,
     /// Files and folders that are in containers: where they are, without symbolic links.
     pub trees: BTreeMap<String, PathBuf>,
+}
+
+/// An image that a name of the catalogue stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredImage {
+    /// Where its content is: qcow2, standing alone, never written to.
+    pub path: PathBuf,
+    /// SHA-256 of its content, in hexadecimal.
+    pub digest: String,
+    /// Size of the disk that a guest sees, in bytes.
+    pub virtual_bytes: u64,
+    /// Who logs in where the testbed file names nobody.
+    pub user: Option<String>,
 }
 
 /// A disk image that the testbed file names.

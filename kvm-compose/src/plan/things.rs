@@ -8,6 +8,7 @@ use super::{
     affected::{self, Wiring},
     blueprint::{Blueprint, Column, RowKey, Table},
     describe,
+    diff::LOST_PORT,
     observed::{Observed, ObservedRow},
     step::{NetworkChange, Plan, RowUpdate, Step, Work},
 };
@@ -99,6 +100,7 @@ fn of_guest(step: &Step) -> Option<String> {
         Work::StartDomain { .. } | Work::CreateVolume { .. } => Some(step.reason.clone()),
         Work::RemoveDomain { .. } if step.impact == Impact::Remove => Some(step.reason.clone()),
         Work::AttachNic { nic, .. } => Some(format!("{} plugged", nic.name)),
+        Work::DetachNic { nic, .. } if step.reason == LOST_PORT => Some(format!("{} unplugged, as {LOST_PORT}", nic.name)),
         Work::DetachNic { nic, .. } => Some(format!("{} unplugged", nic.name)),
         Work::ConfigureNetwork { links, .. } if !step.id.as_str().starts_with("release/") && !links.is_empty() => {
             Some(format!("{} configured anew through its agent", links.join(", ")))

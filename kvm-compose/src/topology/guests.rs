@@ -172,7 +172,8 @@ fn pool(switch: &NetworkName, subnet: ipnet::Ipv4Net, segments: &Segments) -> Po
     for (from, to) in segments.excluded.get(switch).into_iter().flatten() {
         pool.exclude(*from, *to);
     }
-    for address in segments.addresses(switch) {
+    let avoided = segments.avoided.get(switch).into_iter().flatten().copied();
+    for address in segments.addresses(switch).chain(avoided) {
         if let IpAddr::V4(address) = address {
             pool.take(address);
         }

@@ -69,6 +69,10 @@ pub fn guest(machine: &wrote::Machine, nics: Vec<Nic>, reader: &mut Reader) -> O
         weight: written.and_then(|it| it.weight.as_ref()).map(|weight| weight.value as u32),
         ..Placement::default()
     };
+    let condition = asked.unwrap_or(usual);
+    // Whoever is asked through the agent can be asked for cloud-init, too.
+    let by_agent = !matches!(condition, ReadyCondition::Running | ReadyCondition::Log(_));
+    let set_up = by_agent && matches!(parts.kind, GuestKind::CloudImage { .. });
     Some(Guest {
         name,
         hostname,
@@ -80,8 +84,9 @@ pub fn guest(machine: &wrote::Machine, nics: Vec<Nic>, reader: &mut Reader) -> O
         placement,
         depends_on: Vec::new(),
         ready: Readiness {
-            condition: asked.unwrap_or(usual),
+            condition,
             timeout_s: ready.and_then(|ready| ready.timeout_s.as_ref()).map_or(READY_S, |limit| limit.value),
+            set_up,
         },
         environment: parts.environment,
         setup_scripts,
@@ -97,11 +102,7 @@ fn not_yet(machine: &wrote::Machine, parts: &Parts, reader: &mut Reader) {
     let (at, name) = (machine.kind_at, machine.clone_of.as_ref().map_or(&machine.name.value, |clone| &clone.machine.value));
     let kind = machine.libvirt.as_ref().map(|libvirt| &libvirt.libvirt_type);
     match &parts.kind {
-        GuestKind::Micro { .. } | GuestKind::ExistingDisk { .. } | GuestKind::Docker(_) => {}
-        GuestKind::CloudImage { .. } => {
-            let at = kind.and_then(|kind| kind.cloud_image.as_ref()).map_or(at, |cloud| cloud.name.at);
-            reader.not_yet(at, format!("`cloud_image`: this version cannot start machine `{name}`, a cloud image"));
-        }
+        GuestKind::Micro { .. } | GuestKind::ExistingDisk { .. } | GuestKind::CloudImage { .. } | GuestKind::Docker(_) => {}
         GuestKind::IsoGuest { .. } => {
             let at = kind.and_then(|kind| kind.iso_guest.as_ref()).map_or(at, |iso| iso.path.at);
             reader.not_yet(at, format!("`iso_guest`: this version cannot start machine `{name}`, an installer"));
@@ -111,7 +112,8 @@ fn not_yet(machine: &wrote::Machine, parts: &Parts, reader: &mut Reader) {
     if !parts.kind.is_startable() {
         return;
     }
-    let context = kind.and_then(|kind| kind.existing_disk.as_ref()?.context.as_ref());
+    let cloud = kind.and_then(|kind| kind.cloud_image.as_ref());
+    let context = kind.and_then(|kind| kind.existing_disk.as_ref()?.context.as_ref()).or_else(|| cloud?.context.as_ref());
     if let Some(context) = context {
         reader.not_yet(context.at, format!("`context`: this version cannot put files into machine `{name}`"));
     }

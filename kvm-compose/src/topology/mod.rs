@@ -91,6 +91,7 @@ pub fn understood(sources: &Sources, deployment: &DeploymentName) -> Option<Topo
 
 /// Resolves what was read; faults go to the reader, so that those of structure and those of meaning come out together.
 fn resolve_spec(spec: Spec, deployment: &DeploymentName, leases: &Leases, reader: &mut Reader) -> Topology {
+    let is_of_bridges = spec.network.bridges.is_some();
     let spec = bridges::as_switches(spec, deployment, reader);
     let Some((mut machines, scaled)) = clones::written_out(spec.machines, reader) else { return Topology::nothing(deployment) };
     guests::limit_nics(&mut machines, reader);
@@ -103,6 +104,7 @@ fn resolve_spec(spec: Spec, deployment: &DeploymentName, leases: &Leases, reader
     // After the guests, which look at their switch again and again: it is light until it has its rules.
     switches::acls(ovn.acl.as_ref(), &mut segments, reader);
     let wires = links::links(&spec.network.links, &machines, deployment, &mut guests, &mut segments, reader);
+    switches::check_impairments(&ovn.switches, &machines, reader);
     switches::check_port_names(ovn.acl.as_ref(), &segments, &routers, &guests, reader);
     nat::nat(&ovn.routers, &mut routers, &mut segments, reader);
     relations::resolve(&mut guests, &machines, &scaled, reader);
@@ -116,6 +118,7 @@ fn resolve_spec(spec: Spec, deployment: &DeploymentName, leases: &Leases, reader
         labels: spec.labels.into_iter().map(|(key, value)| (key, value.value)).collect(),
         wires,
         checks,
+        bridges: is_of_bridges,
         dns: ovn.dns.as_ref().is_none_or(|dns| dns.value),
     }
 }

@@ -35,6 +35,9 @@ pub struct Topology {
     pub wires: Vec<Wire>,
     /// Guests resolve each other by name.
     pub dns: bool,
+    /// The file is of the older form, which knows bridges and no routers.
+    #[serde(default)]
+    pub bridges: bool,
     /// Expectations, in the file's order.
     pub checks: Vec<super::checks::Check>,
 }

@@ -160,7 +160,7 @@ impl GuestKind {
 
     /// True for what this version can start.
     pub fn is_startable(&self) -> bool {
-        matches!(self, GuestKind::Micro { .. } | GuestKind::ExistingDisk { .. } | GuestKind::Docker(_))
+        matches!(self, GuestKind::Micro { .. } | GuestKind::ExistingDisk { .. } | GuestKind::CloudImage { .. } | GuestKind::Docker(_))
     }
 }
 
@@ -231,4 +231,7 @@ pub struct Readiness {
     pub condition: ReadyCondition,
     /// The limit, in seconds.
     pub timeout_s: u64,
+    /// Before that, cloud-init is to have set the guest up, where the guest has it.
+    #[serde(default)]
+    pub set_up: bool,
 }

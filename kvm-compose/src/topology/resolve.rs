@@ -30,6 +30,9 @@ pub struct Segments {
     pub switches: BTreeMap<NetworkName, Rc<Switch>>,
     /// Ranges that the testbed does not hand out.
     pub excluded: BTreeMap<NetworkName, Vec<(Ipv4Addr, Ipv4Addr)>>,
+    /// Addresses that the testbed does not hand out since the file has another use for them: next hops, and addresses under
+    /// which routers hide guests.
+    pub avoided: BTreeMap<NetworkName, BTreeSet<IpAddr>>,
     /// Router ports' addresses by segment.
     pub gateways: BTreeMap<NetworkName, Gateways>,
     /// What a switch says of the links of its interfaces.
@@ -90,7 +93,15 @@ impl Segments {
             impairments.extend(switch.impairment.as_ref().map(|impairment| (name.clone(), shape::of(impairment, reader))));
             known.insert(name.clone(), Rc::new(Switch { subnet: Some(subnet), ipv6, labels, ..Switch::named(name) }));
         }
-        Segments { switches: known, excluded: BTreeMap::new(), gateways: BTreeMap::new(), impairments, held: BTreeMap::new(), names }
+        Segments {
+            switches: known,
+            excluded: BTreeMap::new(),
+            avoided: BTreeMap::new(),
+            gateways: BTreeMap::new(),
+            impairments,
+            held: BTreeMap::new(),
+            names,
+        }
     }
 
     /// A switch by the name the user wrote, or a fault (E020). A switch whose subnet is faulty is silent here.

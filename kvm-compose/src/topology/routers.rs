@@ -51,6 +51,12 @@ pub fn routers(wrote: &[wrote::Router], deployment: &DeploymentName, segments: &
         seconds.for_each(|net| nets.add(ports.len(), net));
         let own = ports.iter().map(|port| port.address.addr()).collect();
         let hops = Hops { router: &name.value, ports: &ports, nets, own };
+        let used = router.static_routes.iter().filter_map(|route| route.nexthop.as_ref());
+        for address in used.chain(router.nat.iter().filter_map(|rule| rule.external_ip.as_ref())) {
+            if let Some(port) = hops.nets.holding(address.value).and_then(|number| ports.get(number)) {
+                segments.avoided.entry(port.switch.clone()).or_default().insert(address.value);
+            }
+        }
         let routes = router.static_routes.iter().filter(|_| whole).filter_map(|route| static_route(route, &hops, reader)).collect();
         let labels = router.labels.iter().map(|(key, value)| (key.clone(), value.value.clone())).collect();
         routers.push(Router { name: name.value.clone(), ports, routes, nat: Vec::new(), labels });

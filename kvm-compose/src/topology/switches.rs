@@ -125,6 +125,19 @@ fn acl<'a>(rule: &'a wrote::AclRule, before: &mut Before<'a>, reader: &mut Reade
     })
 }
 
+/// Conditions of a switch act on the links of guests' interfaces: where there are none they would do nothing, and nobody
+/// would notice.
+pub fn check_impairments(wrote: &[wrote::Switch], machines: &[wrote::Machine], reader: &mut Reader) {
+    let with_guests: BTreeSet<&NetworkName> = machines.iter().flat_map(|machine| &machine.network).map(|nic| &nic.switch.value).collect();
+    for name in wrote.iter().filter(|switch| switch.impairment.is_some()).filter_map(|switch| switch.name.as_ref()) {
+        if !with_guests.contains(&name.value) {
+            let message = format!("`impairment` of switch `{}` has nothing to act on: no guest stands on it", name.value);
+            let hint = "conditions act on links of guests, not on those between routers: put it on a switch or an interface of guests";
+            reader.error(name.at, "E044", message, Some(hint.to_string()));
+        }
+    }
+}
+
 /// Warns of expressions that name a port which nothing has: they match nothing.
 pub fn check_port_names(wrote: Option<&wrote::AclSection>, segments: &Segments, routers: &[Router], guests: &[Guest], reader: &mut Reader) {
     let Some(wrote) = wrote else { return };

@@ -58,6 +58,7 @@ pub fn evidence(facts: &Facts) -> Vec<String> {
         }
     }
     lines.extend(facts.drift.iter().map(|row| format!("OVN: {} {}", row.key, if row.missing { "is missing" } else { "differs" })));
+    lines.extend(facts.foreign.iter().map(|row| format!("OVN: {} has a {} of somebody else's", row.at, printable(&row.words))));
     lines.extend(facts.behind.clone());
     lines
 }

@@ -12,6 +12,8 @@ use crate::{api::why::Traffic, error::Place, names::GuestName};
 /// Everything that the verdict rests on.
 #[derive(Debug, Clone)]
 pub struct Facts {
+    /// What OVN calls the deployment's switches and routers begins with this and a dot.
+    pub deployment: String,
     /// What is sent.
     pub by: Traffic,
     /// Who sends.
@@ -28,8 +30,16 @@ pub struct Facts {
     pub drift: Vec<Drift>,
     /// The file's rules, by switch.
     pub acls: Vec<Rule>,
-    /// Addresses outside that routers translate: external address, router.
-    pub translated: Vec<(IpAddr, String)>,
+    /// Addresses that routers translate, and their own.
+    pub translated: Vec<Translated>,
+    /// Rows on the file's switches and routers that somebody else has made.
+    pub foreign: Vec<Foreign>,
+    /// The way out, when the address lies beyond the host.
+    pub outside: Option<Outside>,
+    /// Routers connect the switches of both ends, or they are one.
+    pub joined: bool,
+    /// The file is of the form that knows bridges and no routers.
+    pub bridges: bool,
     /// What the network carries, in bytes of IP.
     pub mtu: u32,
     /// What of OVN is behind its database.
@@ -45,6 +55,8 @@ pub struct End {
     pub domain: Option<String>,
     /// Its host, when that does not answer, and why.
     pub away: Option<(String, String)>,
+    /// Its host, when Open vSwitch does not run there, and why this is known.
+    pub switch_down: Option<(String, String)>,
     /// What its agent says of it, or why it says nothing.
     pub inside: Result<Inside, String>,
     /// The interface that matters, as the file wants it.
@@ -66,8 +78,14 @@ pub struct Nic {
     pub gateway: Option<IpAddr>,
     /// Addresses come from DHCP.
     pub dhcp: bool,
-    /// The link loses everything, by the file.
-    pub loses_all: bool,
+    /// Of a million packets the link loses so many, in the direction that loses more.
+    pub loss_ppm: u32,
+    /// The file asks for that; else `link set` did.
+    pub loss_by_file: bool,
+    /// Why its link passes no frames, if something of it is broken.
+    pub link_fault: Option<String>,
+    /// A bridge of its host holds an interface with the port's id; none when that could not be asked.
+    pub plugged: Option<bool>,
     /// Its key among the rows, `port/a/0`.
     pub key: String,
     /// What the southbound database says of its port; none when it could not be asked.
@@ -107,6 +125,71 @@ pub enum Probed {
     Failed(String),
     /// It was not sent.
     NotSent(String),
+}
+
+/// An address of a router's, and what becomes of packets to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Translated {
+    /// The address.
+    pub address: IpAddr,
+    /// The router.
+    pub router: String,
+    /// What leads from it to a guest.
+    pub leads: Leads,
+}
+
+/// Where packets to an address of a router's go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leads {
+    /// All of them to one guest.
+    All,
+    /// Those by this protocol and to this port.
+    By(Traffic),
+    /// None: it is the router's own, or one that only those inside go out under.
+    Nothing,
+}
+
+/// A row on a switch or router of ours that carries no mark of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Foreign {
+    /// Our key of the switch or router.
+    pub at: String,
+    /// What it is.
+    pub kind: ForeignKind,
+    /// Its priority; 0 for what has none.
+    pub priority: u32,
+    /// Which packets it means: an expression, a prefix, an address.
+    pub matches: String,
+    /// It in words: `policy 1000 …`.
+    pub words: String,
+    /// The command that takes it away.
+    pub remove: String,
+}
+
+/// Kinds of rows that people add by hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ForeignKind {
+    /// A routing policy.
+    Policy,
+    /// A static route.
+    Route,
+    /// An address translation.
+    Nat,
+    /// A rule of a switch.
+    Acl,
+}
+
+/// The host as the next hop of what leaves the testbed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outside {
+    /// The bridge on which it stands.
+    pub bridge: String,
+    /// Its address there.
+    pub host: IpAddr,
+    /// It sends on what comes from there, under an address of its own.
+    pub masquerade: bool,
+    /// A rule of the file gives the sender an address that the outside can answer to.
+    pub hidden: bool,
 }
 
 /// A row that is not as the file wants it.

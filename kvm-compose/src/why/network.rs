@@ -4,26 +4,14 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::{
-    facts::Facts,
+    facts::{Facts, Foreign, ForeignKind},
     trace::Traced,
     verdict::{Verdict, blocked},
 };
 use crate::api::why::Culprit;
-
-/// An address outside that a router should translate, and does not.
-pub fn missing_translation(facts: &Facts) -> Option<Verdict> {
-    let to = facts.to.address?;
-    let row = facts.drift.iter().find(|row| {
-        let mut parts = row.key.split('/');
-        match parts.next() {
-            Some("nat") => parts.nth(2) == Some(to.to_string().as_str()),
-            Some("forward") => facts.translated.iter().any(|(external, router)| *external == to && row.key.contains(router.as_str())),
-            _ => false,
-        }
-    })?;
-    Some(lost(&row.key, row.missing))
-}
 
 /// Where OVN itself says that the way ends.
 pub fn stopped(facts: &Facts, traced: Option<&Traced>, to: Option<IpAddr>, what: &str) -> Option<Verdict> {
@@ -32,7 +20,8 @@ pub fn stopped(facts: &Facts, traced: Option<&Traced>, to: Option<IpAddr>, what:
         Traced::Delivered { .. } | Traced::Unclear(_) => None,
         Traced::Asks { datapath } => {
             let sentence = format!("{} gets no answer when it asks who has {to}", named(datapath));
-            Some(drifted(facts).unwrap_or_else(|| blocked(Culprit::GatewaySilent, sentence, "nobody on that segment has the address")))
+            let silent = || blocked(Culprit::GatewaySilent, sentence, "nobody on that segment has the address");
+            Some(drifted(facts).or_else(|| foreign(facts, Some((datapath, &[ForeignKind::Route])))).unwrap_or_else(silent))
         }
         Traced::Dropped { datapath, stage, matched, priority } => Some(match stage.as_str() {
             stage if stage.contains("_acl") => rule(facts, datapath, stage, matched, *priority, what),
@@ -44,7 +33,8 @@ pub fn stopped(facts: &Facts, traced: Option<&Traced>, to: Option<IpAddr>, what:
                 let name = datapath.strip_prefix("router/").unwrap_or(datapath);
                 let prefix = |key: &str| key.split('/').nth(1).is_some_and(|router| router == name);
                 let route = facts.drift.iter().find(|row| row.key.starts_with("route/") && prefix(&row.key));
-                match route.map(|row| lost(&row.key, row.missing)).or_else(|| network_drift(facts)) {
+                let drift = route.map(|row| lost(&row.key, row.missing)).or_else(|| network_drift(facts));
+                match drift.or_else(|| foreign(facts, Some((datapath, &[ForeignKind::Route])))) {
                     Some(verdict) => verdict,
                     None => {
                         let hint = "add a route to its `static_routes`, or a port on that network";
@@ -52,9 +42,10 @@ pub fn stopped(facts: &Facts, traced: Option<&Traced>, to: Option<IpAddr>, what:
                     }
                 }
             }
-            stage => network_drift(facts).unwrap_or_else(|| {
+            stage if stage.starts_with("lr_in_policy") => policy(facts, datapath, matched, *priority, what),
+            stage => network_drift(facts).or_else(|| foreign(facts, Some((datapath, &[])))).unwrap_or_else(|| {
                 let sentence = format!("{} drops {what} to {to} in its table {stage}", named(datapath));
-                blocked(Culprit::Network, sentence, "`testbed plan` says whether the network is as the file wants it")
+                blocked(Culprit::Network, sentence, "`testbed why -v` shows OVN's own words; `testbed plan` says what `up` would change")
             }),
         }),
     }
@@ -76,8 +67,17 @@ fn rule(facts: &Facts, datapath: &str, stage: &str, matched: &str, priority: u32
     let found = of_switch.into_iter().find(|(_, rule)| rule.priority + 1000 == priority && plain(matched).contains(&plain(&rule.matches)));
     match found {
         Some((_, rule)) if rule.at.is_none() => {
-            let sentence = format!("switch `{switch}` drops {what} because of `apply_deny_all`: no rule allows them");
-            blocked(Culprit::Acl, sentence, "add a rule that does to `acl`")
+            let (one, ends) = match (what, facts.from.guest.as_str(), facts.to.wrote.as_str()) {
+                ("answers", from, to) => ("the answer", format!("from `{to}` to `{from}`")),
+                (_, from, to) => ("the request", format!("from `{from}` to `{to}`")),
+            };
+            let sentence = format!(
+                "switch `{switch}` drops {one} ({} {ends}) because of `apply_deny_all`: none of its {direction} rules allows it",
+                facts.by
+            );
+            let hint =
+                format!("add a rule with `direction: {direction}` to its `acl`; one with `action: allow-related` lets answers pass, too");
+            blocked(Culprit::Acl, sentence, &hint)
         }
         Some((index, rule)) => {
             let at = rule.at.as_ref().map(|at| format!(" at {at}")).unwrap_or_default();
@@ -91,16 +91,61 @@ fn rule(facts: &Facts, datapath: &str, stage: &str, matched: &str, priority: u32
         }
         None => {
             let priority = priority.saturating_sub(1000);
+            let row = facts.foreign.iter().filter(|row| row.kind == ForeignKind::Acl && row.at == datapath && row.priority == priority);
+            let row = row.into_iter().find(|row| plain(matched).contains(&plain(&row.matches)));
+            let matched = row.map_or(matched, |row| &row.matches);
+            let hint = match row {
+                Some(row) => format!("somebody else has made it, and `testbed up` leaves it alone; `{}` removes it", row.remove),
+                None => format!("somebody else has made it; `ovn-nbctl acl-list {}.{switch}` shows it", facts.deployment),
+            };
             let sentence = format!(
                 "an ACL of switch `{switch}` that the file does not have drops {what}: {direction}, priority {priority}, `{matched}`"
             );
-            blocked(Culprit::Acl, sentence, "`ovn-nbctl acl-list` shows it; somebody else has made it")
+            blocked(Culprit::Acl, sentence, &hint)
         }
     }
 }
 
+/// The policy that drops. The file's routers have none, so somebody else has made it.
+fn policy(facts: &Facts, datapath: &str, matched: &str, priority: u32, what: &str) -> Verdict {
+    let router = datapath.strip_prefix("router/").unwrap_or(datapath);
+    let sentence =
+        format!("a routing policy of router `{router}` that the file does not have drops {what}: priority {priority}, `{matched}`");
+    let known = facts.foreign.iter().filter(|row| row.kind == ForeignKind::Policy && row.at == datapath && row.priority == priority);
+    let hint = match known.into_iter().find(|row| matched.contains(&row.matches)) {
+        Some(row) => format!("somebody else has made it, and `testbed up` leaves it alone; `{}` removes it", row.remove),
+        None => format!("somebody else has made it; `ovn-nbctl lr-policy-list {}.{router}` shows it", facts.deployment),
+    };
+    blocked(Culprit::Network, sentence, &hint)
+}
+
+/// A row on a switch or router of the file that somebody else has made and that may concern these packets; with `only`, of one
+/// switch or router, of these kinds (of all, when none is named).
+pub fn foreign(facts: &Facts, only: Option<(&String, &[ForeignKind])>) -> Option<Verdict> {
+    let to = facts.to.address?;
+    let is_meant = |row: &&Foreign| match row.kind {
+        // OVN writes a prefix of a single address without its length.
+        ForeignKind::Route => {
+            row.matches.parse::<IpNet>().is_ok_and(|net| net.contains(&to)) || row.matches.parse::<IpAddr>().is_ok_and(|one| one == to)
+        }
+        ForeignKind::Policy | ForeignKind::Nat => true,
+        // Those that drop are seen where they do.
+        ForeignKind::Acl => false,
+    };
+    let is_asked = |row: &&Foreign| only.is_none_or(|(at, kinds)| row.at == *at && (kinds.is_empty() || kinds.contains(&row.kind)));
+    let row = facts.foreign.iter().filter(is_asked).find(is_meant)?;
+    let culprit = match row.kind {
+        ForeignKind::Route => Culprit::RouterRoute,
+        ForeignKind::Nat => Culprit::Nat,
+        ForeignKind::Policy | ForeignKind::Acl => Culprit::Network,
+    };
+    let sentence = format!("{} has a {} that the file does not have, and that may lead packets to {to} astray", named(&row.at), row.words);
+    let hint = format!("somebody else has made it, and `testbed up` leaves it alone; `{}` removes it", row.remove);
+    Some(blocked(culprit, sentence, &hint))
+}
+
 /// What a row that is not as it should be means.
-fn lost(key: &str, missing: bool) -> Verdict {
+pub fn lost(key: &str, missing: bool) -> Verdict {
     let state = if missing { "is missing in OVN" } else { "is not as the file wants it in OVN" };
     let parts: Vec<&str> = key.split('/').collect();
     let (culprit, what) = match parts.as_slice() {
@@ -123,7 +168,7 @@ fn lost(key: &str, missing: bool) -> Verdict {
 }
 
 /// Something that the way needs is not there; ports of other guests, names and leases do not matter.
-fn network_drift(facts: &Facts) -> Option<Verdict> {
+pub fn network_drift(facts: &Facts) -> Option<Verdict> {
     let order = ["switch", "router", "router-port", "router-peer", "route", "gateway", "localnet"];
     let rank = |key: &str| order.iter().position(|kind| key.split('/').next() == Some(kind));
     let worst = facts.drift.iter().filter_map(|row| Some((rank(&row.key)?, row))).min_by_key(|(rank, row)| (!row.missing, *rank))?;

@@ -21,9 +21,9 @@ use kvm_compose::{
         self,
         blueprint::{Blueprint, NicDevice, Row, RowKey, Seed, Sum},
         link::ObservedLink,
-        observed::{MissingBase, Observed, ObservedDomain, ObservedNic, ObservedRow, ObservedSeed, OnHost, SeenImage},
+        observed::{BridgePort, MissingBase, Observed, ObservedDomain, ObservedNic, ObservedRow, ObservedSeed, OnHost, SeenImage},
         outside::{InternalPort, Mapping, SeenInternal, SeenOutside, SeenUplink},
-        site::{Accelerator, DiskFile, Hosts, MicroImage, ProjectFiles, Site},
+        site::{Accelerator, DiskFile, Hosts, MicroImage, ProjectFiles, Site, StoredImage},
         step::Work,
     },
     topology::{self, Leases},
@@ -75,6 +75,8 @@ pub struct World {
     pub uplinks: BTreeSet<OnHost<PathBuf>>,
     /// Hosts' interfaces, by name.
     pub internals: BTreeMap<String, InternalPort>,
+    /// Ports of running guests that somebody took off their bridge.
+    pub unplugged: BTreeSet<Uuid>,
     /// How often each domain was started.
     pub starts: BTreeMap<GuestName, u32>,
 }
@@ -183,12 +185,15 @@ impl FakeHost {
                 if domain.nics.iter().any(|other| other.alias != nic.alias && (other.mac == nic.mac || other.port == Some(nic.port))) {
                     return refuse(format!("{} of {} has the MAC address or port of another", nic.name, domain.name));
                 }
+                let port = nic.port;
                 match domain.nics.iter_mut().find(|there| there.alias == nic.alias) {
                     Some(there) => (there.live, there.defined) = (domain.active, true),
                     None => domain.nics.push(observed_nic(nic, domain.active)),
                 }
+                world.unplugged.remove(&port);
             }
             Work::DetachNic { uuid, nic, .. } => {
+                world.unplugged.remove(&nic.port);
                 if let Some(domain) = world.domains.values_mut().find(|domain| &domain.uuid == uuid) {
                     domain.nics.retain(|there| there.alias != nic.alias);
                     let (guest, gone) = (domain.guest.clone(), nic.mac.clone());
@@ -357,6 +362,23 @@ fn same(one: &Work, other: &Work) -> bool {
     }
 }
 
+/// Plugs of running guests, as libvirt makes them; not those that somebody took away.
+fn bridge_ports(world: &World) -> Vec<OnHost<BridgePort>> {
+    let running = world.domains.values().filter(|domain| domain.active);
+    let live = running.flat_map(|domain| domain.nics.iter().filter(|nic| nic.live).map(move |nic| (domain, nic)));
+    let plugged = live.filter_map(|(domain, nic)| Some((domain, nic.port.filter(|port| !world.unplugged.contains(port))?)));
+    let port = |(domain, port): (&ObservedDomain, Uuid)| OnHost {
+        host: domain.host.clone(),
+        what: BridgePort {
+            bridge: "br-int".to_string(),
+            name: format!("vnet-{port}"),
+            iface_id: port.to_string(),
+            vm_id: Some(domain.uuid),
+        },
+    };
+    plugged.map(port).collect()
+}
+
 /// Links as they are seen: one whose guest has lost its device does not pass frames.
 fn links(world: &World) -> Vec<OnHost<ObservedLink>> {
     let alive = |port: &Uuid| world.domains.values().any(|domain| domain.active && domain.ports().any(|own| own == *port));
@@ -401,10 +423,11 @@ impl Host for FakeHost {
                 .collect(),
             links: links(&world),
             images: world.images.iter().map(|there| on_host(there, &image_id(&there.what))).collect(),
-            bridge_ports: Vec::new(),
+            bridge_ports: bridge_ports(&world),
             strangers: if wanted.is_some() { self.strangers.lock().clone() } else { Vec::new() },
             missing_bases: self.missing.lock().iter().cloned().chain(travelling(&world, wanted)).collect(),
             away: BTreeMap::new(),
+            switch_down: BTreeMap::new(),
             outside: outside(&world, wanted),
         })
     }
@@ -580,6 +603,15 @@ pub fn blueprint(text: &str, world: &World) -> Blueprint {
         if let topology::GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {
             let file = DiskFile { path: PathBuf::from("/images").join(&disk.path), format: *format, version: "1".to_string() };
             files.disks.insert(disk.path.clone(), file);
+        }
+        if let topology::GuestKind::CloudImage { image, .. } = &guest.kind {
+            let stored = StoredImage {
+                path: PathBuf::from("/images/disks").join(&image.path),
+                digest: image.path.clone(),
+                virtual_bytes: 2 << 30,
+                user: None,
+            };
+            files.images.insert(image.path.clone(), stored);
         }
         if let topology::GuestKind::Docker(container) = &guest.kind {
             let variables = BTreeMap::from([("FILE".to_string(), "a b".to_string())]);

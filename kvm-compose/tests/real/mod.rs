@@ -108,6 +108,7 @@ impl Lab {
             images_dir: images(),
             allowed_image_dirs: Vec::new(),
             catalogues: Vec::new(),
+            images: Default::default(),
             libvirt_uri: std::env::var("TESTBEDOS_LIBVIRT_URI").unwrap_or_else(|_| "qemu:///system".to_string()),
             ovn_nb: socket("TESTBEDOS_OVN_NB", "/var/run/ovn/ovnnb_db.sock"),
             ovs_db: socket("TESTBEDOS_OVS_DB", "/var/run/openvswitch/db.sock"),

@@ -22,7 +22,7 @@ use kvm_compose::{
         blueprint::Blueprint,
         diff_rows,
         observed::{Observed, ObservedRow},
-        site::{DiskFile, ProjectFiles},
+        site::{DiskFile, ProjectFiles, StoredImage},
     },
     spec::{Sources, compose::asked},
     topology::{self, GuestKind, Leases, Loaded, Topology},
@@ -247,6 +247,15 @@ pub fn lowered(topology: &Topology) -> Result<Blueprint, Problem> {
         if let GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {
             let file = DiskFile { path: PathBuf::from("/project").join(&disk.path), format: *format, version: String::new() };
             files.disks.insert(disk.path.clone(), file);
+        }
+        if let GuestKind::CloudImage { image, .. } = &guest.kind {
+            let stored = StoredImage {
+                path: PathBuf::from("/images/disks").join(&image.path),
+                digest: image.path.clone(),
+                virtual_bytes: 2 << 30,
+                user: None,
+            };
+            files.images.insert(image.path.clone(), stored);
         }
         if let GuestKind::Docker(container) = &guest.kind {
             files.env_files.extend(container.env_file.iter().map(|file| (file.path.clone(), BTreeMap::new())));

@@ -92,7 +92,7 @@ pub async fn capture(State(app): State<App>, Name(name): Name, words: Words) -> 
 }
 
 /// DELETE `/api/deployments/{name}/capture/{id}`: the capture ends, with all that passed until now.
-pub async fn end(Path((_, id)): Path<(String, String)>) -> Answer<StatusCode> {
+pub async fn end(Name(_): Name, Path((_, id)): Path<(String, String)>) -> Answer<StatusCode> {
     let id = Uuid::parse_str(&id).map_err(|_| bad_request("this is no UUID"))?;
     let end = NAMED.lock().get(&id).cloned().ok_or_else(|| Failure(not_found("this capture")))?;
     end.cancel();

@@ -8,7 +8,8 @@ use axum::{
 };
 use futures_util::StreamExt as _;
 use kvm_compose::{
-    api::{ActionRequest, BuildImage, CreateDeployment, Draft},
+    api::{ActionRequest, CreateDeployment, Draft, ImageRequest},
+    backend::images::disks,
     error::{Code, Problem},
     names::{DeploymentName, GuestName, HostName},
 };
@@ -28,6 +29,9 @@ pub struct Name(pub DeploymentName);
 
 /// The `{host}` of the path.
 pub struct Host(pub HostName);
+
+/// The `{image}` of the path.
+pub struct Image(pub String);
 
 /// The `{guest}` of the path.
 pub struct Guest(pub GuestName);
@@ -56,6 +60,16 @@ impl<S: Send + Sync> FromRequestParts<S> for Host {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         Ok(Host(HostName::new(&parameter(parts, state, "host").await?)?))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Image {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let name = parameter(parts, state, "image").await?;
+        disks::check_name(&name)?;
+        Ok(Image(name))
     }
 }
 
@@ -157,7 +171,7 @@ impl Names for ActionRequest {
     }
 }
 
-impl Names for BuildImage {}
+impl Names for ImageRequest {}
 
 impl Names for Draft {
     const LARGEST: usize = LARGEST_DRAFT;

@@ -1,10 +1,9 @@
 //! A testbed file, checked before anybody uses it.
 
-use std::path::PathBuf;
-
 use axum::extract::{Request, State};
 use kvm_compose::{
     api::Validation,
+    catalogue::Catalogue,
     diagnostic::problem_of,
     error::{Code, Problem},
     names::DeploymentName,
@@ -32,22 +31,24 @@ pub async fn validate(State(app): State<App>, words: Words, request: Request) ->
         let Ok(text) = String::from_utf8(content) else {
             return Err(Problem::new(Code::InvalidFile, format!("`{FILE}` is not UTF-8 text")));
         };
+        let imported = app.operations.driver().images()?.into_iter().map(|image| image.name);
+        let catalogue = project::catalogue(&catalogues)?.with_imported(imported);
         match of {
-            Some(name) => check(&app.operations.project_with(&name, &text)?.sources, &name, &catalogues),
-            None => check(&Sources::alone(FILE, &text), &DeploymentName::new("testbed")?, &catalogues),
+            Some(name) => check(&app.operations.project_with(&name, &text)?.sources, &name, &catalogue),
+            None => check(&Sources::alone(FILE, &text), &DeploymentName::new("testbed")?, &catalogue),
         }
     });
     Ok(axum::Json(checked.await?))
 }
 
-fn check(sources: &Sources, deployment: &DeploymentName, catalogues: &[PathBuf]) -> Result<Validation, Problem> {
+fn check(sources: &Sources, deployment: &DeploymentName, catalogue: &Catalogue) -> Result<Validation, Problem> {
     let said = |valid, message, diagnostics| Validation { valid, message, file: sources.file.clone(), diagnostics };
     let loaded = match topology::load_all(sources, deployment, &Leases::new()) {
         Ok(loaded) => loaded,
         Err(problem) if problem.diagnostics.is_empty() => return Err(problem),
         Err(problem) => return Ok(said(false, problem.message, problem.diagnostics)),
     };
-    let images = project::check_images(&loaded.topology, &project::catalogue(catalogues)?);
+    let images = project::check_images(&loaded.topology, catalogue);
     let judged = rules::judge(&loaded.topology, &Cancel::new())?;
     let all = [loaded.warnings, images, judged].concat();
     Ok(match problem_of(&sources.file, all.clone()) {

@@ -251,6 +251,7 @@ mod tests {
             images_dir: folder.path().join("images"),
             allowed_image_dirs: Vec::new(),
             catalogues: Vec::new(),
+            images: Default::default(),
             libvirt_uri: "qemu:///system".to_string(),
             ovn_nb: nowhere.clone(),
             ovs_db: nowhere.clone(),

@@ -1,8 +1,11 @@
 //! config/server.toml, as it is written.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use kvm_compose::error::{Code, Problem};
+use kvm_compose::{
+    backend::images::disks,
+    error::{Code, Problem},
+};
 use serde::Deserialize;
 
 use crate::data::read_if_there;
@@ -43,6 +46,54 @@ pub struct ServerFile {
     pub log_to_stdout: bool,
     /// Bounds.
     pub limits: LimitsTable,
+    /// How images are downloaded.
+    pub images: ImagesTable,
+}
+
+/// The table `[images]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImagesTable {
+    /// Where to ask instead, by the beginning of the URL.
+    pub mirrors: BTreeMap<String, String>,
+    /// The proxy's URL; empty for none, whatever the environment says.
+    pub proxy: Option<String>,
+    /// Hosts that are asked without the proxy, separated by commas.
+    pub no_proxy: Option<String>,
+    /// More certificates to trust: a file in PEM.
+    pub ca_file: Option<PathBuf>,
+    /// A larger image is refused; 64 by default.
+    pub largest_gib: Option<u64>,
+    /// Seconds in which nothing comes before the download is tried again; 60 by default.
+    pub stall_s: Option<u64>,
+}
+
+impl ImagesTable {
+    /// What holds.
+    pub fn settings(self) -> Result<disks::Settings, Problem> {
+        let usual = disks::Settings::default();
+        let web = |url: &str| url.starts_with("http://") || url.starts_with("https://");
+        let wrong = |what: String, hint: &str| Err(Problem::new(Code::BadRequest, what).hint(hint));
+        if let Some((from, to)) = self.mirrors.iter().find(|(from, to)| !web(from) || !web(to) || from.ends_with('/') != to.ends_with('/'))
+        {
+            let hint = "both are beginnings of URLs, and either both end in `/` or none: \"https://cloud.debian.org/\" = \"http://mirror.lan/debian/\"";
+            return wrong(format!("the mirror `{from}` = `{to}` in the table `[images]` is wrong"), hint);
+        }
+        if self.largest_gib == Some(0) || self.stall_s == Some(0) {
+            return wrong(
+                "`largest_gib` and `stall_s` in the table `[images]` must be at least 1".to_string(),
+                "leave them out for the default",
+            );
+        }
+        Ok(disks::Settings {
+            mirrors: self.mirrors,
+            proxy: self.proxy,
+            no_proxy: self.no_proxy,
+            ca_file: self.ca_file,
+            largest_bytes: self.largest_gib.map_or(usual.largest_bytes, |gib| gib.saturating_mul(1 << 30)),
+            stall: self.stall_s.map_or(usual.stall, Duration::from_secs),
+        })
+    }
 }
 
 /// The table `[limits]`.

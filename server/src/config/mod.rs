@@ -10,7 +10,7 @@ pub mod uplinks;
 use std::{net::SocketAddr, path::PathBuf};
 
 use kvm_compose::{
-    backend::local::AcceleratorChoice,
+    backend::{images::disks, local::AcceleratorChoice},
     error::{Code, Problem},
 };
 
@@ -34,6 +34,8 @@ pub struct Settings {
     pub reuse_port: bool,
     /// Base images.
     pub images_dir: PathBuf,
+    /// How images are downloaded.
+    pub images: disks::Settings,
     /// Folders outside a project from which testbed files may name disks.
     pub allowed_image_dirs: Vec<PathBuf>,
     /// libvirt's URI.
@@ -72,6 +74,7 @@ impl Settings {
             socket: flags.socket.clone().or(file.socket).unwrap_or_else(|| "/run/testbedos/testbedos.sock".into()),
             reuse_port: flags.reuse_port || file.reuse_port,
             images_dir: flags.images_dir.clone().or(file.images_dir).unwrap_or_else(|| data.root().join("images")),
+            images: file.images.settings()?,
             allowed_image_dirs: file.allowed_image_dirs,
             libvirt_uri: flags.libvirt_uri.clone().or(file.libvirt_uri).unwrap_or_else(|| "qemu:///system".into()),
             cluster_listen: flags.cluster_listen.or(file.cluster_listen),
@@ -129,7 +132,19 @@ mod tests {
         let settings = Settings::load(&flags).expect("a good file");
         assert_eq!((settings.bridge.as_str(), settings.listen), ("br-flag", None));
 
-        for (wrong, named) in [("brigde = 'x'", "brigde"), ("bridge = 3", "bridge"), ("accelerator = 'fast'", "fast")] {
+        std::fs::write(&file, "[images]\nproxy = 'http://p:3128'\nlargest_gib = 1\n[images.mirrors]\n'https://a/' = 'http://m/'\n")
+            .expect("a file");
+        let images = Settings::load(&flags).expect("a good file").images;
+        assert_eq!((images.largest_bytes, images.proxy.as_deref()), (1 << 30, Some("http://p:3128")));
+        assert_eq!(images.mirrors.get("https://a/").map(String::as_str), Some("http://m/"));
+
+        for (wrong, named) in [
+            ("brigde = 'x'", "brigde"),
+            ("bridge = 3", "bridge"),
+            ("accelerator = 'fast'", "fast"),
+            ("[images.mirrors]\n'https://a/' = '/srv'", "https://a/"),
+            ("[images]\nstall_s = 0", "stall_s"),
+        ] {
             std::fs::write(&file, wrong).expect("a file");
             let problem = Settings::load(&flags).expect_err(wrong);
             let said = format!("{problem} {}", problem.causes.join(" "));

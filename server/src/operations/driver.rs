@@ -6,10 +6,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use kvm_compose::{
     api::{
-        CheckResult, ExecRequest, GuestState, ImageInfo, Phase, PlanDocument, UpOptions, WhyAnswer, WhyRequest,
+        CatalogueEntry, CheckResult, ExecRequest, GuestState, ImageInfo, Phase, PlanDocument, RemovedImages, UpOptions, WhyAnswer,
+        WhyRequest,
         link::{LinkReport, SetLink},
     },
-    backend::local::ExecResult,
+    backend::{
+        images::disks::{Import, spool::Spool},
+        local::ExecResult,
+    },
     error::Problem,
     guest::output::Say,
     names::{DeploymentName, GuestName},
@@ -131,6 +135,24 @@ pub trait Driver: Send + Sync + 'static {
 
     /// The base images.
     fn images(&self) -> Result<Vec<ImageInfo>, Problem>;
+
+    /// The names that the catalogue has.
+    fn catalogue(&self) -> Result<Vec<CatalogueEntry>, Problem>;
+
+    /// Downloads an image of the catalogue, or waits for whoever downloads it; returns its digest.
+    fn pull_image(&self, name: &str, operation: &Operation<'_>) -> Result<String, Problem>;
+
+    /// A file to hand an image over in.
+    fn spool_image(&self) -> Result<Spool, Problem>;
+
+    /// Takes an image in that was handed over; returns its digest.
+    fn import_image(&self, import: &Import, operation: &Operation<'_>) -> Result<String, Problem>;
+
+    /// Removes an image; refused while a guest's disk rests on it.
+    fn remove_image(&self, name: &str) -> Result<RemovedImages, Problem>;
+
+    /// Removes images that no name stands for, and what half-finished downloads left.
+    fn prune_images(&self) -> Result<RemovedImages, Problem>;
 
     /// Makes the micro image; returns its digest.
     fn build_micro(&self, cancel: &Cancel, say: &dyn Fn(&str)) -> Result<String, Problem>;

@@ -115,7 +115,7 @@ impl Operations {
         keep: usize,
     ) -> Result<(), Problem> {
         move_long_result(&mut entry)?;
-        let dropped = if command == Command::BuildImage {
+        let dropped = if command.is_on_images() {
             let mut images = self.indexes.images.lock();
             let mut changed = images.clone();
             changed.0.insert(uuid, entry);
@@ -177,7 +177,7 @@ impl Operations {
 
     /// Keeps an outcome that could not be written in memory.
     pub(super) fn keep_unsaved(&self, command: Command, name: &DeploymentName, uuid: Uuid, entry: LogEntry) {
-        if command == Command::BuildImage {
+        if command.is_on_images() {
             self.indexes.images.lock().0.insert(uuid, entry);
         } else {
             self.indexes.unsaved.lock().entry(name.clone()).or_default().insert(uuid, entry);

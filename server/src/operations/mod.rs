@@ -16,6 +16,7 @@ pub mod consoles;
 pub mod driver;
 pub mod far_console;
 pub mod fleet;
+pub mod images;
 pub mod index;
 pub mod journal;
 pub mod local;
@@ -157,12 +158,6 @@ impl Operations {
         self.launch(slot, perform::Job::Action(request))
     }
 
-    /// Starts the making of the micro image. Fails with `busy` while one is being made.
-    pub fn start_build(self: &Arc<Self>) -> Result<Uuid, Problem> {
-        let slot = self.table.claim(&index::images_owner()?, Command::BuildImage, Uuid::now_v7(), || Ok(()))?;
-        self.launch(slot, perform::Job::BuildMicro)
-    }
-
     fn launch(self: &Arc<Self>, slot: Slot<'_>, job: perform::Job) -> Result<Uuid, Problem> {
         let limits = *self.limits.read();
         let (name, uuid, command) = (slot.deployment().clone(), slot.uuid(), slot.command());
@@ -202,24 +197,12 @@ impl Operations {
 
     /// Asks an action to stop. Fails with `not_found` or, when it has ended, with `conflict`.
     pub fn cancel(&self, name: &DeploymentName, uuid: Uuid) -> Result<(), Problem> {
-        if let Some(running) =
-            self.table.running(uuid).filter(|running| running.deployment == *name && running.command != Command::BuildImage)
-        {
+        if let Some(running) = self.table.running(uuid).filter(|running| running.deployment == *name && !running.command.is_on_images()) {
             tracing::info!(deployment = %name, action = %uuid, "action is asked to stop");
             running.cancel.cancel();
             return Ok(());
         }
         let entry = self.entry_or_no_deployment(name, uuid)?;
-        Err(Problem::new(Code::Conflict, format!("the action {uuid} has ended already: {}", entry.state)))
-    }
-
-    /// Asks an action on images to stop; fails as [`Operations::cancel`] does.
-    pub fn cancel_image(&self, uuid: Uuid) -> Result<(), Problem> {
-        if let Some(running) = self.table.running(uuid).filter(|running| running.command == Command::BuildImage) {
-            running.cancel.cancel();
-            return Ok(());
-        }
-        let entry = self.image_entry(uuid)?;
         Err(Problem::new(Code::Conflict, format!("the action {uuid} has ended already: {}", entry.state)))
     }
 
@@ -249,11 +232,6 @@ impl Operations {
     /// The files of an action on a deployment and how far they have come.
     pub fn follow(&self, name: &DeploymentName, uuid: Uuid) -> Result<Followed, Problem> {
         self.follow_entry(uuid, || self.entry(name, uuid))
-    }
-
-    /// The files of an action on images and how far they have come.
-    pub fn follow_image(&self, uuid: Uuid) -> Result<Followed, Problem> {
-        self.follow_entry(uuid, || self.image_entry(uuid))
     }
 
     fn follow_entry(&self, uuid: Uuid, entry: impl Fn() -> Result<LogEntry, Problem>) -> Result<Followed, Problem> {

@@ -8,6 +8,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::Utc;
 use kvm_compose::{
     api::{ActionRequest, ActionState, Command, ExecRequest, LogEntry},
+    backend::images::disks::Import,
     error::{Code, Problem},
     names::{VARIABLE_RULE, is_variable, printable},
     orchestrate::{Operation, Sink as _, event::EventKind},
@@ -32,6 +33,10 @@ pub enum Job {
     Action(ActionRequest),
     /// Making the micro image.
     BuildMicro,
+    /// Downloading an image of the catalogue.
+    PullImage(String),
+    /// Taking in an image that was handed over.
+    ImportImage(Import),
 }
 
 /// What came of it.
@@ -96,6 +101,11 @@ fn stdin(exec: &ExecRequest) -> Result<Vec<u8>, Problem> {
     }
 }
 
+/// What is answered of an image that is there now.
+fn image(name: &str, digest: String) -> Result<Outcome, Problem> {
+    Ok(Outcome { result: Some(serde_json::json!({ "name": name, "digest": digest })), ..Outcome::succeeded() })
+}
+
 impl Operations {
     pub(super) fn perform(&self, running: &Running, job: &Job) {
         let outcome = catch_unwind(AssertUnwindSafe(|| self.ask_driver(running, job))).unwrap_or_else(|panic| {
@@ -157,6 +167,8 @@ impl Operations {
                 let result = serde_json::to_value(answer).map_err(|error| Problem::internal("an answer is not JSON").cause(error))?;
                 Ok(Outcome { result: Some(result), ..Outcome::succeeded() })
             }
+            Job::PullImage(name) => image(name, driver.pull_image(name, &operation)?),
+            Job::ImportImage(import) => image(&import.name, driver.import_image(import, &operation)?),
             Job::BuildMicro => {
                 let say = |text: &str| {
                     if let Err(problem) = sink.emit(EventKind::Line { guest: None, text: text.to_string() }) {
@@ -164,7 +176,7 @@ impl Operations {
                     }
                 };
                 let digest = driver.build_micro(&running.cancel, &say)?;
-                Ok(Outcome { result: Some(serde_json::json!({ "name": "micro", "digest": digest })), ..Outcome::succeeded() })
+                image("micro", digest)
             }
         }
     }
@@ -202,7 +214,7 @@ impl Operations {
         let summary = records::summary(uuid, &entry);
         let keep = self.limits.read().log_entries;
         let mut written = self.put_entry(running.command, name, uuid, entry.clone(), keep);
-        if running.command != Command::BuildImage && !running.command.is_beside() {
+        if !running.command.is_on_images() && !running.command.is_beside() {
             let noted = store::update(&*self.store.deployments, name, |record| {
                 record.note(summary.clone());
                 record.phase = phase.unwrap_or(record.phase);

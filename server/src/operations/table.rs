@@ -1,7 +1,7 @@
 //! Who runs now, and who owns which deployment.
 //!
-//! `up`, `down`, `plan`, `set_link` and the building of images own their deployment alone; `exec`, `check` and `why` run
-//! beside them, many at once.
+//! `up`, `down`, `plan`, `set_link` own their deployment alone, the building of the micro image that image; `exec`, `check` and
+//! `why`, and what downloads images or takes them in, run beside them, many at once.
 //! Must not know what an action does.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -46,7 +46,7 @@ struct Claims {
     closed: bool,
     // The image builder's key is a name that a deployment may have as well, so the kind is part of the key.
     owners: BTreeMap<(Kind, DeploymentName), Owner>,
-    beside: BTreeMap<DeploymentName, usize>,
+    beside: BTreeMap<(Kind, DeploymentName), usize>,
     running: BTreeMap<Uuid, Arc<Running>>,
 }
 
@@ -126,28 +126,28 @@ impl Drop for Slot<'_> {
 
 impl Claims {
     fn give_back(&mut self, deployment: &DeploymentName, command: Command) {
-        match kind(command) {
-            Some(kind) => {
-                self.owners.remove(&(kind, deployment.clone()));
-            }
-            None => {
-                if let Some(count) = self.beside.get_mut(deployment) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.beside.remove(deployment);
-                    }
-                }
+        let key = (kind(command), deployment.clone());
+        if owns(command) {
+            self.owners.remove(&key);
+        } else if let Some(count) = self.beside.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.beside.remove(&key);
             }
         }
     }
 }
 
-/// What a command owns alone; nothing for commands that run beside others.
-fn kind(command: Command) -> Option<Kind> {
+/// What a command is about.
+fn kind(command: Command) -> Kind {
+    if command.is_on_images() { Kind::Images } else { Kind::Deployment }
+}
+
+/// True for commands that have it to themselves; others run beside them.
+fn owns(command: Command) -> bool {
     match command {
-        Command::Up | Command::Down | Command::Plan | Command::SetLink => Some(Kind::Deployment),
-        Command::BuildImage => Some(Kind::Images),
-        Command::Exec | Command::Check | Command::Why => None,
+        Command::Up | Command::Down | Command::Plan | Command::SetLink | Command::BuildImage => true,
+        Command::Exec | Command::Check | Command::Why | Command::PullImage | Command::ImportImage => false,
     }
 }
 
@@ -177,20 +177,14 @@ impl Table {
             );
         }
         exists()?;
-        match kind(command) {
-            Some(kind) => {
-                let key = (kind, deployment.clone());
-                if let Some(owner) = claims.owners.get(&key) {
-                    return Err(busy(deployment, *owner));
-                }
+        let key = (kind(command), deployment.clone());
+        match claims.owners.get(&key) {
+            Some(owner) if owns(command) => return Err(busy(deployment, *owner)),
+            Some(Owner::Removal) => return Err(busy(deployment, Owner::Removal)),
+            _ if owns(command) => {
                 claims.owners.insert(key, Owner::Action(uuid, command));
             }
-            None => {
-                if let Some(Owner::Removal) = claims.owners.get(&(Kind::Deployment, deployment.clone())) {
-                    return Err(busy(deployment, Owner::Removal));
-                }
-                *claims.beside.entry(deployment.clone()).or_insert(0) += 1;
-            }
+            _ => *claims.beside.entry(key).or_insert(0) += 1,
         }
         Ok(Slot { table: self, deployment: deployment.clone(), command, uuid, held: true })
     }
@@ -202,8 +196,9 @@ impl Table {
         if let Some(owner) = claims.owners.get(&key) {
             return Err(busy(deployment, *owner));
         }
-        if claims.beside.contains_key(deployment) {
-            let beside = claims.running.values().find(|running| running.deployment == *deployment);
+        if claims.beside.contains_key(&key) {
+            let is_beside = |running: &&Arc<Running>| running.deployment == *deployment && kind(running.command) == Kind::Deployment;
+            let beside = claims.running.values().find(is_beside);
             let owner = beside.map_or(Owner::Removal, |running| Owner::Action(running.uuid, running.command));
             return Err(busy(deployment, owner));
         }
@@ -232,7 +227,9 @@ impl Table {
     /// The action that has the deployment to itself; those beside it (`exec`) say nothing about the deployment.
     pub fn owner(&self, deployment: &DeploymentName) -> Option<Arc<Running>> {
         let claims = self.claims.lock();
-        let owns = |running: &&Arc<Running>| running.deployment == *deployment && kind(running.command) == Some(Kind::Deployment);
+        let owns = |running: &&Arc<Running>| {
+            running.deployment == *deployment && owns(running.command) && kind(running.command) == Kind::Deployment
+        };
         claims.running.values().find(owns).cloned()
     }
 

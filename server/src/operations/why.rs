@@ -2,6 +2,8 @@
 //!
 //! Changes nothing. Each question has a limit; what cannot be found out is a fact, too.
 
+mod edge;
+
 use std::{collections::BTreeMap, net::IpAddr, time::Instant};
 
 use kvm_compose::{
@@ -22,7 +24,7 @@ use kvm_compose::{
     },
     spec::reader::suggestion,
     topology::{
-        Assignment, Guest, Topology,
+        Assignment, Guest, Shape, Topology,
         checks::{Check, Expect, Probe, Target as Asked},
     },
     why::{
@@ -132,7 +134,16 @@ impl Asking<'_> {
             (Some(to), Some(end), Some(own)) if direct => self.trace(to, to_nic, end, own, true),
             _ => None,
         };
+        let joined = match (from_nic, to.zip(to_nic)) {
+            (Some(own), Some((to, other))) => edge::joined(self.topology, &from.nics[own].switch, &to.nics[other].switch),
+            _ => true,
+        };
+        let outside = address.filter(|_| to.is_none()).and_then(|address| {
+            let config = self.driver.host().config();
+            edge::outside(self.topology, &config.mappings, config.masquerade, from, from_nic?, address)
+        });
         Ok(Facts {
+            deployment: self.deployment.to_string(),
             by: self.request.by,
             from: from_end,
             to: Target { wrote: wrote.clone(), address, end: to_end },
@@ -141,12 +152,11 @@ impl Asking<'_> {
             back,
             drift: self.drift(),
             acls: self.rules(),
-            translated: self
-                .topology
-                .routers
-                .iter()
-                .flat_map(|router| router.nat.iter().map(|nat| (nat.external, router.name.to_string())))
-                .collect(),
+            translated: edge::translated(self.topology),
+            foreign: self.driver.host().foreign_rows(self.deployment).unwrap_or_default(),
+            outside,
+            joined,
+            bridges: self.topology.bridges,
             mtu: self.driver.host().site_at_once().map_or(1442, |site| u32::from(site.mtu)),
             behind: self.driver.host().network_behind().unwrap_or_default(),
         })
@@ -211,8 +221,12 @@ impl Asking<'_> {
         let domain = self.observed.domains.iter().find(|domain| domain.guest == guest.name);
         let host = self.prepared.blueprint.guests.iter().find(|one| one.name == guest.name).map(|one| &one.host);
         let away = host.and_then(|host| self.observed.away.get(host).map(|why| (host.to_string(), why.clone())));
+        let switch_down = host.and_then(|host| self.observed.switch_down.get(host).map(|why| (host.to_string(), why.clone())));
         let nic = index.map(|index| {
-            let nic = &guest.nics[index];
+            let (nic, port) = (&guest.nics[index], self.port(guest, index));
+            let link = self.observed.links.iter().find(|link| link.what.port == port).map(|link| &link.what);
+            let loss = |shape: &Shape| shape.to_guest.loss_ppm.max(shape.from_guest.loss_ppm);
+            let loss_ppm = link.map_or(0, |link| loss(&link.shape));
             Nic {
                 name: nic.name.clone(),
                 switch: nic.switch.to_string(),
@@ -220,12 +234,21 @@ impl Asking<'_> {
                 addresses: nic.addresses.iter().map(|address| address.net).collect(),
                 gateway: nic.addresses.iter().find_map(|address| address.gateway),
                 dhcp: nic.addresses.iter().any(|address| address.assignment == Assignment::Dhcp),
-                loses_all: nic.shape.to_guest.loss_ppm >= 1_000_000 || nic.shape.from_guest.loss_ppm >= 1_000_000,
+                loss_ppm,
+                loss_by_file: loss(&nic.shape) >= loss_ppm,
+                link_fault: link.and_then(|link| link.fault.clone()),
+                plugged: host.filter(|host| !self.observed.away.contains_key(host)).map(|_| self.is_plugged(port)),
                 key: format!("port/{}/{index}", guest.name),
                 binding: None,
             }
         });
-        End { guest: guest.name.clone(), domain: domain.map(|domain| domain.state.clone()), away, inside, nic }
+        End { guest: guest.name.clone(), domain: domain.map(|domain| domain.state.clone()), away, switch_down, inside, nic }
+    }
+
+    /// Does a host's bridge hold an interface with the port's id?
+    fn is_plugged(&self, port: uuid::Uuid) -> bool {
+        let own = self.observed.bridge_ports.iter().any(|plug| plug.what.iface_id == port.to_string());
+        own || self.observed.links.iter().any(|link| link.what.port == port)
     }
 
     /// What OVN says of the port. A database that does not answer says nothing.

@@ -3,8 +3,8 @@
 use chrono::Utc;
 use kvm_compose::{
     api::{
-        ActionState, Command, Composition, DeploymentState, DeploymentSummary, GuestState, ImageInfo, LogEntry, LogIndex, NicState, Phase,
-        RunState,
+        ActionState, Command, Composition, DeploymentState, DeploymentSummary, GuestState, ImageInfo, ImageSource, LogEntry, LogIndex,
+        NicState, Phase, RunState,
         cluster::{Member, MemberState, Members, Role},
     },
     diagnostic::{Diagnostic, Severity},
@@ -162,6 +162,10 @@ fn every_page_is_the_same_by_either_engine() {
         files: vec![AWKWARD.to_string(), AWKWARD.to_string()],
         size_bytes: 1,
         created: Utc::now(),
+        source: ImageSource::Built,
+        virtual_bytes: None,
+        user: None,
+        used_by: Vec::new(),
     };
     same(&Images::new(chrome("images"), Vec::new(), &LogIndex::default()));
     same(&Images::new(chrome("images"), vec![image], &index(ActionState::Running)));

@@ -12,11 +12,15 @@ use std::{
 
 use kvm_compose::{
     api::{
-        CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, UpOptions, WhyAnswer, WhyRequest,
+        CatalogueEntry, CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, RemovedImages, UpOptions, WhyAnswer, WhyRequest,
         link::{LinkDirection, LinkReport, SetLink},
     },
-    backend::local::ExecResult,
+    backend::{
+        images::disks::{Disks, Import, Settings, spool::Spool},
+        local::ExecResult,
+    },
     capture::{self, Frame},
+    catalogue::{Catalogue, Image},
     error::{Code, Problem},
     guest::output::Say,
     names::{DeploymentName, GuestName},
@@ -31,11 +35,21 @@ use testbedos_server::operations::driver::{CaptureLimits, Console, Driver, Proje
 
 pub struct Fake {
     pub world: PathBuf,
+    /// Images are real ones: the store is the library's own, below the world's folder.
+    disks: Disks,
 }
 
 impl Fake {
     pub fn over(world: PathBuf) -> Arc<dyn Driver> {
-        Arc::new(Fake { world })
+        let settings = Settings { stall: Duration::from_millis(700), largest_bytes: 8 << 20, ..Settings::default() };
+        let disks = Disks::new(&world.with_file_name("images"), settings);
+        Arc::new(Fake { world, disks })
+    }
+
+    /// What `images.toml` beside the world says.
+    fn catalogue_of_tests(&self) -> Result<Catalogue, Problem> {
+        let text = fs::read_to_string(self.world.with_file_name("images.toml")).unwrap_or_default();
+        Catalogue::built_in()?.extended(&text, "images.toml")
     }
 
     fn folder(&self, name: &DeploymentName) -> PathBuf {
@@ -263,7 +277,41 @@ impl Driver for Fake {
     }
 
     fn images(&self) -> Result<Vec<ImageInfo>, Problem> {
-        Ok(Vec::new())
+        self.disks.list(&self.world)
+    }
+
+    fn catalogue(&self) -> Result<Vec<CatalogueEntry>, Problem> {
+        let catalogue = self.catalogue_of_tests()?;
+        let entry = |name: &str| match catalogue.find(name) {
+            Some(Image::Published { url, user, .. }) => (Some(url.clone()), Some(user.clone())),
+            _ => (None, None),
+        };
+        let entries = catalogue.names().into_iter().map(|name| {
+            let (url, user) = entry(name);
+            Ok(CatalogueEntry { name: name.to_string(), url, user, present: self.disks.find(name)?.is_some() })
+        });
+        entries.collect()
+    }
+
+    fn pull_image(&self, name: &str, operation: &Operation<'_>) -> Result<String, Problem> {
+        let catalogue = self.catalogue_of_tests()?;
+        self.disks.pull(name, catalogue.find(name).expect("asked before"), operation).map(|image| image.digest)
+    }
+
+    fn spool_image(&self) -> Result<Spool, Problem> {
+        self.disks.spool()
+    }
+
+    fn import_image(&self, import: &Import, operation: &Operation<'_>) -> Result<String, Problem> {
+        self.disks.import(import, operation).map(|image| image.digest)
+    }
+
+    fn remove_image(&self, name: &str) -> Result<RemovedImages, Problem> {
+        self.disks.remove(name, &self.world, &Cancel::new())
+    }
+
+    fn prune_images(&self) -> Result<RemovedImages, Problem> {
+        self.disks.prune(&self.world, &Cancel::new())
     }
 
     fn build_micro(&self, cancel: &Cancel, say: &dyn Fn(&str)) -> Result<String, Problem> {

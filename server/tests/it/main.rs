@@ -8,8 +8,11 @@ mod composition;
 mod doors;
 mod fake;
 mod follow;
+mod images;
 mod lab;
 mod pages;
+#[path = "../../../kvm-compose/tests/disk_images/publisher.rs"]
+mod publisher;
 mod restart;
 mod shape;
 mod store;

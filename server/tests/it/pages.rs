@@ -106,6 +106,19 @@ fn a_console_is_shared_and_ends_with_its_last_viewer() {
 }
 
 #[test]
+fn what_a_guest_said_is_plain_text() {
+    let lab = Lab::start();
+    lab.deployment("lab", "");
+    let get = |path: &str| lab.get(&format!("/api/deployments/{path}"));
+    let said = get("lab/guests/web/log").expect(200);
+    assert_eq!((said.text().as_str(), said.header("content-type")), ("one\ntwo\n", Some("text/plain; charset=utf-8")));
+    assert_eq!(get("lab/guests/web/log?tail=1").expect(200).text(), "two\n");
+    assert_eq!(get("lab/guests/db/log").expect(404).code(), "not_found");
+    assert_eq!(get("none/guests/web/log").expect(404).code(), "not_found");
+    assert_eq!(get("lab/guests/web/log?tail=all").expect(400).status, 400);
+}
+
+#[test]
 fn vendored_files_are_those_of_the_manifest() {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../templates/vendor");
     let manifest = std::fs::read_to_string(folder.join("manifest.json")).expect("a manifest");

@@ -191,6 +191,7 @@ fn router(world: Arc<World>) -> Router {
         .route(&format!("{one}/state"), get(state))
         .route(&format!("{one}/action"), post(act))
         .route(&format!("{one}/action/{{uuid}}"), delete(cancel))
+        .route(&format!("{one}/guests/web/log"), get(async || "said last\n"))
         .route(&format!("{one}/logs"), get(index))
         .route(&format!("{one}/logs/{{uuid}}"), get(log))
         .route(&format!("{one}/logs/{{uuid}}/stream"), any(stream))

@@ -5,9 +5,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
+
+use super::reach;
 
 /// Bases that are missing or unusable, with the reason. `qemu` is the user and group that QEMU runs as.
 pub fn missing<'a>(bases: impl Iterator<Item = &'a PathBuf>, qemu: Option<(u32, u32)>) -> BTreeMap<PathBuf, String> {
@@ -29,21 +30,7 @@ fn fault(base: &Path, qemu: Option<(u32, u32)>) -> Option<String> {
     if let Err(error) = fs::File::open(base) {
         return Some(error.to_string());
     }
-    let (user, group) = qemu.filter(|(user, _)| *user != 0)?;
-    let closed = base.ancestors().skip(1).find(|folder| fs::metadata(folder).is_ok_and(|found| !is_open(&found, user, group)))?;
-    Some(format!("the user that QEMU runs as (uid {user}) cannot enter the folder `{}`; `chmod o+x` opens it", closed.display()))
-}
-
-/// May this user pass through the folder?
-fn is_open(folder: &fs::Metadata, user: u32, group: u32) -> bool {
-    let bit = if folder.uid() == user {
-        0o100
-    } else if folder.gid() == group {
-        0o010
-    } else {
-        0o001
-    };
-    folder.mode() & bit != 0
+    reach::fault(base, qemu).map(|closed| format!("{}; `{}` opens it", closed.words(), closed.command()))
 }
 
 #[cfg(test)]

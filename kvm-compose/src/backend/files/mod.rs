@@ -6,6 +6,7 @@ pub mod bases;
 pub mod folder;
 pub mod iso9660;
 pub use crate::process;
+pub mod reach;
 pub mod seed;
 pub mod sums;
 pub mod volume;

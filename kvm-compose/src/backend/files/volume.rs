@@ -27,10 +27,12 @@ pub fn create(folder: &Folder, volume: &Volume, cancel: &Cancel) -> Result<(), P
     let (base, format) = (text(&volume.base)?, volume.base_format.name());
     let mut argv: Vec<&str> = vec!["qemu-img"];
     let target = text(&part)?;
+    let size = volume.grown_to.map(|bytes| bytes.to_string());
     if volume.deep_copy {
         argv.extend(["convert", "-q", "-f", format, "-O", "qcow2", "--", base, target]);
     } else {
         argv.extend(["create", "-q", "-f", "qcow2", "-F", format, "-b", base, "--", target]);
+        argv.extend(size.as_deref());
     }
     let made = Call::new(argv, LIMIT).succeed(&format!("cannot make the disk `{}`", volume.path.display()), cancel).and_then(|_| {
         let keep = || -> std::io::Result<()> {
@@ -68,6 +70,7 @@ mod tests {
             base: base.clone(),
             base_format: DiskFormat::Raw,
             deep_copy,
+            grown_to: (!deep_copy).then_some(3 << 20),
         };
         for (name, deep_copy) in [("linked.qcow2", false), ("deep.qcow2", true)] {
             let volume = volume(name, deep_copy);
@@ -77,6 +80,8 @@ mod tests {
             assert_eq!(&head[..4], b"QFI\xfb");
             let backing = u64::from_be_bytes(head[8..16].try_into().expect("eight bytes"));
             assert_eq!(backing != 0, !deep_copy);
+            let size = u64::from_be_bytes(head[24..32].try_into().expect("eight bytes"));
+            assert_eq!(size, if deep_copy { 1 << 20 } else { 3 << 20 });
             assert_eq!(fs::metadata(&volume.path).expect("there").permissions().mode() & 0o777, 0o600);
         }
         let missing = Volume { base: data.path().join("missing"), ..volume("x.qcow2", false) };

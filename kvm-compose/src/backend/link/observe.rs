@@ -55,6 +55,7 @@ impl Links {
                 (None, _) => Some("its relay does not know it".to_string()),
                 (Some(state), _) if state.fault.is_some() => state.fault.clone(),
                 (Some(_), None) => Some(format!("it is not plugged into `{}`", self.bridge)),
+                (Some(_), Some(ours)) if ours.iface_id() != Some(port) => Some(format!("`{name}` has lost the id of its port")),
                 (Some(_), Some(_)) if seen.plugged(port, &name).is_some() => Some("its guest was started anew".to_string()),
                 (Some(_), Some(_)) => (!devices.contains(&port)).then(|| format!("the device `{name}` is missing")),
             };

@@ -2,7 +2,7 @@
 //!
 //! Says nothing about order: that is the plan's.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ use super::LocalHost;
 use crate::{
     backend::{
         containers,
-        files::{seed, volume},
+        files::{reach, seed, volume},
         hypervisor::Hypervisor,
         link,
     },
@@ -102,7 +102,19 @@ impl LocalHost {
     fn start(&self, domain: &Domain, context: &Context<'_>) -> Result<(), Problem> {
         // libvirt opens the console's log but does not make its folder.
         self.folder(context.deployment).make_room_for(&domain.console_log)?;
-        self.libvirt.start(domain, &self.owner(context.deployment), context.operation)
+        self.libvirt.start(domain, &self.owner(context.deployment), context.operation).map_err(|problem| self.reachable(problem))
+    }
+
+    /// A start that was refused a file: the folder that is closed to QEMU, and the command that opens it, in place of a general hint.
+    fn reachable(&self, problem: Problem) -> Problem {
+        let Some(cause) = problem.causes.iter().find(|cause| cause.contains("Permission denied")) else { return problem };
+        // libvirt and QEMU write paths between single quotes.
+        let named = cause.split('\'').map(Path::new).find(|path| path.is_absolute());
+        let path = named.map_or_else(|| self.deployments(), Path::to_path_buf);
+        match reach::fault(&path, self.user_of_qemu().ok().flatten()) {
+            Some(closed) => problem.hint(format!("{}: `{}` opens it", closed.words(), closed.command())),
+            None => problem,
+        }
     }
 
     /// Lets a guest take up its network, if it runs: one that does not reads its seed when it starts.

@@ -107,6 +107,7 @@ impl LocalHost {
             strangers,
             missing_bases,
             outside,
+            switch_down: self.switch.runs().err().map(|why| (self.config.host.clone(), why)).into_iter().collect(),
             ..Observed::default()
         })
     }

@@ -60,9 +60,10 @@ impl LocalHost {
         }
         let mut allowed: Vec<&Path> = self.config.allowed_image_dirs.iter().map(PathBuf::as_path).collect();
         allowed.push(&self.config.images_dir);
-        let catalogue = project::catalogue(&self.config.catalogues)?;
-        let files = project::read(&loaded.topology, &project::Places { project, allowed, catalogue: Some(&catalogue) })
+        let catalogue = self.read_catalogue()?;
+        let mut files = project::read(&loaded.topology, &project::Places { project, allowed, catalogue: Some(&catalogue) })
             .map_err(|faults| problem_of(&sources.file, faults).unwrap_or_else(|| Problem::internal("a fault without a fault")))?;
+        files.images = self.stored_images(&loaded.topology, matches!(purpose, Purpose::Looking))?;
         if let Purpose::Doing(cancel) = purpose {
             let judged = rules::judge(&loaded.topology, cancel)?;
             if let Some(problem) = problem_of(&sources.file, judged.clone()) {

@@ -8,9 +8,10 @@ use super::LocalHost;
 use crate::{
     backend::network::path,
     error::Problem,
+    names::DeploymentName,
     orchestrate::host::Cancel,
     why::{
-        Binding,
+        Binding, Foreign,
         trace::{self, Packet, Traced},
     },
 };
@@ -19,6 +20,11 @@ impl LocalHost {
     /// What OVN says of ports, by their names.
     pub fn port_bindings(&self, ports: &[Uuid]) -> Result<BTreeMap<Uuid, Binding>, Problem> {
         path::bindings(&self.config.ovn_nb, &self.southbound(), ports)
+    }
+
+    /// Rows that somebody else has put on a deployment's switches and routers.
+    pub fn foreign_rows(&self, deployment: &DeploymentName) -> Result<Vec<Foreign>, Problem> {
+        self.northbound.foreign(&self.owner(deployment))
     }
 
     /// What of OVN is behind, in words.

@@ -4,6 +4,7 @@
 
 pub mod change;
 pub mod chassis;
+mod foreign;
 mod framing;
 mod host_commit;
 pub mod host_link;

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::{
-    change,
+    change, foreign,
     ovsdb::Database,
     seen::{self, DEPLOYMENT, INSTALLATION, KEY, NAMED, Seen, rows_of, seen_rows},
     settle,
@@ -30,6 +30,7 @@ use crate::{
         step::NetworkChange,
     },
     topology::Leases,
+    why::Foreign,
 };
 
 /// How often a change is built anew because someone else was faster.
@@ -86,6 +87,11 @@ impl Northbound {
         let mut session = self.database.open()?;
         let results = session.read(select_ours(owner))?;
         Ok(seen_rows(&results).iter().filter_map(|seen| seen::lease(&seen.row)).collect())
+    }
+
+    /// Rows that somebody else has put on the deployment's switches and routers.
+    pub fn foreign(&self, owner: &Owner) -> Result<Vec<Foreign>, Problem> {
+        foreign::rows(&mut self.database.open()?, owner)
     }
 
     /// Key and deployment of every row with this installation's mark.

@@ -72,6 +72,11 @@ impl Switch {
         }
     }
 
+    /// Does ovs-vswitchd run? Its database answers without it, and nothing that is written there is carried out.
+    pub fn runs(&self) -> Result<(), String> {
+        self.database.socket.parent().map_or(Ok(()), vswitchd)
+    }
+
     /// What `doctor` asks: this host's system id, and whether the bridge is there.
     pub fn check(&self, bridge: &str) -> Result<(Option<String>, bool), Problem> {
         let results = self.database.open()?.read(vec![
@@ -80,6 +85,23 @@ impl Switch {
         ])?;
         let ids = value::read_map(&results[0]["rows"][0]["external_ids"]).unwrap_or_default();
         Ok((ids.get("system-id").cloned(), results[1]["rows"].as_array().is_some_and(|rows| !rows.is_empty())))
+    }
+}
+
+/// ovs-vswitchd as its process id and its control socket in Open vSwitch's folder tell (ovs-vswitchd(8)). Where the database's
+/// server keeps no process id either, they are kept elsewhere, and nothing can be told.
+fn vswitchd(folder: &Path) -> Result<(), String> {
+    let pid = match std::fs::read_to_string(folder.join("ovs-vswitchd.pid")) {
+        Ok(pid) => pid,
+        Err(_) if folder.join("ovsdb-server.pid").exists() => return Err("ovs-vswitchd has no process".to_string()),
+        Err(_) => return Ok(()),
+    };
+    let control = folder.join(format!("ovs-vswitchd.{}.ctl", pid.trim()));
+    match std::os::unix::net::UnixStream::connect(&control) {
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound) => {
+            Err(format!("ovs-vswitchd has ended (`{}` does not answer)", control.display()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -119,4 +141,25 @@ fn plugged(session: &mut Session) -> Result<Vec<Plugged>, Problem> {
         Some(Plugged { port, bridge_row: value::read_uuid(&bridge["_uuid"])?, port_row, interface_row })
     };
     Ok(rows(0).iter().filter_map(plugged).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_has_ended_is_told_from_one_that_runs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, pid) = (folder.path(), folder.path().join("ovs-vswitchd.pid"));
+        assert_eq!(vswitchd(path), Ok(()), "not the folder of such daemons");
+        std::fs::write(path.join("ovsdb-server.pid"), "6\n").expect("written");
+        assert!(vswitchd(path).is_err_and(|why| why.contains("no process")));
+        std::fs::write(&pid, "7\n").expect("written");
+        assert!(vswitchd(path).is_err_and(|why| why.contains("has ended")));
+        let listener = std::os::unix::net::UnixListener::bind(path.join("ovs-vswitchd.7.ctl")).expect("bound");
+        assert_eq!(vswitchd(path), Ok(()));
+        // Killed: the socket is left over.
+        drop(listener);
+        assert!(vswitchd(path).is_err_and(|why| why.contains("has ended")));
+    }
 }

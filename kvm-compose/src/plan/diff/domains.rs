@@ -2,13 +2,16 @@
 //!
 //! Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
 use crate::{
     names::{GuestName, HostName},
-    plan::observed::{Observed, ObservedDomain},
+    plan::{
+        container::Runtime,
+        observed::{Observed, ObservedDomain},
+    },
 };
 
 /// Observed domains by guest, by id and by port.
@@ -16,6 +19,8 @@ pub(super) struct Domains<'a> {
     guests: BTreeMap<&'a GuestName, Vec<&'a ObservedDomain>>,
     ids: BTreeMap<(&'a HostName, Uuid), &'a ObservedDomain>,
     ports: BTreeMap<(&'a HostName, Uuid), &'a ObservedDomain>,
+    /// Ports that stand in a bridge of a host: a NIC's own, or what a shaped link has put in its place.
+    plugged: BTreeSet<(&'a HostName, Uuid)>,
 }
 
 impl<'a> Domains<'a> {
@@ -28,12 +33,22 @@ impl<'a> Domains<'a> {
                 ports.entry((&domain.host, port)).or_insert(domain);
             }
         }
-        Domains { guests, ids, ports }
+        let own = observed.bridge_ports.iter().filter_map(|port| Some((&port.host, Uuid::parse_str(&port.what.iface_id).ok()?)));
+        let links = observed.links.iter().map(|link| (&link.host, link.what.port));
+        Domains { guests, ids, ports, plugged: own.chain(links).collect() }
     }
 
     /// A guest's domains: more than one while it moves.
     pub(super) fn of(&self, guest: &GuestName) -> Vec<&'a ObservedDomain> {
         self.guests.get(guest).cloned().unwrap_or_default()
+    }
+
+    /// Ports of NICs that a running domain has and no bridge of its host: nobody hears them, and OVN waits for them.
+    pub(super) fn lost(&self, domain: &ObservedDomain) -> BTreeSet<Uuid> {
+        // A container's NICs are live when their ports are.
+        let is_looked_at = domain.active && domain.runtime == Runtime::Libvirt;
+        let live = domain.nics.iter().filter(|nic| nic.live && is_looked_at).filter_map(|nic| nic.port);
+        live.filter(|port| !self.plugged.contains(&(&domain.host, *port))).collect()
     }
 
     /// Whose a port of a host's bridge is.

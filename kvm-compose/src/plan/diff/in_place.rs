@@ -9,12 +9,15 @@ use crate::plan::{
     step::{Impact, StepId, Work},
 };
 
+/// Why a NIC is unplugged and plugged again.
+pub const LOST_PORT: &str = "no bridge of its host holds its port";
+
 impl Differ<'_> {
     /// What a guest that has a process takes up while it runs.
     pub(super) fn live(&self, guest: &GuestBlueprint, fate: &Fate) -> Option<Live> {
         let domain = self.domain_of(guest).filter(|domain| domain.active)?;
         let live = match fate {
-            Fate::Keep | Fate::Start { .. } => live::live(guest, domain),
+            Fate::Keep | Fate::Start { .. } => live::live(guest, domain, &self.domains.lost(domain)),
             Fate::Create | Fate::Replace { .. } => return None,
         };
         (!live.is_nothing()).then_some(live)
@@ -32,7 +35,11 @@ impl Differ<'_> {
                 nic: nic.clone(),
                 runtime: guest.domain.runtime(),
             };
-            let reason = if guest.domain.nics.iter().any(|wanted| wanted.name == nic.name) { "it is another" } else { NO_LONGER };
+            let reason = match guest.domain.nics.iter().find(|wanted| wanted.name == nic.name) {
+                Some(wanted) if wanted.alias == nic.alias => LOST_PORT,
+                Some(_) => "it is another",
+                None => NO_LONGER,
+            };
             let id = format!("unplug/{}/{}", guest.name, nic.name);
             let id = self.push(id, guest.host.clone(), work, released.clone(), (reason, Impact::HotPlug), guests());
             self.unplugged.push(id);
@@ -78,7 +85,11 @@ impl Differ<'_> {
                 runtime: guest.domain.runtime(),
             };
             let id = format!("plug/{}/{}", guest.name, nic.name);
-            let reason = if live.unplug.iter().any(|old| old.name == nic.name) { "it is another" } else { "new" };
+            let reason = match live.unplug.iter().find(|old| old.name == nic.name) {
+                Some(old) if old.alias == nic.alias => LOST_PORT,
+                Some(_) => "it is another",
+                None => "new",
+            };
             plugged.push(self.push(id, guest.host.clone(), work, needs.clone(), (reason, Impact::HotPlug), vec![guest.name.clone()]));
         }
         match &live.configure {

@@ -2,6 +2,7 @@
 //!
 //! Pure. XML and YAML are written by writers that escape, never by templates.
 
+mod cloud;
 pub mod container;
 pub mod domain;
 pub mod policy;

@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use uuid::Uuid;
 
 use super::{
+    cloud,
     routed::Routed,
     services::{RESOLVER, needs_resolver},
 };
@@ -17,11 +18,16 @@ pub fn files(guest: &Guest, routed: &Routed<'_>, instance: Uuid, mtu: u16) -> BT
     let mut files = BTreeMap::new();
     files.insert("meta-data".to_string(), format!("instance-id: {instance}\nlocal-hostname: {}\n", guest.hostname));
     files.insert("network-config".to_string(), network_config(guest, routed, mtu));
-    // Keys and passwords of an image that exists already stay as they are.
-    files.insert("user-data".to_string(), "#cloud-config\nssh_deletekeys: false\npreserve_hostname: false\n".to_string());
-    if !guest.environment.is_empty() {
-        files.insert("environment".to_string(), environment(&guest.environment));
-    }
+    let variables = (!guest.environment.is_empty()).then(|| environment(&guest.environment));
+    let user_data = match &guest.kind {
+        GuestKind::CloudImage { username, password, .. } => {
+            cloud::user_data(variables.as_deref(), username.as_deref(), password.as_deref())
+        }
+        // Keys and passwords of an image that exists already stay as they are.
+        _ => "#cloud-config\nssh_deletekeys: false\npreserve_hostname: false\n".to_string(),
+    };
+    files.insert("user-data".to_string(), user_data);
+    files.extend(variables.map(|variables| ("environment".to_string(), variables)));
     if let GuestKind::Micro { services } = &guest.kind
         && !services.is_empty()
     {
