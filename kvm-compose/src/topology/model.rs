@@ -55,6 +55,7 @@ impl Topology {
             wires: Vec::new(),
             dns: false,
             checks: Vec::new(),
+            bridges: false,
         }
     }
 
