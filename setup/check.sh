@@ -24,6 +24,7 @@ check_everything() {
 prepare_tests() { # packages, toolchain, services, the programs and the micro image
     local packages=("${VIRT_PACKAGES[@]}" "${BASE_PACKAGES[@]}" "${TEST_PACKAGES[@]}")
     if has_browser_packages; then packages+=("${BROWSER_PACKAGES[@]}"); fi
+    if makes_debian_image; then packages+=("${DEBIAN_IMAGE_PACKAGES[@]}"); fi
     install_packages "${packages[@]}"
     need_rust
     need_nextest
@@ -33,6 +34,7 @@ prepare_tests() { # packages, toolchain, services, the programs and the micro im
     trap give_back_target EXIT
     step "Building" as_builder cargo build --workspace --locked
     make_test_image
+    make_debian_image
 }
 
 # Pictures of every page, in two sizes and two colour schemes.
@@ -100,12 +102,16 @@ make_test_image() {
 
 # The tests drive libvirt, Open vSwitch and network namespaces: they run as root, with the caller's toolchain.
 run_tests() {
-    local filter=(--workspace)
+    local without=()
     if ! has_browser_packages; then
         note "the pages are not tested in a browser: Chromium is not among the packages of $(distribution)"
-        filter+=(-E 'not binary(/^real_(browser|hostile)$/)')
+        without+=(real_browser real_hostile)
     fi
-    run_nextest env -- "${filter[@]}"
+    if ! dry_run && [[ ! -s $DEBIAN_IMAGE ]]; then
+        note "cloud images are not booted: there is no Debian image"
+        without+=(real_cloud)
+    fi
+    run_nextest env TESTBEDOS_DEBIAN_IMAGE="$DEBIAN_IMAGE" -- --workspace -E "not binary(/^($(IFS='|'; echo "${without[*]:-none}"))\$/)"
 }
 
 run_nextest() { # COMMAND... -- ARGUMENTS...

@@ -73,7 +73,9 @@ pub fn listen(
         let enough = !frames.drain(..).all(|frame| {
             let port = frame.port;
             let goes_on = take(frame);
-            ears.iter_mut().nth(port).iter_mut().for_each(|ear| ear.counts.captured += 1);
+            if let Some(ear) = ears.get_mut(port) {
+                ear.counts.captured += 1;
+            }
             goes_on
         });
         if enough || cancel.is_cancelled() {

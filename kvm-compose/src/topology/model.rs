@@ -54,6 +54,7 @@ impl Topology {
             labels: Labels::new(),
             wires: Vec::new(),
             dns: false,
+            bridges: false,
             checks: Vec::new(),
             bridges: false,
         }
