@@ -56,7 +56,6 @@ impl Topology {
             dns: false,
             bridges: false,
             checks: Vec::new(),
-            bridges: false,
         }
     }
 
