@@ -18,6 +18,7 @@ mod lower;
 pub mod observed;
 pub mod outside;
 pub mod place;
+mod relations;
 pub mod render;
 pub mod site;
 pub mod step;

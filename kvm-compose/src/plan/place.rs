@@ -3,9 +3,12 @@
 //! Pure and deterministic: the same hosts and guests give the same places. A guest that stands somewhere stays there.
 //! Decides nothing else; what a place means for paths and XML is [`super::lower()`]'s.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::site::{Hosts, Site, Standing};
+use super::{
+    relations::{Against, Relations},
+    site::{Hosts, Site, Standing},
+};
 use crate::{
     error::{Code, Problem},
     names::{GuestName, HostName},
@@ -31,39 +34,6 @@ struct Room<'h> {
     cpus: u32,
 }
 
-/// Who stands near whom and apart from whom, both ways round.
-#[derive(Default)]
-struct Relations<'g> {
-    near: BTreeMap<&'g GuestName, BTreeSet<&'g GuestName>>,
-    apart: BTreeMap<&'g GuestName, BTreeSet<&'g GuestName>>,
-}
-
-impl<'g> Relations<'g> {
-    fn of(guests: &'g [Guest]) -> Self {
-        let mut all = Relations::default();
-        for guest in guests {
-            for (map, others) in [(&mut all.near, &guest.placement.near), (&mut all.apart, &guest.placement.apart)] {
-                for other in others {
-                    map.entry(&guest.name).or_default().insert(other);
-                    map.entry(other).or_default().insert(&guest.name);
-                }
-            }
-        }
-        all
-    }
-
-    /// Why a guest may not stand on a host, given where others stand.
-    fn against(&self, guest: &Guest, host: &HostName, places: &Places) -> Option<String> {
-        let at = |other: &&&GuestName| places.get(**other).map(|place| &place.host);
-        let near = self.near.get(&guest.name).into_iter().flatten().find(|other| at(other).is_some_and(|there| there != host));
-        if let Some(other) = near {
-            return Some(format!("it must stand near `{other}`, which stands on `{}`", places[*other].host));
-        }
-        let apart = self.apart.get(&guest.name).into_iter().flatten().find(|other| at(other) == Some(host));
-        apart.map(|other| format!("it must stand apart from `{other}`, which stands on `{host}`"))
-    }
-}
-
 /// Places every guest, or says with numbers why one does not fit.
 ///
 /// First those whose host is given (by the file, or because they stand there), then the others in the file's order: each
@@ -72,7 +42,7 @@ impl<'g> Relations<'g> {
 /// they no longer let it is placed anew.
 pub fn place(guests: &[Guest], hosts: &Hosts) -> Result<Places, Problem> {
     let mut rooms: Vec<Room<'_>> = hosts.all().map(|site| Room { site, free_mb: site.free_memory_mb, cpus: site.busy_cpus }).collect();
-    let relations = Relations::of(guests);
+    let relations = Relations::new(guests);
     let mut places = Places::new();
     let mut open = Vec::new();
     for guest in guests {
@@ -88,15 +58,15 @@ pub fn place(guests: &[Guest], hosts: &Hosts) -> Result<Places, Problem> {
         if contained && place.host != hosts.master.host {
             return Err(far(guest));
         }
-        if let Some(why) = relations.against(guest, &place.host, &places) {
-            return Err(torn(guest, &place.host, &why));
+        if let Some(why) = relations.of(&guest.name, &places).against(&place.host) {
+            return Err(torn(guest, &place.host, &why.to_string()));
         }
         take(guest, &place.host, hosts, &mut rooms)?;
         places.insert(guest.name.clone(), place);
     }
     let mut free = Vec::new();
     for guest in open {
-        match standing(guest, hosts)?.filter(|place| relations.against(guest, &place.host, &places).is_none()) {
+        match standing(guest, hosts)?.filter(|place| relations.of(&guest.name, &places).against(&place.host).is_none()) {
             Some(place) => {
                 take(guest, &place.host, hosts, &mut rooms)?;
                 places.insert(guest.name.clone(), place);
@@ -182,11 +152,12 @@ fn away(guest: &Guest, host: &HostName, why: &str) -> Problem {
 }
 
 fn choose(guest: &Guest, hosts: &Hosts, rooms: &[Room<'_>], relations: &Relations<'_>, places: &Places) -> Result<Place, Problem> {
-    let against: Vec<Option<String>> = rooms.iter().map(|room| relations.against(guest, &room.site.host, places)).collect();
+    let ties = relations.of(&guest.name, places);
+    let against: Vec<Option<Against<'_>>> = rooms.iter().map(|room| ties.against(&room.site.host)).collect();
     if against.iter().all(Option::is_some) {
         let mut problem = Problem::new(Code::Capacity, format!("guest `{}` cannot be placed: no host is left for it", guest.name))
             .hint("change `near` and `apart`, or add a host with `testbed cluster token`");
-        problem.causes = against.into_iter().flatten().take(20).collect();
+        problem.causes = against.iter().flatten().take(20).map(Against::to_string).collect();
         problem.causes.dedup();
         return Err(problem);
     }
@@ -198,10 +169,9 @@ fn choose(guest: &Guest, hosts: &Hosts, rooms: &[Room<'_>], relations: &Relation
         (cpus * of_other).cmp(&(other_cpus * of)).then((other.free_mb / 1024).cmp(&(one.free_mb / 1024)))
     });
     let Some(room) = best else { return Err(full(guest, rooms)) };
-    let near = relations.near.get(&guest.name).into_iter().flatten().find(|other| places.contains_key(**other));
     let why = if hosts.members.is_empty() {
         "the only host".to_string()
-    } else if let Some(other) = near {
+    } else if let Some((other, _)) = ties.near {
         format!("near `{other}`")
     } else {
         let but = if against.iter().any(Option::is_some) { " of those left to it" } else { "" };
