@@ -12,7 +12,7 @@ use publisher::Publisher;
 const TESTBED: &str = r#"
 machines:
   - name: server
-    network: [{switch: lan, ip: 10.74.0.10}]
+    network: [{switch: lan, ip: 10.74.0.10, gateway: 10.74.0.1}, {switch: back, ip: 10.75.0.10}]
     ready: {agent: true, timeout_s: 900}
     libvirt:
       cpus: 1
@@ -27,7 +27,10 @@ machines:
           run_script: run.sh
           environment: {PLAIN: "1", NASTY: "a'b \"c\" $HOME\nand: a second line"}
   - {name: client, micro: {}, network: [{switch: lan, ip: 10.74.0.11}]}
-network: {ovn: {switches: {lan: {subnet: 10.74.0.0/24}}}}
+network:
+  ovn:
+    switches: {lan: {subnet: 10.74.0.0/24}, back: {subnet: 10.75.0.0/24}}
+    routers: {r: {ports: [{name: r-lan, gateway_ip: 10.74.0.1/24, switch: lan}]}}
 "#;
 
 /// The image that `./setup.sh test` makes.
@@ -60,7 +63,10 @@ fn a_publishers_image_is_pulled_booted_and_set_up() {
     let sh = |command: &str| lab.ok(&project.args(&["exec", "server", "--", "sh", "-c", command])).stdout;
 
     assert_eq!(sh("hostname"), "server\n");
-    assert!(sh("ip -o -4 addr").contains("10.74.0.10/24"));
+    let addresses = sh("ip -o -4 addr");
+    assert!(addresses.contains("10.74.0.10/24") && addresses.contains("10.75.0.10/24"), "{addresses}");
+    let routes = sh("ip route");
+    assert!(routes.contains("default via 10.74.0.1") && routes.contains("dev eth1"), "{routes}");
     assert_eq!(sh("cat /root/setup-ran"), "1server\n", "the variables were there when the script ran, and it ran once");
     assert_eq!(sh("/etc/nocloud/env.sh NASTY"), "a'b \"c\" $HOME\nand: a second line");
     assert_eq!(sh("id -un me; getent passwd me | cut -d: -f7"), "me\n/bin/bash\n");

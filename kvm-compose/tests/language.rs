@@ -238,7 +238,7 @@ fn conditions_of_a_switch_without_guests_are_refused() {
     let with = |switch: &str| text.replace("lan: {", &format!("{switch}: {{impairment: {{delay_ms: 5}}, "));
     load(&with("lan")).expect("a guest stands there");
     let two = with("wan").replace("switches: {", "switches: {lan: {subnet: 10.1.0.0/24}, ");
-    assert_eq!(places(&two), [(3, 59, "E044".to_string())], "{two}");
+    assert_eq!(places(&two), [(3, 56, "E044".to_string())], "{two}");
 }
 
 fn without_places(value: &impl serde::Serialize) -> serde_json::Value {

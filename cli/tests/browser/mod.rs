@@ -70,6 +70,8 @@ impl Browser {
             rest.trim_end_matches('.').parse::<u16>().ok()
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        // The library asks for a provider of TLS, though nothing here speaks it.
+        rustls::crypto::ring::default_provider().install_default().ok();
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(180)).build().expect("a client");
         let base = format!("http://127.0.0.1:{}/session", port.expect("a port"));
         let mut browser = Browser { runtime, http, session: base, driver, _profile: profile };

@@ -2,15 +2,16 @@
 //!
 //! Pure. Written as JSON, which is YAML that no value can break out of.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde_json::{Value, json};
 
 /// Prints a variable, in the guest; the same in micro guests.
 const ENV_SH: &str = include_str!("../../backend/images/micro/guest/env.sh");
 
-/// The user-data of a guest with these variables, as lines that a shell reads, and this user and password.
-pub fn user_data(environment: Option<&str>, username: Option<&str>, password: Option<&str>) -> String {
+/// The user-data of a guest with these variables, as lines that a shell reads, and this user and password; `aside` are
+/// interfaces by which somebody is reached beside their subnets.
+pub fn user_data(environment: Option<&str>, username: Option<&str>, password: Option<&str>, aside: &[(&str, IpAddr)]) -> String {
     let mut files = vec![json!({"path": "/etc/nocloud/env.sh", "permissions": "0755", "content": ENV_SH})];
     files.extend(environment.map(|lines| json!({"path": "/etc/testbedos/environment", "permissions": "0600", "content": lines})));
     let mut data = BTreeMap::from([
@@ -32,6 +33,10 @@ pub fn user_data(environment: Option<&str>, username: Option<&str>, password: Op
         }
         (None, None) => {}
     }
+    if !aside.is_empty() {
+        let routes = aside.iter().map(|(interface, server)| json!(["ip", "route", "replace", format!("{server}/32"), "dev", interface]));
+        data.insert("bootcmd", routes.collect());
+    }
     if password.is_some() {
         data.insert("chpasswd", json!({"expire": false}));
     }
@@ -49,7 +54,7 @@ mod tests {
     #[test]
     fn values_stay_values_whatever_they_hold() {
         let nasty = "A='x\ny: \"z\" # $HOME'\nB='it'\\''s'\n";
-        let data = read(&user_data(Some(nasty), Some("me"), Some("p\"\n- w")));
+        let data = read(&user_data(Some(nasty), Some("me"), Some("p\"\n- w"), &[]));
         assert_eq!(data["write_files"][1]["content"], nasty);
         assert_eq!((&data["users"][1]["name"], &data["users"][1]["plain_text_passwd"]), (&json!("me"), &json!("p\"\n- w")));
         assert_eq!(data["users"][1]["lock_passwd"], false);
@@ -58,9 +63,9 @@ mod tests {
 
     #[test]
     fn without_a_name_the_password_is_the_images_own_users() {
-        let data = read(&user_data(None, None, Some("secret")));
+        let data = read(&user_data(None, None, Some("secret"), &[]));
         assert_eq!((&data["password"], &data["users"]), (&json!("secret"), &Value::Null));
-        let plain = read(&user_data(None, None, None));
+        let plain = read(&user_data(None, None, None, &[]));
         assert!(
             plain["password"].is_null() && plain["chpasswd"].is_null() && plain["write_files"].as_array().is_some_and(|all| all.len() == 1)
         );

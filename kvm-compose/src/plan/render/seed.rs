@@ -21,7 +21,8 @@ pub fn files(guest: &Guest, routed: &Routed<'_>, instance: Uuid, mtu: u16) -> BT
     let variables = (!guest.environment.is_empty()).then(|| environment(&guest.environment));
     let user_data = match &guest.kind {
         GuestKind::CloudImage { username, password, .. } => {
-            cloud::user_data(variables.as_deref(), username.as_deref(), password.as_deref())
+            let aside = guest.nics.iter().filter_map(|nic| Some((nic.name.as_str(), server(nic, routed).filter(is_aside)?)));
+            cloud::user_data(variables.as_deref(), username.as_deref(), password.as_deref(), &aside.collect::<Vec<_>>())
         }
         // Keys and passwords of an image that exists already stay as they are.
         _ => "#cloud-config\nssh_deletekeys: false\npreserve_hostname: false\n".to_string(),
@@ -65,15 +66,20 @@ fn network_config(guest: &Guest, routed: &Routed<'_>, mtu: u16) -> String {
             text.extend(fixed.iter().map(|address| format!("      - \"{}\"\n", address.net)));
         }
         let gateways: Vec<IpAddr> = fixed.iter().filter_map(|address| address.gateway).collect();
-        let told = nic.addresses.iter().any(|address| address.assignment == Assignment::Dhcp);
-        let server = name_server(nic, &fixed, routed).filter(|_| !told);
-        let aside = server.filter(|server| *server == IpAddr::V4(RESOLVER));
+        let server = server(nic, routed);
+        // cloud-init before 23.1 knows neither routes without a gateway nor the word `default` (its writer for ifupdown).
+        let by_cloud_init = matches!(guest.kind, GuestKind::CloudImage { .. });
+        let aside = server.filter(is_aside).filter(|_| !by_cloud_init);
         if !gateways.is_empty() || aside.is_some() {
             text.push_str("    routes:\n");
         }
         for gateway in gateways {
             // With both IP versions the word `default` would be ambiguous.
-            let to = if gateway.is_ipv4() { "default" } else { "::/0" };
+            let to = match (gateway.is_ipv4(), by_cloud_init) {
+                (true, false) => "default",
+                (true, true) => "0.0.0.0/0",
+                (false, _) => "::/0",
+            };
             text += &format!("      - to: \"{to}\"\n        via: \"{gateway}\"\n");
         }
         if let Some(server) = aside {
@@ -84,6 +90,19 @@ fn network_config(guest: &Guest, routed: &Routed<'_>, mtu: u16) -> String {
         }
     }
     text
+}
+
+/// Who the guest is told to ask for names on an interface, where DHCP does not say it.
+fn server(nic: &Nic, routed: &Routed<'_>) -> Option<IpAddr> {
+    let told = nic.addresses.iter().any(|address| address.assignment == Assignment::Dhcp);
+    let fixed: Vec<&NicAddress> =
+        nic.addresses.iter().filter(|a| matches!(a.assignment, Assignment::Static | Assignment::Assigned)).collect();
+    name_server(nic, &fixed, routed).filter(|_| !told)
+}
+
+/// It stands beside the segment's subnets, so a route must lead there.
+fn is_aside(server: &IpAddr) -> bool {
+    *server == IpAddr::V4(RESOLVER)
 }
 
 /// Who is asked for names on an interface that no DHCP server tells: the router of its segment, in whose place OVN answers,
