@@ -164,8 +164,8 @@ fn a_testbed_gets_its_image_and_holds_on_to_it() {
     assert!(steps.contains("disk/box"), "{steps}");
     let project = lab.project("images-real", &machine("nobodys", ""));
     assert!(lab.run(&project.args(&["plan"])).stderr.contains("error[E077]"));
-    let project = lab.project("images-real", &machine("own", ", environment: {A: b}"));
+    let project = lab.project("images-real", &machine("own", ", context: none"));
     let refused = lab.run(&project.args(&["up"]));
-    assert!(refused.status == 2 && refused.stderr.contains("error[E090]: `environment`"), "{}", refused.stderr);
+    assert!(refused.status == 2 && refused.stderr.contains("error[E090]: `context`"), "{}", refused.stderr);
     fs::remove_dir_all(&images).expect("removed");
 }

@@ -89,7 +89,7 @@ pub fn endpoints() -> Vec<Endpoint> {
             .query("snaplen", "bytes kept of each frame; 262144 when absent")
             .query("id", "a UUID by which it can be told to end")
             .answers_bytes(200, "application/x-pcapng"),
-        delete(&below("capture/{id}"), "Ends a capture, with all that passed until now", captures::end).answers_nothing(204),
+        delete(&below("capture/{uuid}"), "Ends a capture, with all that passed until now", captures::end).answers_nothing(204),
         post(&below("action"), "Starts an action", actions::start).takes::<wire::ActionRequest>().answers::<wire::ActionAccepted>(202),
         delete(&below("action/{uuid}"), "Asks an action to stop", actions::cancel).answers::<wire::ActionAccepted>(202),
         post(&below("reset"), "Observes a deployment and forgets that its last `up` or `down` failed", deployments::reset)

@@ -7,7 +7,7 @@ use std::{
 
 use axum::{
     body::{Body, Bytes},
-    extract::{Path, State},
+    extract::State,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
 use uuid::Uuid;
 
-use super::extract::{Name, Words};
+use super::extract::{ActionId, Name, Words};
 use crate::{
     app::App,
     error::{Answer, Failure, bad_request, not_found},
@@ -91,9 +91,8 @@ pub async fn capture(State(app): State<App>, Name(name): Name, words: Words) -> 
     Ok(response)
 }
 
-/// DELETE `/api/deployments/{name}/capture/{id}`: the capture ends, with all that passed until now.
-pub async fn end(Name(_): Name, Path((_, id)): Path<(String, String)>) -> Answer<StatusCode> {
-    let id = Uuid::parse_str(&id).map_err(|_| bad_request("this is no UUID"))?;
+/// DELETE `/api/deployments/{name}/capture/{uuid}`: the capture ends, with all that passed until now.
+pub async fn end(Name(_): Name, ActionId(id): ActionId) -> Answer<StatusCode> {
     let end = NAMED.lock().get(&id).cloned().ok_or_else(|| Failure(not_found("this capture")))?;
     end.cancel();
     Ok(StatusCode::NO_CONTENT)
