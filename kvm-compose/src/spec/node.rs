@@ -189,6 +189,9 @@ pub fn parse(text: &str, number: u16, budget: &mut Budget, reader: &mut Reader) 
                 {
                     mark = Mark { line: number as u32 + 1, column: last.chars().count() as u32 + 1, ..start };
                 }
+                // The parser may be a character past the one it does not like.
+                let beyond = lines(text).nth(mark.line.saturating_sub(1) as usize).map_or(1, |line| line.chars().count() as u32 + 1);
+                mark.column = mark.column.min(beyond);
                 let hint = match reader.source(mark).contains("${") {
                     true => "within `{ }` and `[ ]` a variable stands in quotes: \"${NAME}\"",
                     false => "check indentation, quotes and colons up to here",
