@@ -45,6 +45,8 @@ missing_packages() { # of the names given, those not installed, one a line
         package=$(package_name "$package")
         # They conflict, and the user's busybox is the user's: the micro packages bring a static one then.
         if [[ $package = busybox-static ]] && installed busybox; then continue; fi
+        # Docker may come from elsewhere, and Debian's would want to replace it.
+        if [[ $package = docker.io ]] && have dockerd; then continue; fi
         installed "$package" || echo "$package"
     done
 }
