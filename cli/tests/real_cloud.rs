@@ -53,6 +53,8 @@ fn a_publishers_image_is_pulled_booted_and_set_up() {
         format!("[debian]\nurl = \"{}\"\nchecksums = \"{}\"\nuser = \"debian\"\n", publisher.url("/debian.qcow2"), publisher.url("/SUMS"));
     fs::write(lab.data().join("config/images.toml"), entry).expect("a catalogue");
 
+    // A run that failed may have left its image behind.
+    let _gone = lab.run(&["image", "rm", "debian"]);
     let project = lab.project("cloud-real", TESTBED);
     fs::write(project.folder.join("setup.sh"), "#!/bin/sh\n/etc/nocloud/env.sh PLAIN >>/root/setup-ran\nhostname >>/root/setup-ran\n")
         .expect("written");
