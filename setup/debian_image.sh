@@ -5,8 +5,9 @@
 
 # shellcheck disable=SC2034 # for the files beside this one
 DEBIAN_IMAGE_PACKAGES=(mmdebstrap fdisk syslinux syslinux-common mtools dosfstools e2fsprogs)
+# net-tools: what cloud-init writes for ifupdown sets routes by route(8).
 DEBIAN_IMAGE_CONTENT=linux-image-cloud-amd64,systemd-sysv,udev,dbus,cloud-init,cloud-guest-utils,openssh-server,qemu-guest-agent
-DEBIAN_IMAGE_CONTENT+=,iproute2,iputils-ping,isc-dhcp-client,netbase,ifupdown,e2fsprogs,kmod,procps,ca-certificates,wget
+DEBIAN_IMAGE_CONTENT+=,iproute2,net-tools,iputils-ping,isc-dhcp-client,netbase,ifupdown,e2fsprogs,kmod,procps,ca-certificates,wget
 # The first partition holds the loader and the kernel, the second what is mounted as the root; it comes last, so that it grows.
 DEBIAN_BOOT_MIB=64
 DEBIAN_ROOT_MIB=1400
