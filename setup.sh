@@ -47,6 +47,8 @@ Options
 
 Environment
   TESTBEDOS_MICRO_PACKAGES   folder for the micro guest's kernel packages (default /var/cache/testbedos/micro-packages)
+  TESTBEDOS_DEBIAN_IMAGE     the tests' Debian cloud image, made when it is not there
+                             (default /var/cache/testbedos/debian-12.qcow2)
   CARGO_TARGET_DIR           where to build (default target/)
 
 It runs as root or through sudo. What it does is recorded in /var/lib/testbedos-setup; ./teardown.sh undoes it.

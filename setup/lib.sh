@@ -28,7 +28,7 @@ become_root() {
     dry_run && return 0
     have sudo || die "this must run as root, and there is no sudo: run it as root"
     local keep=CARGO_TARGET_DIR,CARGO_HOME,RUSTUP_HOME,NO_COLOR,http_proxy,https_proxy,no_proxy
-    keep+=,TESTBEDOS_MICRO_PACKAGES,TESTBEDOS_DATA_DIR
+    keep+=,TESTBEDOS_MICRO_PACKAGES,TESTBEDOS_DEBIAN_IMAGE,TESTBEDOS_DATA_DIR
     say "Going on as root through sudo"
     exec sudo --preserve-env="$keep" -- "$BASH" "$@"
 }

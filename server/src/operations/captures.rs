@@ -155,7 +155,7 @@ fn gather(
     write: &mut dyn FnMut(Vec<u8>) -> bool,
 ) -> Result<(), Problem> {
     let begun_at = Instant::now();
-    let (mut begun, mut ended, mut early) = (0, 0, Vec::new());
+    let (mut begun, mut ended) = (0, 0);
     let mut counts = vec![Counts::default(); ports.len()];
     let mut out = Out { limits, write, frames: 0, bytes: 0, is_full: false };
     while ended < hosts {
@@ -163,15 +163,19 @@ fn gather(
         if out.is_full || limits.end.is_cancelled() || limits.duration.is_some_and(|limit| begun_at.elapsed() >= limit) {
             cancel.cancel();
         }
+        // One host that is heard must not hide that another never begins.
+        if begun < hosts && begun_at.elapsed() > BEGIN_LIMIT {
+            return Err(Problem::new(Code::Timeout, format!("not all hosts listened within {} s", BEGIN_LIMIT.as_secs())));
+        }
         match told.recv_timeout(TURN) {
             Ok(Told::Begun) => {
                 begun += 1;
                 if begun == hosts {
                     out.put(capture::beginning(ports, u32::try_from(limits.snap).unwrap_or(u32::MAX)));
-                    early.drain(..).for_each(|frame| out.frame(&frame));
                 }
             }
-            Ok(Told::Frame(frame)) if begun < hosts => early.push(frame),
+            // The file begins when all are listened to.
+            Ok(Told::Frame(_)) if begun < hosts => {}
             Ok(Told::Frame(frame)) => out.frame(&frame),
             Ok(Told::Ended(end)) => {
                 ended += 1;
@@ -179,9 +183,6 @@ fn gather(
                 for (place, count) in end.inspect_err(|_| cancel.cancel())? {
                     counts.iter_mut().skip(place).take(1).for_each(|counts| *counts = count);
                 }
-            }
-            Err(RecvTimeoutError::Timeout) if begun < hosts && begun_at.elapsed() > BEGIN_LIMIT => {
-                return Err(Problem::new(Code::Timeout, format!("not all hosts listened within {} s", BEGIN_LIMIT.as_secs())));
             }
             Err(RecvTimeoutError::Timeout) => out.put(Vec::new()),
             Err(RecvTimeoutError::Disconnected) => break,
