@@ -1,4 +1,4 @@
-# shellcheck shell=dash disable=SC2015,SC2086,SC2154,SC3045 # one script in parts: it stands behind lib.sh and network.sh
+# shellcheck shell=dash disable=SC2015,SC2034,SC2086,SC2154,SC3045 # one script in parts: it stands behind lib.sh and network.sh
 # Lets a running guest take up a network configuration. The server sends it behind lib.sh and network.sh, the code that a micro
 # guest boots with, so it works in guests of any age; and, as far as ip(8) goes, in systems that are no micro guests.
 
@@ -64,7 +64,7 @@ part_of() {
 # nothing else does: then it need not be taken down, and no packet is lost.
 link_keeps() {
     [ -e "/sys/class/net/$2" ] && [ ! -e "$run/lease.$2" ] && [ ! -e "$run/dhcp.$2" ] || return 1
-    keeps_file=$1.keeps keeps_have= keeps_want= keeps_route=
+    keeps_file=$1.keeps keeps_have='' keeps_want='' keeps_route=''
     part_of "$1" "$2" >"$keeps_file"
     while IFS= read -r line; do
         case $line in
