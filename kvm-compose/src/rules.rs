@@ -208,10 +208,16 @@ fn misread(acl: &Acl, words: &str) -> Diagnostic {
     let Place { file, line, column } = acl.at.clone();
     let before = (column.max(1) - 1) as usize;
     let rest: String = acl.source.chars().skip(before).collect();
-    let below = if rest.contains(&acl.matches) { None } else { named_line(&acl.going_on, words) };
-    if let Some((index, column, width)) = below {
-        let at = Place { file, line: line + 1 + index as u32, column };
-        return told(words, at, width, acl.going_on[index].clone());
+    if !rest.contains(&acl.matches) {
+        let lines: Vec<&str> = std::iter::once(rest.as_str()).chain(acl.going_on.iter().map(String::as_str)).collect();
+        match named_line(&lines, words) {
+            Some((0, start, width)) => return told(words, Place { file, line, column: column + start - 1 }, width, acl.source.clone()),
+            Some((index, column, width)) => {
+                let at = Place { file, line: line + index as u32, column };
+                return told(words, at, width, lines[index].to_string());
+            }
+            None => {}
+        }
     }
     let (column, width) = match rest.find(&acl.matches) {
         Some(start) => {
@@ -242,7 +248,7 @@ fn told(words: &str, at: Place, width: u32, source: String) -> Diagnostic {
 }
 
 /// The line of several, and the place in it, of the word that OVN quotes; none when it stands there twice.
-fn named_line(lines: &[String], words: &str) -> Option<(usize, u32, u32)> {
+fn named_line(lines: &[&str], words: &str) -> Option<(usize, u32, u32)> {
     let mut found = lines.iter().enumerate().filter_map(|(index, line)| Some((index, named_word(line, words)?)));
     let (index, (offset, width)) = found.next()?;
     let again = lines.iter().skip(index + 1).any(|line| quoted(words).is_some_and(|word| line.contains(word)));
@@ -312,6 +318,12 @@ mod tests {
         let over = Acl { going_on: lines.to_vec(), ..acl("ip4 && tcp.dsst == 80", "    match: >-") };
         let fault = misread(&over, "Syntax error at `tcp.dsst' expecting field name");
         assert_eq!((fault.at.line, fault.at.column, fault.width, fault.source.as_str()), (9, 7, 8, "      tcp.dsst == 80"));
+        let block =
+            Acl { going_on: lines[1..].to_vec(), at: Place { column: 7, ..over.at.clone() }, ..acl("ip4 && tcp.dsst == 80", &lines[0]) };
+        let fault = misread(&block, "Syntax error at `tcp.dsst' expecting field name");
+        assert_eq!((fault.at.line, fault.at.column), (8, 7));
+        let fault = misread(&block, "Syntax error at `ip4' expecting something");
+        assert_eq!((fault.at.line, fault.at.column, fault.width), (7, 7, 3));
         let twice = Acl { going_on: vec!["  foo ||".to_string(), "  foo".to_string()], ..acl("foo || foo", "    match: >-") };
         assert_eq!(misread(&twice, "Syntax error at `foo' expecting field name").at.line, 7);
     }

@@ -133,13 +133,15 @@ impl Reader {
         Text::source(&self.texts, at)
     }
 
-    /// The lines below a mark's that are indented further than its own: where a text goes on that begins there.
+    /// The lines on which a text goes on that begins at a mark: those below that are indented further, or as far when the text
+    /// begins its line, as that of a block does.
     pub fn going_on(&self, at: Mark) -> Vec<String> {
         let lines = self.texts.get(usize::from(at.text)).map(|text| text.lines.as_slice()).unwrap_or_default();
         let indent = |line: &str| line.chars().take_while(|c| *c == ' ').count();
         let start = at.line as usize;
         let Some(own) = start.checked_sub(1).and_then(|index| lines.get(index)).map(|line| indent(line)) else { return Vec::new() };
-        let below = lines.iter().skip(start).take(MOST_LINES).take_while(|line| line.trim().is_empty() || indent(line) > own);
+        let least = if at.column as usize == own + 1 { own } else { own + 1 };
+        let below = lines.iter().skip(start).take(MOST_LINES).take_while(|line| line.trim().is_empty() || indent(line) >= least);
         below.map(|line| line.chars().take(LONGEST_SOURCE).collect()).collect()
     }
 
