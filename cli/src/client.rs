@@ -70,8 +70,7 @@ impl Client {
         rustls::crypto::ring::default_provider().install_default().ok();
         // A connection a request: one that waited for the next, while an action was followed, may be closed by the server just as it
         // is used again, and nobody could say whether the request was read (RFC 9112, section 9.3.1).
-        let mut builder =
-            reqwest::Client::builder().connect_timeout(CONNECT_LIMIT).no_proxy().tls_certs_only([]).pool_max_idle_per_host(0);
+        let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_LIMIT).no_proxy().tls_certs_only([]).pool_max_idle_per_host(0);
         if let Host::Unix(path) = host {
             builder = builder.unix_socket(path.as_path());
         }
@@ -247,6 +246,21 @@ impl Client {
         let path = format!("{}?name={}&file={}", path(&["images", "import"]), encoded(name), encoded(file));
         let request = self.request(Method::POST, &path).timeout(self.limit.max(UPLOAD_LIMIT));
         let request = request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, length);
+        self.send(request.body(body)).await
+    }
+
+    /// A deployment as one archive.
+    pub async fn export(&self, name: &DeploymentName) -> Result<Response, Problem> {
+        // It may be long; that it goes on is seen by the pieces.
+        let request = self.request(Method::GET, &path(&["deployments", name.as_str(), "export"])).timeout(FOR_LONG);
+        success(self.exchange(request).await?).await
+    }
+
+    /// A new deployment from an archive.
+    pub async fn import(&self, name: &DeploymentName, length: u64, body: reqwest::Body) -> Result<DeploymentSummary, Problem> {
+        let path = format!("{}?name={}", path(&["deployments"]), encoded(name.as_str()));
+        let request = self.request(Method::POST, &path).timeout(self.limit.max(UPLOAD_LIMIT));
+        let request = request.header(CONTENT_TYPE, "application/x-tar").header(CONTENT_LENGTH, length);
         self.send(request.body(body)).await
     }
 
