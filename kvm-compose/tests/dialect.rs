@@ -344,7 +344,7 @@ fn what_a_bridge_and_a_clone_may_not_be_is_said_with_its_place() {
         ("{count: 0}", vec!["E006"]),
         ("{}", vec!["E004"]),
         ("{count: 2, interfaces: {sw0: {clones: [0, 2, 0]}}}", vec!["E026", "E011"]),
-        ("{count: 2, interfaces: {sw9: {clones: [0, 1]}}}", vec!["E020", "E020"]),
+        ("{count: 2, interfaces: {sw9: {clones: [0, 1]}}}", vec!["E020"]),
         ("{count: 2, interfaces: {sw0: {ip_range: {from: 10.0.0.5, to: 10.0.0.9}}}}", vec!["E027"]),
         ("{count: 2, interfaces: {sw0: {ip_range: {from: 10.0.0.5, to: 10.0.0.4}}}}", vec!["E039"]),
         ("{count: 1, interfaces: {sw0: {ip_range: {from: 10.9.0.5, to: 10.9.0.5}}}}", vec!["E031"]),

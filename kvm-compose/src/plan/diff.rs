@@ -37,8 +37,11 @@ pub struct Taints {
     pub rerun_scripts: bool,
 }
 
-/// The difference between the wanted and the observed world. With `only`, guests outside it are left as they are.
+/// The difference between the wanted and the observed world. With `only`, guests outside it are neither made, started, removed nor
+/// restarted. The network is one, though: running guests take up what it becomes, or they would be cut off.
 pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Option<&BTreeSet<GuestName>>) -> Plan {
+    let reached = only.map(|only| with_rewired(only, wanted, observed));
+    let only = reached.as_ref();
     let chosen = |guest: &GuestName| only.is_none_or(|only| only.contains(guest));
     let master = &wanted.master;
     let mut differ = Differ {
@@ -95,6 +98,21 @@ pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Opti
         differ.run_scripts(guest, &settled);
     }
     Plan { steps: link_diff::with_links(differ.steps, wanted, observed, only) }
+}
+
+/// The guests that are asked for, and those beside them that run as they are wanted but for their network.
+fn with_rewired(only: &BTreeSet<GuestName>, wanted: &Blueprint, observed: &Observed) -> BTreeSet<GuestName> {
+    let domains = Domains::new(observed);
+    let rewired = wanted.guests.iter().filter(|guest| !only.contains(&guest.name)).filter(|guest| {
+        let mut its = domains.of(&guest.name).into_iter().filter(|domain| domain.host == guest.host);
+        its.any(|domain| {
+            let same = domain.digest == guest.domain.digest && domain.uuid == guest.domain.uuid;
+            let runs = domain.active && domain.state != "paused";
+            let whole = guest.volumes.iter().all(|volume| observed.has_file(&guest.host, &volume.path));
+            same && runs && whole && !live::live(guest, domain, &domains.lost(domain)).is_nothing()
+        })
+    });
+    rewired.map(|guest| guest.name.clone()).chain(only.iter().cloned()).collect()
 }
 
 const NO_LONGER: &str = "no longer in the file";
