@@ -5,6 +5,7 @@
 mod apply;
 mod console;
 mod containers;
+mod golden;
 mod images;
 mod observe;
 mod outside;
@@ -29,7 +30,10 @@ use super::{
     containers::Engine,
     files::{Folder, folder, sums},
     hypervisor::{Hypervisor, Libvirt},
-    images::disks::{self, Disks},
+    images::{
+        disks::{self, Disks},
+        golden::Goldens,
+    },
     link::{self, Links},
     network::{Northbound, Switch},
 };
@@ -105,6 +109,8 @@ pub struct LocalHost {
     switch: Switch,
     /// Disk images by name.
     disks: Disks,
+    /// What scaled machines' clones are made from.
+    goldens: Goldens,
     /// Held while KVM is probed, so that nobody probes it twice at once.
     probing: Mutex<()>,
     /// User and group that QEMU runs as, once libvirt said so.
@@ -160,6 +166,7 @@ impl LocalHost {
             northbound: Northbound::new(&config.ovn_nb),
             switch: Switch::new(&config.ovs_db),
             disks: Disks::new(&config.images_dir, config.images.clone()),
+            goldens: Goldens::new(&config.images_dir),
             probing: Mutex::new(()),
             qemu_ids: Mutex::new(None),
             sums: sums::Known::default(),

@@ -85,7 +85,7 @@ impl Class {
             | Work::CreateVolume { .. }
             | Work::WriteSeed { .. }
             | Work::RemoveFile { .. } => Class::Files,
-            Work::AwaitReady { .. } => Class::Wait,
+            Work::AwaitReady { .. } | Work::KeepGolden { .. } => Class::Wait,
             Work::AttachNic { .. } | Work::DetachNic { .. } => Class::Nic,
             Work::ConfigureNetwork { .. } | Work::RunScript { .. } => Class::Script,
         }

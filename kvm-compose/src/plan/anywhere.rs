@@ -46,6 +46,7 @@ pub fn hosts(topology: &Topology) -> Result<Hosts, Problem> {
         masquerade: false,
         mtu: 1442,
         bases: PathBuf::from("/images/bases"),
+        goldens: PathBuf::from("/images/golden"),
         free_memory_mb: 1 << 40,
         cpus: 1,
         busy_cpus: 0,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::container::{Container, Runtime};
+use super::golden::Golden;
 use super::link::Link;
 use super::outside::Outside;
 use crate::names::{DeploymentName, GuestName, HostName, InstallationId};
@@ -30,6 +31,9 @@ pub struct Blueprint {
     pub rows: Vec<Row>,
     /// The guests, by name.
     pub guests: Vec<GuestBlueprint>,
+    /// The golden images that clones among them rest on; each is made when a clone needs it and it is not there.
+    #[serde(default)]
+    pub goldens: Vec<Golden>,
     /// Where it leaves OVN: hosts' bridges, and interfaces of hosts.
     #[serde(default)]
     pub outside: Outside,
@@ -182,6 +186,9 @@ pub struct Base {
     pub path: PathBuf,
     /// What the host gets it by, when it comes from the master; without one it must be there.
     pub sum: Option<Sum>,
+    /// The digest of the golden image that it is: made by a step, fetched by another, and never demanded beforehand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub golden: Option<String>,
 }
 
 /// A file's content, by which hosts get it from the master.

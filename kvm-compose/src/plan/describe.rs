@@ -24,6 +24,8 @@ pub fn what(work: &Work) -> String {
             }
             format!("network rows in one transaction: {}", parts.join(", "))
         }
+        Work::FetchBase { base } if base.golden.is_some() => "get the golden image from the master".to_string(),
+        Work::KeepGolden { kept } => format!("shut {} down and keep its disk as a golden image", kept.domain),
         Work::FetchBase { base } => {
             let bytes = base.sum.as_ref().map_or(0, |sum| sum.bytes);
             format!("get a base file from the master, {} MiB", bytes.div_ceil(1 << 20))

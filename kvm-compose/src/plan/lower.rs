@@ -13,6 +13,7 @@ use super::{
         Base, Blueprint, CONTAINER_NOTE, Column, DiskFormat, GuestBlueprint, NETWORK_CONFIG, Row, RowKey, Script, ScriptKind, Seed, Sum,
         Volume,
     },
+    golden::{self, Golden},
     link::Link,
     outside::{Outside, outside},
     place::{self, Place, Places},
@@ -41,16 +42,21 @@ pub fn lower(topology: &Topology, hosts: &Hosts, places: &Places, files: &Projec
     let place = rows::Place { installation: master.installation, mtu: master.mtu, chassis: &chassis, resolver: master.resolver };
     let routed = Routed::new(topology);
     let rows = rows::rows(&routed, &place);
-    let lowering = Lowering { rows: rows.iter().map(|row| (&row.key, row)).collect(), routed: &routed, hosts, files, sums };
+    let wanted = golden::wanted(topology, files)?;
+    let lowering =
+        Lowering { rows: rows.iter().map(|row| (&row.key, row)).collect(), routed: &routed, hosts, files, sums, goldens: &wanted };
     let startable = in_order(&topology.guests).into_iter().filter(|guest| guest.kind.is_startable());
     let guests: Result<Vec<_>, Problem> = startable.map(|guest| lowering.guest(guest, places)).collect();
     let guests = guests?;
+    let goldens: Result<Vec<Golden>, Problem> = wanted.values().map(|wanted| lowering.golden(wanted)).collect();
+    let goldens = goldens?;
     Ok(Blueprint {
         installation: master.installation,
         deployment: topology.deployment.clone(),
         master: master.host.clone(),
         rows,
         guests,
+        goldens,
         outside: outside(&routed, hosts, places)?,
         folder: master.deployments.join(topology.deployment.as_str()),
     })
@@ -105,7 +111,12 @@ fn chassis(topology: &Topology, hosts: &Hosts) -> Result<BTreeMap<HostName, Stri
 pub fn travelling(topology: &Topology, hosts: &Hosts, places: &Places, files: &ProjectFiles) -> BTreeSet<PathBuf> {
     let away = |guest: &&Guest| places.get(&guest.name).is_some_and(|place| place.host != hosts.master.host);
     let mut paths = BTreeSet::new();
-    for guest in topology.guests.iter().filter(away) {
+    // A golden image is fetched by what the master knows of it then.
+    let is_cloned = |guest: &Guest| {
+        let machine = guest.clone_of.as_ref().map(|clone| &clone.machine);
+        topology.scaled.iter().any(|scaled| Some(&scaled.machine) == machine && scaled.shared_setup.is_some())
+    };
+    for guest in topology.guests.iter().filter(away).filter(|guest| !is_cloned(guest)) {
         match &guest.kind {
             GuestKind::Micro { .. } => {
                 paths.extend(hosts.master.micro.iter().flat_map(|image| [image.kernel.clone(), image.initramfs.clone()]))
@@ -131,6 +142,7 @@ pub fn nothing(installation: InstallationId, deployment: &DeploymentName, master
         folder: PathBuf::new(),
         rows: Vec::new(),
         guests: Vec::new(),
+        goldens: Vec::new(),
         outside: Outside::default(),
     }
 }
@@ -141,25 +153,49 @@ struct Lowering<'a> {
     hosts: &'a Hosts,
     files: &'a ProjectFiles,
     sums: &'a Sums,
+    goldens: &'a BTreeMap<GuestName, golden::Wanted>,
 }
 
 impl Lowering<'_> {
     /// A base file as the guest's host has it.
     fn base(&self, path: &Path, site: &Site) -> Result<Base, Problem> {
         if site.host == self.hosts.master.host {
-            return Ok(Base { path: path.to_path_buf(), sum: None });
+            return Ok(Base { path: path.to_path_buf(), sum: None, golden: None });
         }
         let sum = self.sums.get(path).ok_or_else(|| Problem::internal(format!("the content of {} is not known", path.display())))?;
-        Ok(Base { path: site.bases.join(&sum.sha256), sum: Some(sum.clone()) })
+        Ok(Base { path: site.bases.join(&sum.sha256), sum: Some(sum.clone()), golden: None })
+    }
+
+    /// A golden image, and the guest it is made in, which stands on the master.
+    fn golden(&self, wanted: &golden::Wanted) -> Result<Golden, Problem> {
+        let master = &self.hosts.master;
+        let place = Place { host: master.host.clone(), why: "golden images are made on the master".to_string() };
+        Ok(Golden {
+            key: wanted.key.clone(),
+            path: master.goldens.join(&wanted.key),
+            made_from: wanted.made_from.clone(),
+            guest: self.guest_at(&wanted.guest, &wanted.stands_for, &place)?,
+        })
+    }
+
+    /// The golden image that a guest's disk rests on, as its host has it.
+    fn golden_of(&self, guest: &Guest, site: &Site) -> Option<Base> {
+        let wanted = self.goldens.get(&guest.clone_of.as_ref()?.machine)?;
+        Some(Base { path: site.goldens.join(&wanted.key), sum: None, golden: Some(wanted.key.clone()) })
     }
 
     fn guest(&self, guest: &Guest, places: &Places) -> Result<GuestBlueprint, Problem> {
+        let unplaced = || Problem::internal(format!("guest `{}` was not placed", guest.name));
+        self.guest_at(guest, &guest.name, places.get(&guest.name).ok_or_else(unplaced)?)
+    }
+
+    /// A guest at a place, with the ports of `wired`: its own, but for one that stands in for another.
+    fn guest_at(&self, guest: &Guest, wired: &GuestName, Place { host, why }: &Place) -> Result<GuestBlueprint, Problem> {
         let (topology, files) = (self.routed.topology, self.files);
         let unplaced = || Problem::internal(format!("guest `{}` was not placed", guest.name));
-        let Place { host, why } = places.get(&guest.name).ok_or_else(unplaced)?;
         let site = self.hosts.find(host).ok_or_else(unplaced)?;
         let folder = site.deployments.join(topology.deployment.as_str());
-        let ports: Vec<_> = (0..guest.nics.len()).map(|nic| site.installation.port_uuid(&topology.deployment, &guest.name, nic)).collect();
+        let ports: Vec<_> = (0..guest.nics.len()).map(|nic| site.installation.port_uuid(&topology.deployment, wired, nic)).collect();
         if let GuestKind::Docker(wanted) = &guest.kind {
             let note = folder.join("console").join(format!("{}{CONTAINER_NOTE}", guest.name));
             let parts = container::Parts { ports: &ports, note: &note };
@@ -189,26 +225,41 @@ impl Lowering<'_> {
             }
             GuestKind::ExistingDisk { disk, device, readonly, deep_copy, graphics: wanted, .. } => {
                 let file = files.disks.get(&disk.path).ok_or_else(|| unread(disk))?;
-                let base = self.base(&file.path, site)?;
                 graphics = *wanted;
+                let (base, base_format, origin) = match self.golden_of(guest, site) {
+                    Some(golden) => {
+                        let key = golden.golden.clone().unwrap_or_default();
+                        (golden, DiskFormat::Qcow2, ["golden".to_string(), key])
+                    }
+                    None => {
+                        let base = self.base(&file.path, site)?;
+                        let path = base.path.to_string_lossy().into_owned();
+                        (base, file.format, [path, file.version.clone()])
+                    }
+                };
                 if *readonly {
-                    drive = Some((base.path.clone(), file.format, *device, true));
+                    drive = Some((base.path.clone(), base_format, *device, true));
                 } else {
-                    let origin = digest(&[&base.path.to_string_lossy(), &file.version, if *deep_copy { "deep" } else { "linked" }]);
+                    let origin = digest(&[&origin[0], &origin[1], if *deep_copy { "deep" } else { "linked" }]);
                     let path = folder.join("disks").join(format!("{}-{}.qcow2", guest.name, &origin[..12]));
                     drive = Some((path.clone(), DiskFormat::Qcow2, *device, false));
                     let base = base.path.clone();
-                    volumes.push(Volume { path, base, base_format: file.format, deep_copy: *deep_copy, grown_to: None });
+                    volumes.push(Volume { path, base, base_format, deep_copy: *deep_copy, grown_to: None });
                 }
                 bases.push(base);
             }
             GuestKind::CloudImage { image, expand_gb, graphics: wanted, .. } => {
                 let stored = files.images.get(&image.path).ok_or_else(|| not_pulled(guest, image))?;
-                let base = self.base(&stored.path, site)?;
                 graphics = *wanted;
                 let grown_to = (*expand_gb > 0).then(|| stored.virtual_bytes.saturating_add(expand_gb.saturating_mul(1 << 30)));
-                // By content alone: where the base lies, on which host, is no matter.
-                let origin = digest(&[&stored.digest, &expand_gb.to_string()]);
+                // By content alone: where the base lies, on which host, is no matter. A golden image has grown already.
+                let (base, origin, grown_to) = match self.golden_of(guest, site) {
+                    Some(golden) => {
+                        let origin = digest(&["golden", golden.golden.as_deref().unwrap_or_default()]);
+                        (golden, origin, None)
+                    }
+                    None => (self.base(&stored.path, site)?, digest(&[&stored.digest, &expand_gb.to_string()]), grown_to),
+                };
                 let path = folder.join("disks").join(format!("{}-{}.qcow2", guest.name, &origin[..12]));
                 drive = Some((path.clone(), DiskFormat::Qcow2, DiskDevice::Disk, false));
                 let (format, under) = (DiskFormat::Qcow2, base.path.clone());
@@ -223,7 +274,7 @@ impl Lowering<'_> {
         let seed = match &guest.kind {
             // Nothing on a CD-ROM would read it.
             GuestKind::ExistingDisk { device: DiskDevice::Cdrom, .. } => None,
-            _ => Some(seed_of(guest, self.routed, uuid, site.mtu, &folder, &self.rows)),
+            _ => Some(seed_of(guest, wired, self.routed, uuid, site.mtu, &folder, &self.rows)),
         };
         let console_log = folder.join("console").join(format!("{}.log", guest.name));
         let drives = domain::Drives {
@@ -257,20 +308,27 @@ impl Lowering<'_> {
             links: links(guest, &ports),
             ready: guest.ready.clone(),
             depends_on: guest.depends_on.clone(),
-            scripts: scripts(guest, files)?,
+            scripts: self.scripts(guest)?,
         })
+    }
+
+    fn scripts(&self, guest: &Guest) -> Result<Vec<Script>, Problem> {
+        let cloned = guest.clone_of.as_ref().is_some_and(|clone| self.goldens.contains_key(&clone.machine));
+        // A cloud image becomes somebody by cloud-init.
+        let own = (cloned && matches!(guest.kind, GuestKind::ExistingDisk { .. })).then(|| golden::identity(&guest.hostname));
+        Ok(own.into_iter().chain(scripts(guest, self.files)?).collect())
     }
 }
 
 /// Remarks on where each interface is, and on what DHCP and routers tell the guest, which the rest of its configuration does not say: a change of it is a change of
 /// the guest's network, and it asks anew.
-fn leases(guest: &Guest, rows: &BTreeMap<&RowKey, &Row>) -> String {
+fn leases(guest: &Guest, wired: &GuestName, rows: &BTreeMap<&RowKey, &Row>) -> String {
     let told = |nic: &Nic| nic.addresses.iter().any(|address| matches!(address.assignment, Assignment::Dhcp | Assignment::Slaac));
     let remarks = guest.nics.iter().enumerate().map(|(index, nic)| {
         if !told(nic) {
             return format!("# {}: on {}\n", nic.name, nic.switch);
         }
-        let port = rows.get(&rows::port_key(&guest.name, index));
+        let port = rows.get(&rows::port_key(wired, index));
         let refs = port.iter().flat_map(|row| row.columns.values()).filter_map(|column| match column {
             Column::Refs(keys) => Some(keys),
             _ => None,
@@ -303,10 +361,18 @@ fn unread(file: &FileRef) -> Problem {
     problem
 }
 
-fn seed_of(guest: &Guest, routed: &Routed<'_>, uuid: uuid::Uuid, mtu: u16, folder: &Path, rows: &BTreeMap<&RowKey, &Row>) -> Seed {
+fn seed_of(
+    guest: &Guest,
+    wired: &GuestName,
+    routed: &Routed<'_>,
+    uuid: uuid::Uuid,
+    mtu: u16,
+    folder: &Path,
+    rows: &BTreeMap<&RowKey, &Row>,
+) -> Seed {
     let mut files = seed::files(guest, routed, uuid, mtu);
     if let Some(network) = files.get_mut(NETWORK_CONFIG) {
-        network.push_str(&leases(guest, rows));
+        network.push_str(&leases(guest, wired, rows));
     }
     Seed { path: folder.join("seeds").join(format!("{}-seed.iso", guest.name)), digest: files_digest(files.iter()), files }
 }

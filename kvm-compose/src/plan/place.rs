@@ -241,6 +241,7 @@ mod tests {
             host: HostName::new(name).expect("valid"),
             deployments: PathBuf::from("/d"),
             bases: PathBuf::from("/b"),
+            goldens: PathBuf::from("/g"),
             accelerator: Accelerator::Kvm,
             emulator: PathBuf::from("/q"),
             micro: None,

@@ -20,6 +20,9 @@ pub struct Site {
     pub deployments: PathBuf,
     /// The folder that holds base files that came from the master, by digest.
     pub bases: PathBuf,
+    /// The folder that holds golden images, by digest of what made them.
+    #[serde(default)]
+    pub goldens: PathBuf,
     /// How guests' instructions are run.
     pub accelerator: Accelerator,
     /// The emulator, such as `/usr/bin/qemu-system-x86_64`.

@@ -61,7 +61,7 @@ pub fn guest(machine: &wrote::Machine, nics: Vec<Nic>, reader: &mut Reader) -> O
     let setup_scripts: Vec<FileRef> = all(parts.setup_script, clone.map(|clone| &clone.setup), reader);
     let run_scripts: Vec<FileRef> = all(parts.run_script, clone.map(|clone| &clone.run), reader);
     // An image is only known to have an agent when the file says so or wants scripts run through it.
-    let scripted = !setup_scripts.is_empty() || !run_scripts.is_empty();
+    let scripted = !setup_scripts.is_empty() || !run_scripts.is_empty() || clone.is_some_and(|clone| clone.shared);
     let usual = if scripted && parts.ready == ReadyCondition::Running { ReadyCondition::Agent } else { parts.ready };
     let written = machine.placement.as_ref();
     let placement = Placement {

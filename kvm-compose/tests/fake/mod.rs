@@ -19,7 +19,7 @@ use kvm_compose::{
     },
     plan::{
         self,
-        blueprint::{Blueprint, NicDevice, Row, RowKey, Seed, Sum},
+        blueprint::{Base, Blueprint, NicDevice, Row, RowKey, Seed, Sum},
         link::ObservedLink,
         observed::{BridgePort, MissingBase, Observed, ObservedDomain, ObservedNic, ObservedRow, ObservedSeed, OnHost, SeenImage},
         outside::{InternalPort, Mapping, SeenInternal, SeenOutside, SeenUplink},
@@ -67,6 +67,8 @@ pub struct World {
     pub inside: BTreeMap<GuestName, BTreeMap<String, String>>,
     /// Shaped links, by their ports.
     pub links: BTreeMap<Uuid, OnHost<ObservedLink>>,
+    /// Golden images; they stay.
+    pub goldens: BTreeSet<String>,
     /// Base files that came from the master; they stay.
     pub bases: BTreeSet<OnHost<PathBuf>>,
     /// Images of containers; they stay.
@@ -84,8 +86,14 @@ pub struct World {
 impl World {
     /// The world without what only history knows.
     pub fn shape(&self) -> World {
-        let mut shape =
-            World { starts: BTreeMap::new(), bases: BTreeSet::new(), images: BTreeSet::new(), uplinks: BTreeSet::new(), ..self.clone() };
+        let mut shape = World {
+            starts: BTreeMap::new(),
+            goldens: BTreeSet::new(),
+            bases: BTreeSet::new(),
+            images: BTreeSet::new(),
+            uplinks: BTreeSet::new(),
+            ..self.clone()
+        };
         shape.domains.values_mut().for_each(|domain| domain.nics.sort_by(|a, b| a.alias.cmp(&b.alias)));
         shape
     }
@@ -161,12 +169,34 @@ impl FakeHost {
                 }
             }
             Work::FetchBase { base } => {
+                if base.golden.as_ref().is_some_and(|key| !world.goldens.contains(key)) {
+                    return refuse(format!("{} is not on the master", base.path.display()));
+                }
                 world.bases.insert(on(&base.path));
+            }
+            Work::KeepGolden { kept } => {
+                let agent = world.domains.get(&kept.guest).is_some_and(|domain| domain.agent && !domain.scripts.is_empty());
+                if !world.goldens.contains(&kept.key) && !(agent && world.files.contains(&on(&kept.disk))) {
+                    return refuse(format!("{} is not set up", kept.domain));
+                }
+                world.goldens.insert(kept.key.clone());
+                world.domains.remove(&kept.guest);
+                world.inside.remove(&kept.guest);
+                for path in kept.beside.iter().chain([&kept.disk]) {
+                    world.files.remove(&on(path));
+                    world.seeds.remove(&on(path));
+                }
             }
             Work::PullImage { image } => drop(world.images.insert(OnHost { host: host.clone(), what: image.clone() })),
             Work::CreateVolume { volume } => {
                 if volume.base.starts_with(BASES) && !world.bases.contains(&on(&volume.base)) {
                     return refuse(format!("{} has no base", volume.path.display()));
+                }
+                let golden = volume.base.strip_prefix(GOLDENS).ok().map(|key| key.display().to_string());
+                if golden.is_some_and(|key| {
+                    !world.goldens.contains(&key) || (*host != HostName::master() && !world.bases.contains(&on(&volume.base)))
+                }) {
+                    return refuse(format!("{} has no golden image", volume.path.display()));
                 }
                 world.files.insert(on(&volume.path));
             }
@@ -528,13 +558,23 @@ fn outside(world: &World, wanted: Option<&Blueprint>) -> SeenOutside {
 /// Base files that a host does not have yet.
 fn travelling(world: &World, wanted: Option<&Blueprint>) -> Vec<MissingBase> {
     let bases = wanted.iter().flat_map(|wanted| wanted.guests.iter().flat_map(|guest| guest.bases.iter().map(move |base| (guest, base))));
-    let missing = bases
-        .filter(|(guest, base)| base.sum.is_some() && !world.bases.contains(&OnHost { host: guest.host.clone(), what: base.path.clone() }));
-    missing.map(|(guest, base)| MissingBase { host: guest.host.clone(), path: base.path.clone(), why: "not there".to_string() }).collect()
+    let is_there = |host: &HostName, base: &Base| match &base.golden {
+        Some(key) if *host == HostName::master() => world.goldens.contains(key),
+        _ => world.bases.contains(&OnHost { host: host.clone(), what: base.path.clone() }),
+    };
+    let goldens = wanted.iter().flat_map(|wanted| wanted.goldens.iter()).filter(|golden| !world.goldens.contains(&golden.key));
+    let goldens = goldens.map(|golden| MissingBase { host: HostName::master(), path: golden.path.clone(), why: "not there".to_string() });
+    let missing = bases.filter(|(guest, base)| (base.sum.is_some() || base.golden.is_some()) && !is_there(&guest.host, base));
+    missing
+        .map(|(guest, base)| MissingBase { host: guest.host.clone(), path: base.path.clone(), why: "not there".to_string() })
+        .chain(goldens)
+        .collect()
 }
 
 /// Where members keep base files.
 const BASES: &str = "/data/images/bases";
+/// Where golden images are.
+const GOLDENS: &str = "/data/images/golden";
 
 /// Events, kept.
 #[derive(Default)]
@@ -578,6 +618,7 @@ pub fn site() -> Site {
         masquerade: false,
         mtu: 1442,
         bases: PathBuf::from(BASES),
+        goldens: PathBuf::from(GOLDENS),
         free_memory_mb: 65536,
         cpus: 4,
         busy_cpus: 0,
@@ -596,6 +637,9 @@ pub fn blueprint(text: &str, world: &World) -> Blueprint {
     let loaded =
         topology::load("kvm-compose.yaml", text, &deployment(), &leases(world)).unwrap_or_else(|problem| panic!("{problem:?}\n{text}"));
     let mut files = ProjectFiles::default();
+    for shared in loaded.topology.scaled.iter().filter_map(|scaled| scaled.shared_setup.as_ref()) {
+        files.scripts.insert(shared.path.clone(), format!("#!/bin/sh\necho {}\n", shared.path));
+    }
     for guest in &loaded.topology.guests {
         for script in guest.setup_scripts.iter().chain(&guest.run_scripts) {
             files.scripts.insert(script.path.clone(), format!("#!/bin/sh\necho {}\n", script.path));

@@ -294,8 +294,8 @@ impl Driver for LocalDriver {
         self.host.remove_image(name)
     }
 
-    fn prune_images(&self) -> Result<RemovedImages, Problem> {
-        self.host.prune_images()
+    fn prune_images(&self, goldens_stay: bool) -> Result<RemovedImages, Problem> {
+        self.host.prune_images(goldens_stay)
     }
 
     fn build_micro(&self, cancel: &Cancel, say: &dyn Fn(&str)) -> Result<String, Problem> {

@@ -122,6 +122,23 @@ impl Libvirt {
         self.looks.repeatable(ask).map_err(|fault| problem(format!("cannot look at the interfaces of domain {uuid}"), fault))
     }
 
+    /// Asks a domain's agent to shut it down. Shut off already is success; whether it does is for the caller to wait for.
+    pub fn shut_down(&self, name: &str, uuid: Uuid, owner: &Owner) -> Result<(), Problem> {
+        let ask = |connect: &Connect| {
+            let handle = find(connect, uuid)?.ok_or_else(|| gone(name))?;
+            owned(&handle, name, owner)?;
+            if !state(&handle)?.is_active() {
+                return Ok(());
+            }
+            match handle.shutdown_flags(sys::VIR_DOMAIN_SHUTDOWN_GUEST_AGENT) {
+                // It was faster than its agent's answer.
+                Err(_) if !state(&handle)?.is_active() => Ok(()),
+                other => Ok(other.map(|_| ())?),
+            }
+        };
+        self.lives.repeatable(ask).map_err(|fault| problem(format!("cannot shut domain `{name}` down"), fault))
+    }
+
     /// Lets a domain's interface see a carrier or none, now and in its definition, where looks find it.
     pub fn set_carrier(&self, name: &str, uuid: Uuid, port: Uuid, up: bool, owner: &Owner) -> Result<(), Problem> {
         let missing = |what: &str| Problem::new(Code::NotFound, format!("domain `{name}` has no {what}"));

@@ -39,6 +39,7 @@ impl LocalHost {
         match work {
             Work::Network { change } => self.northbound.apply(&owner, context.operation, change, context.cancel, context.say),
             Work::FetchBase { base } => self.fetch(base, context),
+            Work::KeepGolden { kept } => self.keep_golden(kept, context),
             Work::CreateVolume { volume } => volume::create(&folder, volume, context.cancel),
             Work::WriteSeed { seed } => seed::write(&folder, seed),
             Work::RemoveFile { path } => folder.remove(path),

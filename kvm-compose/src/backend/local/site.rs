@@ -95,6 +95,7 @@ impl LocalHost {
             host: self.config.host.clone(),
             deployments: self.deployments(),
             bases: self.bases(),
+            goldens: self.goldens.folder().to_path_buf(),
             accelerator: accelerator(micro.as_ref()),
             emulator: accelerator::emulator(),
             micro,

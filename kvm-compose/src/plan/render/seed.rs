@@ -24,6 +24,8 @@ pub fn files(guest: &Guest, routed: &Routed<'_>, instance: Uuid, mtu: u16) -> BT
             let aside = guest.nics.iter().filter_map(|nic| Some((nic.name.as_str(), server(nic, routed).filter(is_aside)?)));
             cloud::user_data(variables.as_deref(), username.as_deref(), password.as_deref(), &aside.collect::<Vec<_>>())
         }
+        // Clones of one disk have keys of their own.
+        _ if guest.clone_of.is_some() => "#cloud-config\nssh_deletekeys: true\npreserve_hostname: false\n".to_string(),
         // Keys and passwords of an image that exists already stay as they are.
         _ => "#cloud-config\nssh_deletekeys: false\npreserve_hostname: false\n".to_string(),
     };
