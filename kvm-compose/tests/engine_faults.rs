@@ -47,7 +47,7 @@ machines:
     libvirt:
       cpus: 1
       memory_mb: 256
-      libvirt_type: {cloud_image: {name: debian_12}}
+      libvirt_type: {cloud_image: {name: debian_12, context: files}}
       scaling: {count: 2, interfaces: {lan: {}}, shared_setup: other.sh}
 network:
   ovn:
@@ -60,7 +60,7 @@ machines:
     libvirt:
       cpus: 1
       memory_mb: 256
-      libvirt_type: {existing_disk: {path: db.qcow2, driver_type: qcow2, setup_script: setup.sh, run_script: run.sh}}
+      libvirt_type: {existing_disk: {path: db.qcow2, driver_type: qcow2, setup_script: setup.sh, run_script: run.sh, context: files}}
     network: [{switch: lan, ip: 10.9.0.5}]
   - name: app
     micro: {setup_script: app.sh}

@@ -5,8 +5,10 @@
 mod apply;
 mod console;
 mod containers;
+mod contexts;
 mod golden;
 mod images;
+mod keys;
 mod observe;
 mod outside;
 mod prepare;
@@ -28,7 +30,7 @@ use uuid::Uuid;
 use super::{
     Owner, checks,
     containers::Engine,
-    files::{Folder, folder, sums},
+    files::{Folder, folder, pack, sums},
     hypervisor::{Hypervisor, Libvirt},
     images::{
         disks::{self, Disks},
@@ -117,6 +119,8 @@ pub struct LocalHost {
     qemu_ids: Mutex<Option<(u32, u32)>>,
     /// Content of base files that other hosts may ask for.
     sums: sums::Known,
+    /// What projects' folders hold that guests get.
+    packed: pack::Known,
     /// Where base files come from, on a host that is not the master's.
     source: Option<Box<dyn BaseSource>>,
     /// The micro image that came from the master.
@@ -170,6 +174,7 @@ impl LocalHost {
             probing: Mutex::new(()),
             qemu_ids: Mutex::new(None),
             sums: sums::Known::default(),
+            packed: pack::Known::default(),
             source: None,
             micro: Mutex::new(None),
             config,

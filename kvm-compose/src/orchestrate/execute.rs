@@ -87,7 +87,7 @@ impl Class {
             | Work::RemoveFile { .. } => Class::Files,
             Work::AwaitReady { .. } | Work::KeepGolden { .. } => Class::Wait,
             Work::AttachNic { .. } | Work::DetachNic { .. } => Class::Nic,
-            Work::ConfigureNetwork { .. } | Work::RunScript { .. } => Class::Script,
+            Work::ConfigureNetwork { .. } | Work::SendContext { .. } | Work::RunScript { .. } => Class::Script,
         }
     }
 

@@ -44,6 +44,7 @@ pub fn hosts(topology: &Topology) -> Result<Hosts, Problem> {
         resolver: None,
         mappings: outside::anywhere(topology),
         masquerade: false,
+        unified_cgroups: false,
         mtu: 1442,
         bases: PathBuf::from("/images/bases"),
         goldens: PathBuf::from("/images/golden"),

@@ -360,6 +360,19 @@ impl<'a> Differ<'a> {
             settled = vec![id];
         }
         let mut before = settled.clone();
+        if let Some(context) = &guest.context
+            && (started.is_some() || domain.is_none_or(|domain| !domain.scripts.contains(&context.digest)))
+        {
+            let work = Work::SendContext { guest: guest.name.clone(), uuid: guest.domain.uuid, context: context.clone() };
+            let why = match &started {
+                Some(_) => ("it starts", Impact::None),
+                None => ("it is another", Impact::InPlace),
+            };
+            before.extend(self.fetches(guest));
+            let id = self.push(format!("context/{}", guest.name), guest.host.clone(), work, before, why, vec![guest.name.clone()]);
+            before = vec![id.clone()];
+            settled.push(id);
+        }
         for (number, script) in guest.scripts.iter().filter(|script| script.kind == ScriptKind::Setup).enumerate() {
             let has_run = started.is_none() && domain.is_some_and(|domain| domain.scripts.contains(&script.digest));
             if !has_run || self.taints.rerun_scripts {

@@ -108,6 +108,8 @@ pub(super) fn wanted(topology: &Topology, files: &ProjectFiles) -> Result<BTreeM
             serde_json::to_string(&first.environment).map_err(|error| Problem::internal("variables cannot be written").cause(error))?;
         let mut parts = vec![RECIPE, script, &variables];
         parts.extend(origin.iter().map(String::as_str));
+        let context = first.context.as_ref().and_then(|named| files.contexts.get(&named.path)).map(|tree| tree.sum.sha256.as_str());
+        parts.extend(context);
         let key = digest(&parts);
         let mut ready = first.ready.clone();
         // What clones wait for may only be true once they are set up.

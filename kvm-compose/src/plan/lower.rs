@@ -2,32 +2,31 @@
 //!
 //! Pure. What cannot stand on the site is refused here, before anything is touched.
 
+mod parts;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use parts::{limited, links, no_micro, not_pulled, unread};
+
 use super::{
     blueprint::{
-        Base, Blueprint, CONTAINER_NOTE, Column, DiskFormat, GuestBlueprint, NETWORK_CONFIG, Row, RowKey, Script, ScriptKind, Seed, Sum,
-        Volume,
+        Base, Blueprint, CONTAINER_NOTE, Context, ContextFrom, DiskFormat, GuestBlueprint, NETWORK_CONFIG, Row, RowKey, Sum, Volume,
     },
     golden::{self, Golden},
-    link::Link,
     outside::{Outside, outside},
     place::{self, Place, Places},
-    render::{container, digest, domain, files_digest, routed::Routed, rows, seed},
+    render::{container, digest, domain, files_digest, routed::Routed, rows},
     site::{Hosts, MicroImage, ProjectFiles, Site},
 };
 use crate::{
     error::{Code, Problem},
     names::{DeploymentName, GuestName, HostName, InstallationId},
-    topology::{Assignment, DiskDevice, FileRef, Guest, GuestKind, Nic, Topology},
+    topology::{DiskDevice, Guest, GuestKind, Topology},
 };
-
-/// How long a script may run, in seconds.
-const SCRIPT_TIMEOUT_S: u64 = 1800;
 
 /// Content of the master's base files, by their path there.
 pub type Sums = BTreeMap<PathBuf, Sum>;
@@ -125,8 +124,9 @@ pub fn travelling(topology: &Topology, hosts: &Hosts, places: &Places, files: &P
             GuestKind::CloudImage { image, .. } => paths.extend(files.images.get(&image.path).map(|stored| stored.path.clone())),
             // Docker gets its images itself.
             GuestKind::Docker(_) => {}
+            GuestKind::IsoGuest { iso, .. } => paths.extend(files.disks.get(&iso.path).map(|file| file.path.clone())),
             // They are not started.
-            GuestKind::IsoGuest { .. } | GuestKind::Android(_) => {}
+            GuestKind::Android(_) => {}
         }
     }
     paths
@@ -166,24 +166,6 @@ impl Lowering<'_> {
         Ok(Base { path: site.bases.join(&sum.sha256), sum: Some(sum.clone()), golden: None })
     }
 
-    /// A golden image, and the guest it is made in, which stands on the master.
-    fn golden(&self, wanted: &golden::Wanted) -> Result<Golden, Problem> {
-        let master = &self.hosts.master;
-        let place = Place { host: master.host.clone(), why: "golden images are made on the master".to_string() };
-        Ok(Golden {
-            key: wanted.key.clone(),
-            path: master.goldens.join(&wanted.key),
-            made_from: wanted.made_from.clone(),
-            guest: self.guest_at(&wanted.guest, &wanted.stands_for, &place)?,
-        })
-    }
-
-    /// The golden image that a guest's disk rests on, as its host has it.
-    fn golden_of(&self, guest: &Guest, site: &Site) -> Option<Base> {
-        let wanted = self.goldens.get(&guest.clone_of.as_ref()?.machine)?;
-        Some(Base { path: site.goldens.join(&wanted.key), sum: None, golden: Some(wanted.key.clone()) })
-    }
-
     fn guest(&self, guest: &Guest, places: &Places) -> Result<GuestBlueprint, Problem> {
         let unplaced = || Problem::internal(format!("guest `{}` was not placed", guest.name));
         self.guest_at(guest, &guest.name, places.get(&guest.name).ok_or_else(unplaced)?)
@@ -206,6 +188,7 @@ impl Lowering<'_> {
                 bases: Vec::new(),
                 volumes: Vec::new(),
                 seed: None,
+                context: None,
                 domain: Arc::new(container::container(guest, wanted, self.routed, site, files, &parts).map_err(unread)?),
                 links: links(guest, &ports),
                 ready: guest.ready.clone(),
@@ -215,7 +198,7 @@ impl Lowering<'_> {
         }
         let mut bases = Vec::new();
         let mut volumes = Vec::new();
-        let (mut drive, mut kernel, mut graphics) = (None, None, false);
+        let (mut drive, mut cdrom, mut kernel, mut graphics) = (None, None, None, false);
         match &guest.kind {
             GuestKind::Micro { .. } => {
                 let image = self.hosts.master.micro.as_ref().ok_or_else(|| no_micro(guest))?;
@@ -244,7 +227,7 @@ impl Lowering<'_> {
                     let path = folder.join("disks").join(format!("{}-{}.qcow2", guest.name, &origin[..12]));
                     drive = Some((path.clone(), DiskFormat::Qcow2, *device, false));
                     let base = base.path.clone();
-                    volumes.push(Volume { path, base, base_format, deep_copy: *deep_copy, grown_to: None });
+                    volumes.push(Volume { path, base: Some(base), base_format, deep_copy: *deep_copy, grown_to: None });
                 }
                 bases.push(base);
             }
@@ -263,18 +246,36 @@ impl Lowering<'_> {
                 let path = folder.join("disks").join(format!("{}-{}.qcow2", guest.name, &origin[..12]));
                 drive = Some((path.clone(), DiskFormat::Qcow2, DiskDevice::Disk, false));
                 let (format, under) = (DiskFormat::Qcow2, base.path.clone());
-                volumes.push(Volume { path, base: under, base_format: format, deep_copy: false, grown_to });
+                volumes.push(Volume { path, base: Some(under), base_format: format, deep_copy: false, grown_to });
                 bases.push(base);
             }
-            GuestKind::IsoGuest { .. } | GuestKind::Docker(_) | GuestKind::Android(_) => {
+            GuestKind::IsoGuest { iso, disk_gb, graphics: wanted } => {
+                let file = files.disks.get(&iso.path).ok_or_else(|| unread(iso))?;
+                let base = self.base(&file.path, site)?;
+                graphics = *wanted;
+                cdrom = Some(base.path.clone());
+                bases.push(base);
+                // What is installed stays when the installer changes.
+                let bytes = disk_gb.saturating_mul(1 << 30);
+                let origin = digest(&["empty", &bytes.to_string()]);
+                let path = folder.join("disks").join(format!("{}-{}.qcow2", guest.name, &origin[..12]));
+                drive = Some((path.clone(), DiskFormat::Qcow2, DiskDevice::Disk, false));
+                volumes.push(Volume { path, base: None, base_format: DiskFormat::Qcow2, deep_copy: false, grown_to: Some(bytes) });
+            }
+            GuestKind::Docker(_) | GuestKind::Android(_) => {
                 return Err(Problem::internal(format!("guest `{}` is of a kind that cannot be started", guest.name)));
             }
         }
+        let context = guest.context.as_ref().map(|named| self.context(named, site)).transpose()?;
+        if let Some(Context { sum, from: ContextFrom::Packed(path), .. }) = &context {
+            bases.push(Base { path: path.clone(), sum: Some(sum.clone()), golden: None });
+        }
+        limited(guest, site)?;
         let uuid = site.installation.domain_uuid(&topology.deployment, &guest.name);
         let seed = match &guest.kind {
             // Nothing on a CD-ROM would read it.
-            GuestKind::ExistingDisk { device: DiskDevice::Cdrom, .. } => None,
-            _ => Some(seed_of(guest, wired, self.routed, uuid, site.mtu, &folder, &self.rows)),
+            GuestKind::ExistingDisk { device: DiskDevice::Cdrom, .. } | GuestKind::IsoGuest { .. } => None,
+            _ => Some(self.seed(guest, wired, uuid, site, &folder)),
         };
         let console_log = folder.join("console").join(format!("{}.log", guest.name));
         let drives = domain::Drives {
@@ -286,6 +287,7 @@ impl Lowering<'_> {
                 readonly: *readonly,
             }),
             seed: seed.as_ref().map(|seed| seed.path.as_path()),
+            cdrom: cdrom.as_deref(),
             graphics,
         };
         let rest = seed.as_ref().map(|seed| files_digest(seed.files.iter().filter(|(name, _)| *name != NETWORK_CONFIG)));
@@ -304,6 +306,7 @@ impl Lowering<'_> {
             bases,
             volumes,
             seed,
+            context,
             domain: domain.into(),
             links: links(guest, &ports),
             ready: guest.ready.clone(),
@@ -311,87 +314,4 @@ impl Lowering<'_> {
             scripts: self.scripts(guest)?,
         })
     }
-
-    fn scripts(&self, guest: &Guest) -> Result<Vec<Script>, Problem> {
-        let cloned = guest.clone_of.as_ref().is_some_and(|clone| self.goldens.contains_key(&clone.machine));
-        // A cloud image becomes somebody by cloud-init.
-        let own = (cloned && matches!(guest.kind, GuestKind::ExistingDisk { .. })).then(|| golden::identity(&guest.hostname));
-        Ok(own.into_iter().chain(scripts(guest, self.files)?).collect())
-    }
-}
-
-/// Remarks on where each interface is, and on what DHCP and routers tell the guest, which the rest of its configuration does not say: a change of it is a change of
-/// the guest's network, and it asks anew.
-fn leases(guest: &Guest, wired: &GuestName, rows: &BTreeMap<&RowKey, &Row>) -> String {
-    let told = |nic: &Nic| nic.addresses.iter().any(|address| matches!(address.assignment, Assignment::Dhcp | Assignment::Slaac));
-    let remarks = guest.nics.iter().enumerate().map(|(index, nic)| {
-        if !told(nic) {
-            return format!("# {}: on {}\n", nic.name, nic.switch);
-        }
-        let port = rows.get(&rows::port_key(wired, index));
-        let refs = port.iter().flat_map(|row| row.columns.values()).filter_map(|column| match column {
-            Column::Refs(keys) => Some(keys),
-            _ => None,
-        });
-        let served = refs.flatten().filter_map(|key| rows.get(key));
-        let options: Vec<String> = served.map(|row| format!("{:?}", row.columns)).collect();
-        let digest = digest(&options.iter().map(String::as_str).collect::<Vec<_>>());
-        let addresses: Vec<String> = nic.addresses.iter().map(|address| address.net.to_string()).collect();
-        format!("# {}: {} on {}, DHCP {}\n", nic.name, addresses.join(" "), nic.switch, &digest[..8])
-    });
-    remarks.collect()
-}
-
-fn no_micro(guest: &Guest) -> Problem {
-    Problem::new(Code::ImageMissing, format!("guest `{}` needs the micro image, which has not been made", guest.name))
-        .hint("make it with `testbed image build micro`")
-}
-
-fn not_pulled(guest: &Guest, image: &FileRef) -> Problem {
-    let name = crate::names::printable(&image.path);
-    let mut problem =
-        Problem::new(Code::ImageMissing, format!("guest `{}` needs the image `{name}`, which is not on the server", guest.name));
-    problem.at = Some(image.at.clone());
-    problem.hint(format!("`testbed image pull {name}` downloads it; `testbed up` does that by itself"))
-}
-
-fn unread(file: &FileRef) -> Problem {
-    let mut problem = Problem::new(Code::ImageMissing, format!("`{}` was not read", crate::names::printable(&file.path)));
-    problem.at = Some(file.at.clone());
-    problem
-}
-
-fn seed_of(
-    guest: &Guest,
-    wired: &GuestName,
-    routed: &Routed<'_>,
-    uuid: uuid::Uuid,
-    mtu: u16,
-    folder: &Path,
-    rows: &BTreeMap<&RowKey, &Row>,
-) -> Seed {
-    let mut files = seed::files(guest, routed, uuid, mtu);
-    if let Some(network) = files.get_mut(NETWORK_CONFIG) {
-        network.push_str(&leases(guest, wired, rows));
-    }
-    Seed { path: folder.join("seeds").join(format!("{}-seed.iso", guest.name)), digest: files_digest(files.iter()), files }
-}
-
-fn links(guest: &Guest, ports: &[uuid::Uuid]) -> Vec<Link> {
-    guest.nics.iter().zip(ports).map(|(nic, port)| Link { interface: nic.name.clone(), port: *port, shape: nic.shape }).collect()
-}
-
-fn scripts(guest: &Guest, files: &ProjectFiles) -> Result<Vec<Script>, Problem> {
-    let setup = guest.setup_scripts.iter().map(|file| (ScriptKind::Setup, file));
-    let mut scripts = Vec::new();
-    for (kind, file) in setup.chain(guest.run_scripts.iter().map(|file| (ScriptKind::Run, file))) {
-        let content = files.scripts.get(&file.path).ok_or_else(|| unread(file))?.clone();
-        let word = match kind {
-            ScriptKind::Setup => "setup",
-            ScriptKind::Run => "run",
-        };
-        let name = Path::new(&file.path).file_name().map_or_else(|| file.path.clone(), |name| name.to_string_lossy().into_owned());
-        scripts.push(Script { kind, name, digest: digest(&[word, &content]), content, timeout_s: SCRIPT_TIMEOUT_S });
-    }
-    Ok(scripts)
 }

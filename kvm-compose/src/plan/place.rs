@@ -250,6 +250,7 @@ mod tests {
             resolver: None,
             mappings: Vec::new(),
             masquerade: false,
+            unified_cgroups: false,
             mtu: 1442,
             free_memory_mb,
             cpus,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    blueprint::{Base, Column, Domain, NicDevice, Readiness, Row, RowKey, Script, Seed, Table, Volume},
+    blueprint::{Base, Column, Context, Domain, NicDevice, Readiness, Row, RowKey, Script, Seed, Table, Volume},
     container::Runtime,
     golden::Kept,
     link::Link,
@@ -258,6 +258,15 @@ pub enum Work {
         #[serde(default)]
         runtime: Runtime,
     },
+    /// Sends a guest its context through its agent; there already is success.
+    SendContext {
+        /// The guest.
+        guest: GuestName,
+        /// libvirt's UUID.
+        uuid: Uuid,
+        /// What it gets.
+        context: Context,
+    },
     /// Runs a script in a guest through its agent.
     RunScript {
         /// The guest.
@@ -397,6 +406,7 @@ impl Work {
             | Work::RemoveBridgePort { .. }
             | Work::UnshapeLink { .. }
             | Work::AwaitReady { .. }
+            | Work::SendContext { .. }
             | Work::RunScript { .. } => None,
         }
     }

@@ -124,6 +124,7 @@ fn of_guest(step: &Step) -> Option<String> {
         Work::ShapeLink { .. } | Work::UnshapeLink { .. } | Work::SetCarrier { .. } if step.impact == Impact::InPlace => {
             Some(describe::what(&step.work))
         }
+        Work::SendContext { .. } if step.impact == Impact::InPlace => Some("its context sent anew".to_string()),
         Work::WriteSeed { .. } if step.impact == Impact::InPlace => Some(SEED.to_string()),
         _ => None,
     }

@@ -19,11 +19,11 @@ use kvm_compose::{
     },
     plan::{
         self,
-        blueprint::{Base, Blueprint, NicDevice, Row, RowKey, Seed, Sum},
+        blueprint::{Base, Blueprint, ContextFrom, DiskFormat, NicDevice, Row, RowKey, Seed, Sum},
         link::ObservedLink,
         observed::{BridgePort, MissingBase, Observed, ObservedDomain, ObservedNic, ObservedRow, ObservedSeed, OnHost, SeenImage},
         outside::{InternalPort, Mapping, SeenInternal, SeenOutside, SeenUplink},
-        site::{Accelerator, DiskFile, Hosts, MicroImage, ProjectFiles, Site, StoredImage},
+        site::{Accelerator, DiskFile, Hosts, MicroImage, PackedTree, ProjectFiles, Site, StoredImage},
         step::Work,
     },
     topology::{self, Leases},
@@ -189,13 +189,14 @@ impl FakeHost {
             }
             Work::PullImage { image } => drop(world.images.insert(OnHost { host: host.clone(), what: image.clone() })),
             Work::CreateVolume { volume } => {
-                if volume.base.starts_with(BASES) && !world.bases.contains(&on(&volume.base)) {
+                let base = volume.base.clone().unwrap_or_default();
+                if base.starts_with(BASES) && !world.bases.contains(&on(&base)) {
                     return refuse(format!("{} has no base", volume.path.display()));
                 }
-                let golden = volume.base.strip_prefix(GOLDENS).ok().map(|key| key.display().to_string());
-                if golden.is_some_and(|key| {
-                    !world.goldens.contains(&key) || (*host != HostName::master() && !world.bases.contains(&on(&volume.base)))
-                }) {
+                let golden = base.strip_prefix(GOLDENS).ok().map(|key| key.display().to_string());
+                if golden
+                    .is_some_and(|key| !world.goldens.contains(&key) || (*host != HostName::master() && !world.bases.contains(&on(&base))))
+                {
                     return refuse(format!("{} has no golden image", volume.path.display()));
                 }
                 world.files.insert(on(&volume.path));
@@ -373,6 +374,17 @@ impl FakeHost {
                 Some(domain) if domain.active => domain.agent = true,
                 _ => return refuse(format!("guest {guest} does not run")),
             },
+            Work::SendContext { guest, context, .. } => {
+                if let ContextFrom::Packed(path) = &context.from
+                    && !world.bases.contains(&on(path))
+                {
+                    return refuse(format!("the context of {guest} is not there"));
+                }
+                match world.domains.get_mut(guest) {
+                    Some(domain) if domain.agent => drop(domain.scripts.insert(context.digest.clone())),
+                    _ => return refuse(format!("guest {guest} has no agent")),
+                }
+            }
             Work::RunScript { guest, script, .. } => match world.domains.get_mut(guest) {
                 Some(domain) if domain.agent => {
                     domain.scripts.insert(script.digest.clone());
@@ -616,6 +628,7 @@ pub fn site() -> Site {
             address: Some("172.16.1.1/24".parse().expect("valid")),
         }],
         masquerade: false,
+        unified_cgroups: false,
         mtu: 1442,
         bases: PathBuf::from(BASES),
         goldens: PathBuf::from(GOLDENS),
@@ -647,6 +660,14 @@ pub fn blueprint(text: &str, world: &World) -> Blueprint {
         if let topology::GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {
             let file = DiskFile { path: PathBuf::from("/images").join(&disk.path), format: *format, version: "1".to_string() };
             files.disks.insert(disk.path.clone(), file);
+        }
+        if let Some(context) = &guest.context {
+            let sum = Sum { sha256: format!("{:0>64}", context.path.len()), bytes: 1024 };
+            files.contexts.insert(context.path.clone(), PackedTree { path: PathBuf::from("/project").join(&context.path), sum });
+        }
+        if let topology::GuestKind::IsoGuest { iso, .. } = &guest.kind {
+            let file = DiskFile { path: PathBuf::from("/images").join(&iso.path), format: DiskFormat::Raw, version: "1".to_string() };
+            files.disks.insert(iso.path.clone(), file);
         }
         if let topology::GuestKind::CloudImage { image, .. } = &guest.kind {
             let stored = StoredImage {

@@ -78,6 +78,9 @@ impl Goldens {
         fs::create_dir_all(&self.folder).map_err(doing)?;
         // QEMU runs as another user and must reach it.
         fs::set_permissions(&self.folder, fs::Permissions::from_mode(0o755)).map_err(doing)?;
+        for left in files(&self.folder)?.into_iter().filter(|path| path.extension().is_some_and(|ending| ending == ENDING)) {
+            spool::remove_if_nobody_holds(&left)?;
+        }
         let part = self.folder.join(format!("{key}.{}.{ENDING}", uuid::Uuid::new_v4().simple()));
         let held = File::options().write(true).create_new(true).open(&part).map_err(doing)?;
         // What nobody holds is left over from a kill.

@@ -75,6 +75,7 @@ impl LocalHost {
             Work::AwaitReady { guest, uuid, ready, console_log, .. } => {
                 ready::wait(&self.libvirt, guest.as_str(), *uuid, ready, console_log, context.cancel)
             }
+            Work::SendContext { guest, uuid, context: wanted } => self.send_context(guest, *uuid, wanted, context),
             Work::RunScript { guest, uuid, script, rerun } => {
                 let inside = script::Guest { hypervisor: &self.libvirt, guest: guest.as_str(), domain: *uuid, cancel: context.cancel };
                 let when = if *rerun { script::When::Always } else { script::When::Unmarked };

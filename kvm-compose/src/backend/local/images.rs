@@ -85,7 +85,7 @@ impl LocalHost {
         if !goldens_stay {
             let goldens = self.goldens.prune(&self.deployments())?;
             removed.removed.extend(goldens.removed);
-            removed.freed_bytes += goldens.freed_bytes;
+            removed.freed_bytes += goldens.freed_bytes + self.prune_contexts()?;
         }
         Ok(removed)
     }

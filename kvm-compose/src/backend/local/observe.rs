@@ -163,7 +163,7 @@ impl LocalHost {
                 if Agent::new(&self.libvirt, *uuid, PING_LIMIT_S).ping().is_err() {
                     continue;
                 }
-                let scripts = if guest.scripts.is_empty() {
+                let scripts = if guest.scripts.is_empty() && guest.context.is_none() {
                     Ok(BTreeSet::new())
                 } else {
                     let cancel = Cancel::new();

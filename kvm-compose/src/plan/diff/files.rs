@@ -126,7 +126,7 @@ impl Differ<'_> {
     }
 
     /// Base files that the guest's host does not have; each goes to a host once.
-    fn fetches(&mut self, guest: &GuestBlueprint) -> Vec<StepId> {
+    pub(super) fn fetches(&mut self, guest: &GuestBlueprint) -> Vec<StepId> {
         let mut steps = Vec::new();
         for base in &guest.bases {
             if base.golden.is_some() {
