@@ -108,3 +108,35 @@ fn it_travels_once_to_each_host_whose_clones_need_it() {
     host.world.lock().goldens.clear();
     assert_eq!(ids(&host, &wanted), Vec::<String>::new());
 }
+
+#[test]
+fn installers_and_limits_stand_in_the_definition_and_a_limit_of_memory_beside_it() {
+    let yaml = |more: &str| {
+        format!(
+            "machines:
+  - name: box
+    resources: {{cpu_shares: 512, memory_low_mb: 100{more}, disk_iops: 900}}
+    libvirt: {{cpus: 1, memory_mb: 200, libvirt_type: {{iso_guest: {{path: a.iso, expand_gigabytes: 3}}}}}}
+    network: [{{switch: lan}}]
+network: {{ovn: {{switches: {{lan: {{subnet: 10.9.0.0/24}}}}}}}}
+"
+        )
+    };
+    let of = |more: &str| blueprint(&yaml(more), &World::default()).guests[0].clone();
+    let (plain, limited) = (of(""), of(", memory_max_mb: 400"));
+    for part in [
+        "<shares>512</shares>",
+        "<soft_limit unit=\"MiB\">100</soft_limit>",
+        "<total_iops_sec>900</total_iops_sec>",
+        "<source file=\"/images/a.iso\"/>",
+    ] {
+        assert_eq!(plain.domain.xml.matches(part).count(), 1, "{part}: {}", plain.domain.xml);
+    }
+    let boots: Vec<&str> = plain.domain.xml.lines().filter(|line| line.contains("<boot ")).map(str::trim).collect();
+    assert_eq!(boots, ["<boot dev=\"hd\"/>", "<boot dev=\"cdrom\"/>"]);
+    assert_eq!((plain.volumes[0].base.as_ref(), plain.volumes[0].grown_to, plain.seed.is_none()), (None, Some(3 << 30), true));
+    // A definition with it would have libvirt lock all of the guest's memory.
+    assert!(!limited.domain.xml.contains("hard_limit"));
+    assert_eq!((plain.domain.memory_max_mb, limited.domain.memory_max_mb), (None, Some(400)));
+    assert_ne!(plain.domain.digest, limited.domain.digest);
+}

@@ -176,7 +176,8 @@ impl FakeHost {
             }
             Work::KeepGolden { kept } => {
                 let agent = world.domains.get(&kept.guest).is_some_and(|domain| domain.agent && !domain.scripts.is_empty());
-                if !world.goldens.contains(&kept.key) && !(agent && world.files.contains(&on(&kept.disk))) {
+                let may_be_kept = agent && world.files.contains(&on(&kept.disk));
+                if !may_be_kept && !world.goldens.contains(&kept.key) {
                     return refuse(format!("{} is not set up", kept.domain));
                 }
                 world.goldens.insert(kept.key.clone());
