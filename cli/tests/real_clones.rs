@@ -130,4 +130,9 @@ fn a_golden_image_is_made_once_and_each_clone_is_somebody_of_its_own() {
     let steps = lab.json(&project.args(&["plan"]))["steps"].to_string();
     assert!(steps.contains("golden/worker"), "{steps}");
     lab.ok(&["image", "rm", "debian-clones"]);
+
+    // The key goes with the deployment.
+    assert!(fs::exists(&key).expect("readable"));
+    lab.ok(&["deployment", "destroy", "clones-real"]);
+    assert!(!fs::exists(&key).expect("readable"));
 }
