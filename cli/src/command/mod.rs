@@ -21,6 +21,7 @@ mod man;
 mod plan;
 mod ps;
 mod schema;
+mod snapshot;
 mod up;
 mod validate;
 mod version;
@@ -79,6 +80,7 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
         Command::Link(command) => link::run(session, command).await,
         Command::Check(args) => check::run(session, args).await,
         Command::Why(args) => why::run(session, args).await,
+        Command::Snapshot(command) => snapshot::run(session, command).await,
         Command::Deployment(command) => deployment::run(session, command).await,
         Command::Cluster(command) => cluster::run(session, command).await,
         Command::Image(command) => image::run(session, command).await,

@@ -11,6 +11,7 @@ pub mod event;
 pub mod image;
 pub mod link;
 pub mod server;
+pub mod snapshot;
 pub mod validation;
 pub mod why;
 
@@ -23,6 +24,7 @@ pub use deployment::{
 };
 pub use image::{CatalogueEntry, ImageInfo, ImageRequest, ImageSource, RemovedImages};
 pub use server::{CheckResult, Health, LoginLink, Orphan, Ready, Version};
+pub use snapshot::{CreateSnapshot, SnapshotInfo, SnapshotOperation, SnapshotReport, SnapshotRequest};
 pub use validation::Validation;
 pub use why::{Culprit, Traffic, WhyAnswer, WhyRequest};
 

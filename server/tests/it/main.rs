@@ -15,5 +15,6 @@ mod pages;
 mod publisher;
 mod restart;
 mod shape;
+mod snapshots;
 mod store;
 mod upload;
