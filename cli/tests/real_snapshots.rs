@@ -26,7 +26,8 @@ fn six() -> String {
 }
 
 /// Counts in a guest ten times a second, past everything that is said to its shell.
-const COUNT: &str = "setsid sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/n; mv /tmp/n /tmp/count; sleep 0.1; done' </dev/null >/dev/null 2>&1 &";
+const COUNT: &str =
+    "setsid sh -c 'i=0; while :; do i=$((i+1)); echo $i >/tmp/n; mv /tmp/n /tmp/count; sleep 0.1; done' </dev/null >/dev/null 2>&1 &";
 /// One end of a stream of numbers over TCP, and the other, which begins as soon as somebody listens.
 const LISTEN: &str = "mkfifo /tmp/never; setsid sh -c 'nc -l -p 7000 <>/tmp/never >/tmp/heard' </dev/null >/dev/null 2>&1 &";
 const TALK: &str = "setsid sh -c 'while :; do (i=0; while :; do i=$((i+1)); echo $i; sleep 0.1; done) | nc 10.81.0.10 7000; sleep 0.2; done' </dev/null >/dev/null 2>&1 &";
@@ -128,7 +129,9 @@ fn six_guests_their_counters_and_a_stream_survive_and_a_killed_server_leaves_the
     fs::write(&memory, &whole).expect("written");
 
     // Another file since: another guest, no slow link. All of it is put back.
-    let more = self::six().replace(", impairment: {delay_ms: 5}", "").replace("network: {ovn", "  - {name: g, micro: {}, network: [{switch: lan, ip: 10.81.0.20}]}\nnetwork: {ovn");
+    let more = self::six()
+        .replace(", impairment: {delay_ms: 5}", "")
+        .replace("network: {ovn", "  - {name: g, micro: {}, network: [{switch: lan, ip: 10.81.0.20}]}\nnetwork: {ovn");
     fs::write(&six.project.file, &more).expect("written");
     six.lab.ok(&six.project.args(&["up"]));
     let began = Instant::now();
@@ -151,7 +154,13 @@ fn six_guests_their_counters_and_a_stream_survive_and_a_killed_server_leaves_the
     fs::write(&six.project.file, self::six()).expect("written");
 
     // Killed while it makes one: there is none, or a whole one, and everybody runs.
-    let mut child = six.lab.command(&six.project.args(&["snapshot", "create", "second", "--memory"])).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
+    let mut child = six
+        .lab
+        .command(&six.project.args(&["snapshot", "create", "second", "--memory"]))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it runs");
     let part = six.shelf().join("second.part");
     wait("it is in the making", Duration::from_secs(20), || part.join("a.memory").exists());
     six.lab.kill();
@@ -165,7 +174,13 @@ fn six_guests_their_counters_and_a_stream_survive_and_a_killed_server_leaves_the
 
     // Killed while it restores: the next server finishes it.
     let far = six.count("a");
-    let mut child = six.lab.command(&six.project.args(&["snapshot", "restore", "clean"])).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it runs");
+    let mut child = six
+        .lab
+        .command(&six.project.args(&["snapshot", "restore", "clean"]))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it runs");
     let mark = six.shelf().join("restoring.json");
     wait("it gives up what was there", Duration::from_secs(20), || mark.exists());
     wait("the first is gone", Duration::from_secs(20), || running("snap-real").len() < 6);
@@ -214,7 +229,8 @@ network: {{ovn: {{switches: {{lan: {{subnet: 10.82.0.0/24}}}}}}}}
         lab::lines("qemu-io", &["-f", "qcow2", "-c", &format!("write -P {pattern} 1M 64k"), disk.to_str().expect("UTF-8")]);
     };
     let holds = |pattern: &str| {
-        let asked = lab::lines("qemu-io", &["-r", "-U", "-f", "qcow2", "-c", &format!("read -P {pattern} 1M 64k"), disk.to_str().expect("UTF-8")]);
+        let asked =
+            lab::lines("qemu-io", &["-r", "-U", "-f", "qcow2", "-c", &format!("read -P {pattern} 1M 64k"), disk.to_str().expect("UTF-8")]);
         !asked.join(" ").contains("verification failed")
     };
     sh("box", "echo one >/root/file; echo kept >/root/other");

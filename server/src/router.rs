@@ -96,8 +96,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         post(&below("snapshots"), "Makes a snapshot, as the action `snapshot` does", snapshots::create)
             .takes::<wire::CreateSnapshot>()
             .answers::<wire::ActionAccepted>(202),
-        get(&below("snapshots/{snapshot}"), "One snapshot: its guests and their files", snapshots::show)
-            .answers::<wire::SnapshotInfo>(200),
+        get(&below("snapshots/{snapshot}"), "One snapshot: its guests and their files", snapshots::show).answers::<wire::SnapshotInfo>(200),
         delete(&below("snapshots/{snapshot}"), "Deletes a snapshot, as the action does", snapshots::delete)
             .answers::<wire::ActionAccepted>(202),
         post(&below("reset"), "Observes a deployment and forgets that its last `up` or `down` failed", deployments::reset)

@@ -89,7 +89,9 @@ fn verify(host: &dyn Host, blueprint: &Blueprint, options: &UpOptions, back: &Ba
     if left.is_empty() {
         return Ok(());
     }
-    Err(left.into_iter().fold(Problem::internal("what came back is not as the snapshot has it"), Problem::cause)
+    Err(left
+        .into_iter()
+        .fold(Problem::internal("what came back is not as the snapshot has it"), Problem::cause)
         .hint("`testbed plan` shows what differs, `testbed up` mends it"))
 }
 

@@ -326,12 +326,10 @@ impl FakeHost {
                 world.files.insert(on(&domain.console_log));
                 world.domains.insert(domain.guest.clone(), observed);
             }
-            Work::ResumeDomain { guest, .. } => {
-                match world.domains.get_mut(guest) {
-                    Some(domain) => (domain.state, domain.agent) = ("running".to_string(), true),
-                    None => return refuse(format!("guest {guest} is not there")),
-                }
-            }
+            Work::ResumeDomain { guest, .. } => match world.domains.get_mut(guest) {
+                Some(domain) => (domain.state, domain.agent) = ("running".to_string(), true),
+                None => return refuse(format!("guest {guest} is not there")),
+            },
             Work::StopDomain { uuid, .. } => {
                 for domain in world.domains.values_mut().filter(|domain| &domain.uuid == uuid) {
                     (domain.active, domain.agent, domain.state) = (false, false, "shut off".to_string());

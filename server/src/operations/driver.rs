@@ -6,14 +6,14 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use kvm_compose::{
     api::{
-        CatalogueEntry, CheckResult, ExecRequest, GuestState, ImageInfo, Phase, PlanDocument, RemovedImages, UpOptions, WhyAnswer,
-        WhyRequest, SnapshotInfo, SnapshotRequest,
+        CatalogueEntry, CheckResult, ExecRequest, GuestState, ImageInfo, Phase, PlanDocument, RemovedImages, SnapshotInfo, SnapshotRequest,
+        UpOptions, WhyAnswer, WhyRequest,
         link::{LinkReport, SetLink},
     },
     backend::{
         images::disks::{Import, spool::Spool},
-        snapshots::Restoring,
         local::ExecResult,
+        snapshots::Restoring,
     },
     error::Problem,
     guest::output::Say,

@@ -11,15 +11,15 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use kvm_compose::{
     api::{
-        CatalogueEntry, CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, RemovedImages, UpOptions,
-        SnapshotInfo, SnapshotRequest, WhyAnswer, WhyRequest,
+        CatalogueEntry, CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, RemovedImages, SnapshotInfo,
+        SnapshotRequest, UpOptions, WhyAnswer, WhyRequest,
         link::{Carrier, LinkReport, SetLink},
     },
     backend::accelerator::LIMIT,
     backend::hypervisor::console::LibvirtConsole,
     backend::images::disks::{Import, spool::Spool},
-    backend::snapshots::Restoring,
     backend::local::{ExecCall, ExecResult, LocalConfig, LocalHost, Prepared, Purpose},
+    backend::snapshots::Restoring,
     error::{Code, Problem},
     guest::output::Say,
     names::{DeploymentName, GuestName, HostName, InstallationId, SnapshotName, domain_name},

@@ -103,22 +103,21 @@ impl Operations {
 
     /// Before an action that changes something: what a dead server left of snapshots is given up or finished.
     pub(super) fn mend_snapshots(&self, name: &DeploymentName, request: &ActionRequest, operation: &Operation<'_>) -> Result<(), Problem> {
-        let restores = match request {
-            ActionRequest::Up(_) | ActionRequest::SetLink(_) => false,
-            ActionRequest::Down {} => true,
-            ActionRequest::Snapshot(request) => request.operation != SnapshotOperation::Create,
-            ActionRequest::Plan(_) | ActionRequest::Exec(_) | ActionRequest::Check(_) | ActionRequest::Why(_) => return Ok(()),
-        };
+        if request.command().is_beside() || matches!(request, ActionRequest::Plan(_)) {
+            return Ok(());
+        }
+        let gives_up = matches!(request, ActionRequest::Down {});
+        let restores = matches!(request, ActionRequest::Snapshot(request) if request.operation != SnapshotOperation::Create);
         for text in self.driver().sweep_snapshots(name)? {
             operation.sink.emit(EventKind::Line { guest: None, text })?;
         }
         match self.driver().restoring(name)? {
-            Some(restoring) if !restores => {
+            Some(restoring) if !restores && !gives_up => {
                 let text = format!("the restore of the snapshot `{}` was not done: it is finished first", restoring.name);
                 operation.sink.emit(EventKind::Line { guest: None, text })?;
                 self.restore(name, &restoring.name, &restoring.guests, operation).1
             }
-            Some(restoring) if matches!(request, ActionRequest::Down {}) => {
+            Some(restoring) if gives_up => {
                 // What comes up later is the new, as the guests' disks are.
                 self.driver().put_restored(name, &restoring, &OnRecord { operations: self, name })
             }

@@ -12,7 +12,8 @@ use std::{
 
 use kvm_compose::{
     api::{
-        CatalogueEntry, CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, RemovedImages, SnapshotInfo, SnapshotRequest, UpOptions, WhyAnswer, WhyRequest,
+        CatalogueEntry, CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, RemovedImages, SnapshotInfo, SnapshotRequest, UpOptions,
+        WhyAnswer, WhyRequest,
         link::{LinkDirection, LinkReport, SetLink},
         snapshot::GuestReport,
     },

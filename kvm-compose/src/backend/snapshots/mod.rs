@@ -27,7 +27,10 @@ pub use copy::{copy, sum};
 use crate::{
     error::{Code, Problem},
     names::{DeploymentName, GuestName, SnapshotName},
-    plan::{container::Runtime, snapshot::{Manifest, VERSION}},
+    plan::{
+        container::Runtime,
+        snapshot::{Manifest, VERSION},
+    },
 };
 
 /// The folder's name in the deployment's.
@@ -179,8 +182,7 @@ impl Shelf {
     pub fn unname(&self, name: &SnapshotName) -> Result<PathBuf, Problem> {
         let gone = self.path.join(format!("{name}{GONE}"));
         self.clear(&gone)?;
-        fs::rename(self.folder(name), &gone)
-            .map_err(|error| Problem::io(format!("cannot delete the snapshot `{name}`"), &error))?;
+        fs::rename(self.folder(name), &gone).map_err(|error| Problem::io(format!("cannot delete the snapshot `{name}`"), &error))?;
         sync(&self.path)?;
         Ok(gone)
     }

@@ -2,10 +2,7 @@
 
 use chrono::Utc;
 use kvm_compose::{
-    api::{
-        SnapshotInfo, SnapshotRequest,
-        snapshot::GuestReport,
-    },
+    api::{SnapshotInfo, SnapshotRequest, snapshot::GuestReport},
     backend::{
         local::{Purpose, Take},
         snapshots::Restoring,
@@ -72,10 +69,11 @@ fn choose<'a>(
 ) -> Result<Vec<&'a GuestBlueprint>, Problem> {
     if let Some(unknown) = only.iter().find(|name| !blueprint.guests.iter().any(|guest| guest.name == **name)) {
         let names: Vec<&str> = blueprint.guests.iter().map(|guest| guest.name.as_str()).collect();
-        return Err(Problem::new(Code::NotFound, format!("the file has no guest `{unknown}`")).hint(format!("guests: {}", names.join(", "))));
+        return Err(
+            Problem::new(Code::NotFound, format!("the file has no guest `{unknown}`")).hint(format!("guests: {}", names.join(", ")))
+        );
     }
-    let chosen: Vec<&GuestBlueprint> =
-        blueprint.guests.iter().filter(|guest| only.is_empty() || only.contains(&guest.name)).collect();
+    let chosen: Vec<&GuestBlueprint> = blueprint.guests.iter().filter(|guest| only.is_empty() || only.contains(&guest.name)).collect();
     let here: &HostName = &driver.host().config().host;
     refuse_members(&chosen, here)?;
     let only = (!only.is_empty()).then(|| only.iter().cloned().collect());
@@ -93,7 +91,10 @@ fn choose<'a>(
     if left.is_empty() {
         return Ok(chosen);
     }
-    let problem = Problem::new(Code::Conflict, format!("`{}` is not as its testbed file says, so there is no telling what to keep", blueprint.deployment));
+    let problem = Problem::new(
+        Code::Conflict,
+        format!("`{}` is not as its testbed file says, so there is no telling what to keep", blueprint.deployment),
+    );
     Err(left.into_iter().take(10).fold(problem, Problem::cause).hint("`testbed up` first; `testbed plan` shows what differs"))
 }
 
@@ -132,7 +133,13 @@ fn manifest(
 }
 
 /// Restores a snapshot, or finishes a restore that was begun.
-pub fn put_back(driver: &LocalDriver, deployment: &DeploymentName, wanted: &Restoring, kept: &dyn Kept, operation: &Operation<'_>) -> Ended<()> {
+pub fn put_back(
+    driver: &LocalDriver,
+    deployment: &DeploymentName,
+    wanted: &Restoring,
+    kept: &dyn Kept,
+    operation: &Operation<'_>,
+) -> Ended<()> {
     let mut reports = Vec::new();
     let outcome = put_back_with(driver, deployment, wanted, kept, operation, &mut reports);
     (reports, outcome)
@@ -157,7 +164,9 @@ fn put_back_with(
     let hosts = || fleet.hosts(deployment);
     let purpose = Purpose::Doing(operation.cancel);
     let blueprint = host.prepare_with(deployment, &project.sources, &project.folder, purpose, (hosts, &leases))?.blueprint;
-    fit(&manifest, &chosen, &blueprint, alone, &host.config().host)?.into_iter().try_for_each(|text| sink.emit(EventKind::Warning { text }))?;
+    fit(&manifest, &chosen, &blueprint, alone, &host.config().host)?
+        .into_iter()
+        .try_for_each(|text| sink.emit(EventKind::Warning { text }))?;
     // Until the mark is set, nothing but files beside those that count is touched.
     let checked: Vec<(GuestName, Result<(), Problem>)> = chosen
         .iter()
@@ -221,7 +230,10 @@ fn fit(manifest: &Manifest, chosen: &[&SavedGuest], blueprint: &Blueprint, alone
             return Err(Problem::new(Code::Conflict, message).hint("restore the whole testbed (`--all`), which brings its file back too"));
         }
         if guest.domain.digest != saved.digest {
-            warnings.push(format!("guest `{}` is not defined as it was, so the next `up` restarts it: a file that it names has changed", guest.name));
+            warnings.push(format!(
+                "guest `{}` is not defined as it was, so the next `up` restarts it: a file that it names has changed",
+                guest.name
+            ));
         }
     }
     if !alone && manifest.rows != blueprint.rows {
