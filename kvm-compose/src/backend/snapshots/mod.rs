@@ -82,6 +82,9 @@ pub struct Restoring {
     pub replaced: String,
 }
 
+/// A snapshot by name, with its manifest or why it cannot be read.
+pub type Shelved = (SnapshotName, Result<Manifest, Problem>);
+
 /// What a death left behind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Left {
@@ -103,7 +106,7 @@ impl Shelf {
     }
 
     /// All snapshots, by name; one whose manifest cannot be read with the reason.
-    pub fn list(&self) -> Result<Vec<(SnapshotName, Result<Manifest, Problem>)>, Problem> {
+    pub fn list(&self) -> Result<Vec<Shelved>, Problem> {
         let mut found = Vec::new();
         for folder in self.folders()? {
             let name = folder.file_name().and_then(|name| name.to_str()).and_then(|name| SnapshotName::new(name).ok());
