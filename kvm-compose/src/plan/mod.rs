@@ -4,6 +4,7 @@
 
 pub mod affected;
 pub mod anywhere;
+mod asked;
 pub mod blueprint;
 pub mod container;
 pub mod describe;
@@ -26,6 +27,7 @@ pub mod snapshot;
 pub mod step;
 mod things;
 
+pub use asked::refused;
 pub use diff::{Taints, diff};
 pub use diff_rows::diff_rows;
 pub use link_diff::with_links;
