@@ -85,12 +85,12 @@ impl Six {
         wait("the stream goes on", Duration::from_secs(30), || self.heard() > heard);
     }
 
-    /// The entry of the action that began last.
+    /// The entry of the snapshot that was asked for last.
     fn result(&self) -> serde_json::Value {
         let path = self.lab.data().join("deployments").join(format!("{}-logs.json", self.project.name));
         let index: serde_json::Value = serde_json::from_slice(&fs::read(path).expect("an index")).expect("JSON");
-        let newest = index.as_object().expect("entries").values().max_by_key(|entry| entry["started"].as_str().map(str::to_string));
-        newest.expect("an entry").clone()
+        let all = index.as_object().expect("entries").values().filter(|entry| entry["command"] == "snapshot");
+        all.max_by_key(|entry| entry["started"].as_str().map(str::to_string)).expect("an entry").clone()
     }
 
     fn shelf(&self) -> std::path::PathBuf {
