@@ -10,6 +10,7 @@ mod doctor;
 mod down;
 mod events;
 mod exec;
+pub mod export;
 mod graph;
 mod gui;
 mod image;
@@ -82,6 +83,8 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
         Command::Why(args) => why::run(session, args).await,
         Command::Snapshot(command) => snapshot::run(session, command).await,
         Command::Deployment(command) => deployment::run(session, command).await,
+        Command::Export(args) => export::export(session, args).await,
+        Command::Import(args) => export::import(session, args).await,
         Command::Cluster(command) => cluster::run(session, command).await,
         Command::Image(command) => image::run(session, command).await,
         Command::Gui { print } => gui::run(session, if print { gui::Open::PrintOnly } else { gui::Open::Browser }).await,

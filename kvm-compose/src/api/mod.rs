@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod composition;
 pub mod deployment;
 pub mod event;
+pub mod export;
 pub mod image;
 pub mod link;
 pub mod server;
@@ -22,6 +23,7 @@ pub use deployment::{
     CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, GuestState, NicState, OperationSummary, Phase, PlanDocument,
     RunState,
 };
+pub use export::{ExportManifest, ExportedFile};
 pub use image::{CatalogueEntry, ImageInfo, ImageRequest, ImageSource, RemovedImages};
 pub use server::{CheckResult, Health, LoginLink, Orphan, Ready, Version};
 pub use snapshot::{CreateSnapshot, SnapshotInfo, SnapshotOperation, SnapshotReport, SnapshotRequest};

@@ -14,6 +14,7 @@ mod captures;
 pub mod check;
 pub mod consoles;
 pub mod driver;
+pub mod export;
 pub mod far_console;
 pub mod fleet;
 pub mod images;
