@@ -2,9 +2,13 @@
 //!
 //! Names are checked later, in `command/`, so that a wrong one is reported like every other problem.
 
+mod snapshot;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
+
+pub use snapshot::Snapshot;
 
 /// Describe a network of machines in YAML; get real virtual machines.
 #[derive(Debug, Parser)]
@@ -175,6 +179,9 @@ The file here is what counts, changed or not since the last `up`; it is not kept
 
 Exit status: 0 when it can, 1 when it cannot.")]
     Why(Why),
+    /// Keep the testbed as it is, with what guests have in memory, and bring it back
+    #[command(subcommand)]
+    Snapshot(Snapshot),
     /// Create, list, show, reset and destroy deployments
     #[command(subcommand)]
     Deployment(Deployment),

@@ -7,13 +7,13 @@ use std::{io, time::Duration};
 use kvm_compose::{
     api::{
         ActionAccepted, ActionRequest, CatalogueEntry, CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, Draft,
-        ErrorBody, ImageInfo, ImageRequest, LogIndex, LoginLink, Orphan, Ready, RemovedImages, Version,
+        ErrorBody, ImageInfo, ImageRequest, LogIndex, LoginLink, Orphan, Ready, RemovedImages, SnapshotInfo, Version,
         action::LogRecord,
         cluster::{JoinToken, Members},
         link::LinkReport,
     },
     error::{Code, Problem},
-    names::{DeploymentName, GuestName, HostName},
+    names::{DeploymentName, GuestName, HostName, SnapshotName},
 };
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
@@ -120,6 +120,14 @@ impl Client {
         let mut query = vec![format!("probe={probe}")];
         query.extend((!only.is_empty()).then(|| format!("only={}", encoded(&only.join(",")))));
         self.get(&format!("{}?{}", path(&["deployments", name.as_str(), "links"]), query.join("&"))).await
+    }
+
+    pub async fn snapshots(&self, name: &DeploymentName) -> Result<Vec<SnapshotInfo>, Problem> {
+        self.get(&path(&["deployments", name.as_str(), "snapshots"])).await
+    }
+
+    pub async fn snapshot(&self, name: &DeploymentName, snapshot: &SnapshotName) -> Result<SnapshotInfo, Problem> {
+        self.get(&path(&["deployments", name.as_str(), "snapshots", snapshot.as_str()])).await
     }
 
     pub async fn create(&self, deployment: &CreateDeployment) -> Result<DeploymentInfo, Problem> {

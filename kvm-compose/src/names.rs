@@ -103,6 +103,13 @@ name_type! {
     |text| is_label(text, 63, |c| c.is_ascii_alphanumeric(), "-.")
 }
 
+name_type! {
+    /// A snapshot of a deployment: also a folder's name. It has no `.`, which names of folders that are in the making have.
+    SnapshotName, "snapshot",
+    "use 1 to 50 letters, digits, `-` and `_`, starting and ending with a letter or digit",
+    |text| is_label(text, 50, |c| c.is_ascii_alphanumeric(), "-_")
+}
+
 /// What [`is_variable`] accepts, in words.
 pub const VARIABLE_RULE: &str = "use 1 to 255 letters, digits and `_`, not starting with a digit";
 

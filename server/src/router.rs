@@ -15,12 +15,12 @@ use kvm_compose::{
     },
     backend::images::disks,
     error::{Code, Problem},
-    names::{DeploymentName, GuestName, HostName, printable},
+    names::{DeploymentName, GuestName, HostName, SnapshotName, printable},
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    api::{actions, auth as login, captures, cluster, config, deployments, export, images, logs, server, validate},
+    api::{actions, auth as login, captures, cluster, config, deployments, export, images, logs, server, snapshots, validate},
     app::App,
     auth,
     config::host::{ClusterConfig, HostConfig},
@@ -94,6 +94,13 @@ pub fn endpoints() -> Vec<Endpoint> {
         delete(&below("capture/{uuid}"), "Ends a capture, with all that passed until now", captures::end).answers_nothing(204),
         post(&below("action"), "Starts an action", actions::start).takes::<wire::ActionRequest>().answers::<wire::ActionAccepted>(202),
         delete(&below("action/{uuid}"), "Asks an action to stop", actions::cancel).answers::<wire::ActionAccepted>(202),
+        get(&below("snapshots"), "Its snapshots", snapshots::list).answers::<Vec<wire::SnapshotInfo>>(200),
+        post(&below("snapshots"), "Makes a snapshot, as the action `snapshot` does", snapshots::create)
+            .takes::<wire::CreateSnapshot>()
+            .answers::<wire::ActionAccepted>(202),
+        get(&below("snapshots/{snapshot}"), "One snapshot: its guests and their files", snapshots::show).answers::<wire::SnapshotInfo>(200),
+        delete(&below("snapshots/{snapshot}"), "Deletes a snapshot, as the action does", snapshots::delete)
+            .answers::<wire::ActionAccepted>(202),
         post(&below("reset"), "Observes a deployment and forgets that its last `up` or `down` failed", deployments::reset)
             .answers::<wire::DeploymentInfo>(200),
         get(&below("logs"), "All actions: uuid → entry", logs::index).answers::<wire::LogIndex>(200),
@@ -228,6 +235,7 @@ fn refuse_name(request: &Request) -> Result<(), Problem> {
     let mut segments = rest.split('/');
     DeploymentName::new(&percent_decoded(segments.next().unwrap_or_default()))?;
     match (segments.next(), segments.next()) {
+        (Some("snapshots"), Some(snapshot)) => SnapshotName::new(&percent_decoded(snapshot)).map(|_| ()),
         (Some("guests"), Some(guest)) => GuestName::new(&percent_decoded(guest)).map(|_| ()),
         _ => Ok(()),
     }

@@ -110,6 +110,7 @@ pub fn serve_with(
     }
     let doubtful = app.operations.to_observe()?;
     app.operations.observe_in_background(doubtful);
+    app.operations.mend_in_background();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)

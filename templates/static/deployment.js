@@ -32,10 +32,29 @@ async function remove() {
   } catch (error) {
     hold(false);
     if (error.status !== 409 || error.problem.code !== 'conflict') throw error;
-    if (!(await ask('Something of it is still there', 'Its guests and networks are removed first. What the guests hold is lost.', 'Bring down and delete'))) return;
+    if (!(await ask('Something of it is still there', 'Its guests and networks are removed first, and its snapshots with them. What the guests hold is lost.', 'Bring down and delete'))) return;
     await call('DELETE', deployment(name, '?force=true'));
   }
   location.href = '/gui';
+}
+
+const snapshot = (operation, of) => act({ command: 'snapshot', operation, name: of, memory: operation === 'create' });
+
+async function keep() {
+  const field = document.getElementById('snapshot-name');
+  const answer = await snapshot('create', field.value.trim());
+  field.value = '';
+  return answer;
+}
+
+async function restore({ snapshot: of }) {
+  const sure = await ask(`Restore ${of}?`, 'What guests hold now is given up, and the testbed file on the server becomes the one of the snapshot.', 'Restore');
+  return sure ? snapshot('restore', of) : null;
+}
+
+async function forget({ snapshot: of }) {
+  const sure = await ask(`Delete the snapshot ${of}?`, 'It cannot be restored any more.', 'Delete');
+  return sure ? snapshot('delete', of) : null;
 }
 
 const actions = {
@@ -48,6 +67,9 @@ const actions = {
   cancel: () => call('DELETE', deployment(name, `/action/${status().running}`)),
   reset: () => call('POST', deployment(name, '/reset')),
   delete: remove,
+  snapshot: keep,
+  restore,
+  forget,
 };
 
 document.addEventListener('click', async (event) => {
@@ -55,7 +77,7 @@ document.addEventListener('click', async (event) => {
   if (!button) return;
   button.disabled = true;
   try {
-    const answer = await actions[button.dataset.do]();
+    const answer = await actions[button.dataset.do](button.dataset);
     // What was asked for is now what is looked at, not an older action.
     if (answer?.uuid && location.search) history.replaceState(null, '', location.pathname);
     await refresh();

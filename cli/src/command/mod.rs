@@ -22,6 +22,7 @@ mod man;
 mod plan;
 mod ps;
 mod schema;
+mod snapshot;
 mod up;
 mod validate;
 mod version;
@@ -80,6 +81,7 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
         Command::Link(command) => link::run(session, command).await,
         Command::Check(args) => check::run(session, args).await,
         Command::Why(args) => why::run(session, args).await,
+        Command::Snapshot(command) => snapshot::run(session, command).await,
         Command::Deployment(command) => deployment::run(session, command).await,
         Command::Export(args) => export::export(session, args).await,
         Command::Import(args) => export::import(session, args).await,

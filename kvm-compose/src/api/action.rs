@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{check::CheckOptions, composition::Composition, link::SetLink, why::WhyRequest};
+use super::{check::CheckOptions, composition::Composition, link::SetLink, snapshot::SnapshotRequest, why::WhyRequest};
 use crate::{
     error::Problem,
     names::{DeploymentName, GuestName},
@@ -31,6 +31,8 @@ pub enum ActionRequest {
     Check(CheckOptions),
     /// Says whether one guest can reach another, and what stands in the way. Its result is the entry's `result`: a `WhyAnswer`.
     Why(WhyRequest),
+    /// Makes, restores or deletes a snapshot. Its result is the entry's `result`: a `SnapshotReport`.
+    Snapshot(SnapshotRequest),
 }
 
 impl ActionRequest {
@@ -44,6 +46,7 @@ impl ActionRequest {
             ActionRequest::SetLink(_) => Command::SetLink,
             ActionRequest::Check(_) => Command::Check,
             ActionRequest::Why(_) => Command::Why,
+            ActionRequest::Snapshot(_) => Command::Snapshot,
         }
     }
 }
@@ -66,6 +69,8 @@ pub enum Command {
     Check,
     /// See [`ActionRequest::Why`].
     Why,
+    /// See [`ActionRequest::Snapshot`].
+    Snapshot,
     /// Making a base image; belongs to no deployment.
     BuildImage,
     /// Downloading an image of the catalogue; belongs to no deployment.
@@ -96,6 +101,7 @@ impl std::fmt::Display for Command {
             Command::SetLink => "set_link",
             Command::Check => "check",
             Command::Why => "why",
+            Command::Snapshot => "snapshot",
             Command::BuildImage => "build_image",
             Command::PullImage => "pull_image",
             Command::ImportImage => "import_image",
@@ -254,7 +260,7 @@ pub struct LogEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_status: Option<i32>,
     /// What the command answers beyond its log: a `PlanDocument` for `plan`, `ExecOutput` for `exec`, a
-    /// `CheckReport` for `check`, a `WhyAnswer` for `why`.
+    /// `CheckReport` for `check`, a `WhyAnswer` for `why`, a `SnapshotReport` for `snapshot`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<serde_json::Value>,
 }

@@ -12,6 +12,7 @@ pub mod export;
 pub mod image;
 pub mod link;
 pub mod server;
+pub mod snapshot;
 pub mod validation;
 pub mod why;
 
@@ -25,6 +26,7 @@ pub use deployment::{
 pub use export::{ExportManifest, ExportedFile};
 pub use image::{CatalogueEntry, ImageInfo, ImageRequest, ImageSource, RemovedImages};
 pub use server::{CheckResult, Health, LoginLink, Orphan, Ready, Version};
+pub use snapshot::{CreateSnapshot, SnapshotInfo, SnapshotOperation, SnapshotReport, SnapshotRequest};
 pub use validation::Validation;
 pub use why::{Culprit, Traffic, WhyAnswer, WhyRequest};
 

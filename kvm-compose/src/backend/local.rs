@@ -13,10 +13,12 @@ mod observe;
 mod outside;
 mod prepare;
 mod site;
+mod snapshots;
 mod way;
 
 pub use observe::port_names;
 pub use prepare::{Prepared, Purpose};
+pub use snapshots::Take;
 
 use std::{
     path::{Path, PathBuf},

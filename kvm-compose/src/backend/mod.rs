@@ -13,6 +13,7 @@ pub mod images;
 pub mod link;
 pub mod local;
 pub mod network;
+pub mod snapshots;
 
 use crate::names::{DeploymentName, InstallationId};
 

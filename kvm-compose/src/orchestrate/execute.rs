@@ -62,6 +62,7 @@ enum Class {
     Network,
     Link,
     Start,
+    Resume,
     Remove,
     Nic,
     Files,
@@ -78,7 +79,8 @@ impl Class {
             | Work::PlugInternal { .. }
             | Work::UnplugInternal { .. } => Class::Network,
             Work::ShapeLink { .. } | Work::UnshapeLink { .. } | Work::SetCarrier { .. } => Class::Link,
-            Work::StartDomain { .. } => Class::Start,
+            Work::StartDomain { .. } | Work::LoadDomain { .. } => Class::Start,
+            Work::ResumeDomain { .. } => Class::Resume,
             Work::RemoveDomain { .. } | Work::StopDomain { .. } => Class::Remove,
             Work::FetchBase { .. }
             | Work::PullImage { .. }
@@ -98,7 +100,8 @@ impl Class {
             Class::Network => 1,
             // Each waits for OVN most of its time.
             Class::Link => 8,
-            Class::Start => 128,
+            // All at once is what they are for.
+            Class::Start | Class::Resume => 128,
             Class::Remove | Class::Nic => 8,
             Class::Files => 4,
             Class::Wait => 512,

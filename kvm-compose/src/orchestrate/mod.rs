@@ -13,6 +13,7 @@
 pub mod execute;
 pub mod host;
 pub mod link;
+pub mod restore;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -26,6 +26,9 @@ pub struct Container {
     /// The image that the name led to when this was planned; nothing when the host did not have it yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_id: Option<String>,
+    /// The image that a snapshot put its files into, when it is made from that one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored: Option<String>,
     /// Its hostname.
     pub hostname: String,
     /// Takes the place of the image's command.

@@ -51,6 +51,8 @@ pub fn what(work: &Work) -> String {
         Work::StartDomain { domain } => {
             format!("start {}: {} MiB, {} CPU{}", domain.name, domain.memory_mb, domain.cpus, if domain.cpus == 1 { "" } else { "s" })
         }
+        Work::LoadDomain { domain, .. } => format!("start {} from its saved memory", domain.name),
+        Work::ResumeDomain { name, .. } => format!("let {name} run"),
         Work::StopDomain { name, .. } => format!("stop {name}"),
         Work::RemoveDomain { name, .. } => format!("stop and remove {name}"),
         Work::AttachNic { name, nic, .. } => format!("plug {} ({}) into {name}", nic.name, nic.mac),

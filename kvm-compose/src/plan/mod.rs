@@ -22,7 +22,9 @@ pub mod outside;
 pub mod place;
 mod relations;
 pub mod render;
+pub mod restore;
 pub mod site;
+pub mod snapshot;
 pub mod step;
 mod things;
 

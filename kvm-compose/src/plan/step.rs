@@ -166,6 +166,22 @@ pub enum Work {
         /// The domain.
         domain: Arc<Domain>,
     },
+    /// Defines a domain and starts it from its saved memory; it stands still until it is resumed.
+    LoadDomain {
+        /// The domain.
+        domain: Arc<Domain>,
+        /// The file with its memory.
+        memory: PathBuf,
+    },
+    /// Lets a domain run that stands still, and sets its clock.
+    ResumeDomain {
+        /// The guest.
+        guest: GuestName,
+        /// libvirt's name.
+        name: String,
+        /// libvirt's UUID.
+        uuid: Uuid,
+    },
     /// Stops a domain and keeps its definition: the undo of starting one that was there.
     StopDomain {
         /// libvirt's name.
@@ -394,7 +410,10 @@ impl Work {
             Work::PlugInternal { port } => Some(Work::UnplugInternal { name: port.name.clone(), interface: port.interface.clone() }),
             // Base files and hosts' bridges stay: the next deployment needs them. What a guest was told before is known to `diff`
             // alone.
-            Work::FetchBase { .. }
+            // A restore is never taken back: what was there before it is gone.
+            Work::LoadDomain { .. }
+            | Work::ResumeDomain { .. }
+            | Work::FetchBase { .. }
             | Work::KeepGolden { .. }
             | Work::PullImage { .. }
             | Work::ConfigureNetwork { .. }

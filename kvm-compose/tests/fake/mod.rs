@@ -332,6 +332,36 @@ impl FakeHost {
                 world.domains.insert(domain.guest.clone(), observed);
                 *world.starts.entry(domain.guest.clone()).or_default() += 1;
             }
+            Work::LoadDomain { domain, memory } => {
+                if world.domains.get(&domain.guest).is_some_and(|there| there.active) {
+                    return Ok(());
+                }
+                let observed = ObservedDomain {
+                    name: domain.name.clone(),
+                    uuid: domain.uuid,
+                    guest: domain.guest.clone(),
+                    host: host.clone(),
+                    digest: domain.digest.clone(),
+                    active: true,
+                    state: "paused".to_string(),
+                    agent: false,
+                    // What was in its memory, by the file that it lies in.
+                    scripts: BTreeSet::from([memory.display().to_string()]),
+                    memory_mb: domain.memory_mb,
+                    cpus: domain.cpus,
+                    network: domain.network.clone(),
+                    nics: domain.nics.iter().map(|nic| observed_nic(nic, true)).collect(),
+                    down: BTreeSet::new(),
+                    runtime: domain.runtime(),
+                    image: String::new(),
+                };
+                world.files.insert(on(&domain.console_log));
+                world.domains.insert(domain.guest.clone(), observed);
+            }
+            Work::ResumeDomain { guest, .. } => match world.domains.get_mut(guest) {
+                Some(domain) => (domain.state, domain.agent) = ("running".to_string(), true),
+                None => return refuse(format!("guest {guest} is not there")),
+            },
             Work::StopDomain { uuid, .. } => {
                 for domain in world.domains.values_mut().filter(|domain| &domain.uuid == uuid) {
                     (domain.active, domain.agent, domain.state) = (false, false, "shut off".to_string());

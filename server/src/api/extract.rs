@@ -8,10 +8,10 @@ use axum::{
 };
 use futures_util::StreamExt as _;
 use kvm_compose::{
-    api::{ActionRequest, CreateDeployment, Draft, ImageRequest},
+    api::{ActionRequest, CreateDeployment, CreateSnapshot, Draft, ImageRequest},
     backend::images::disks,
     error::{Code, Problem},
-    names::{DeploymentName, GuestName, HostName},
+    names::{DeploymentName, GuestName, HostName, SnapshotName},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -35,6 +35,9 @@ pub struct Image(pub String);
 
 /// The `{guest}` of the path.
 pub struct Guest(pub GuestName);
+
+/// The `{snapshot}` of the path.
+pub struct Snapshot(pub SnapshotName);
 
 /// The `{uuid}` of the path.
 pub struct ActionId(pub Uuid);
@@ -78,6 +81,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Guest {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
         Ok(Guest(GuestName::new(&parameter(parts, state, "guest").await?)?))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Snapshot {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        Ok(Snapshot(SnapshotName::new(&parameter(parts, state, "snapshot").await?)?))
     }
 }
 
@@ -167,6 +178,13 @@ impl Names for ActionRequest {
 
     fn check_names(document: &Value) -> Result<(), Problem> {
         check(&document["guest"], GuestName::new)?;
+        document["guests"].as_array().into_iter().flatten().try_for_each(|guest| check(guest, GuestName::new))
+    }
+}
+
+impl Names for CreateSnapshot {
+    fn check_names(document: &Value) -> Result<(), Problem> {
+        check(&document["name"], SnapshotName::new)?;
         document["guests"].as_array().into_iter().flatten().try_for_each(|guest| check(guest, GuestName::new))
     }
 }

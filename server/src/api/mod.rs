@@ -13,5 +13,6 @@ pub mod extract;
 pub mod images;
 pub mod logs;
 pub mod server;
+pub mod snapshots;
 pub mod upload;
 pub mod validate;

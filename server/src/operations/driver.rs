@@ -6,21 +6,24 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use kvm_compose::{
     api::{
-        CatalogueEntry, CheckResult, ExecRequest, GuestState, ImageInfo, Phase, PlanDocument, RemovedImages, UpOptions, WhyAnswer,
-        WhyRequest,
+        CatalogueEntry, CheckResult, ExecRequest, GuestState, ImageInfo, Phase, PlanDocument, RemovedImages, SnapshotInfo, SnapshotRequest,
+        UpOptions, WhyAnswer, WhyRequest,
         link::{LinkReport, SetLink},
     },
     backend::{
         images::disks::{Import, spool::Spool},
         local::ExecResult,
+        snapshots::Restoring,
     },
     error::Problem,
     guest::output::Say,
-    names::{DeploymentName, GuestName},
+    names::{DeploymentName, GuestName, SnapshotName},
     orchestrate::{Operation, host::Cancel},
     spec::Sources,
     topology::Topology,
 };
+
+use super::snapshots::{Kept, driver::Ended};
 
 /// A testbed and where it stands.
 #[derive(Debug, Clone)]
@@ -126,6 +129,30 @@ pub trait Driver: Send + Sync + 'static {
 
     /// What is there, beside what is wanted. A file that cannot be used is a warning, never an error.
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View;
+
+    /// Makes a snapshot of guests; whoever runs stands still for a moment, which is returned in milliseconds.
+    fn take_snapshot(&self, project: &Project, request: &SnapshotRequest, operation: &Operation<'_>) -> Ended<u64>;
+
+    /// Restores a snapshot, or finishes a restore that a dead server began.
+    fn restore_snapshot(&self, deployment: &DeploymentName, wanted: &Restoring, kept: &dyn Kept, operation: &Operation<'_>) -> Ended<()>;
+
+    /// The restore that gave up what was there and is not done.
+    fn restoring(&self, deployment: &DeploymentName) -> Result<Option<Restoring>, Problem>;
+
+    /// Before a `down` that gives such a restore up: the file is the one that the guests' disks belong to.
+    fn put_restored(&self, deployment: &DeploymentName, restoring: &Restoring, kept: &dyn Kept) -> Result<(), Problem>;
+
+    /// Such a restore is given up.
+    fn forget_restore(&self, deployment: &DeploymentName) -> Result<(), Problem>;
+
+    /// Deletes a snapshot.
+    fn delete_snapshot(&self, deployment: &DeploymentName, name: &SnapshotName) -> Result<(), Problem>;
+
+    /// The snapshots of a deployment, by name.
+    fn snapshots(&self, deployment: &DeploymentName) -> Result<Vec<SnapshotInfo>, Problem>;
+
+    /// Gives up what dead servers left of snapshots, and lets their guests go on; says what was done.
+    fn sweep_snapshots(&self, deployment: &DeploymentName) -> Result<Vec<String>, Problem>;
 
     /// Each real part: does it do what it is for.
     fn checks(&self) -> Vec<CheckResult>;

@@ -11,17 +11,18 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use kvm_compose::{
     api::{
-        CatalogueEntry, CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, RemovedImages, UpOptions,
-        WhyAnswer, WhyRequest,
+        CatalogueEntry, CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, RemovedImages, SnapshotInfo,
+        SnapshotRequest, UpOptions, WhyAnswer, WhyRequest,
         link::{Carrier, LinkReport, SetLink},
     },
     backend::accelerator::LIMIT,
     backend::hypervisor::console::LibvirtConsole,
     backend::images::disks::{Import, spool::Spool},
     backend::local::{ExecCall, ExecResult, LocalConfig, LocalHost, Prepared, Purpose},
+    backend::snapshots::Restoring,
     error::{Code, Problem},
     guest::output::Say,
-    names::{DeploymentName, GuestName, HostName, InstallationId, domain_name},
+    names::{DeploymentName, GuestName, HostName, InstallationId, SnapshotName, domain_name},
     orchestrate::{
         self, Operation, Sink,
         event::{EventKind, PlannedStep},
@@ -41,6 +42,10 @@ use super::{
     driver::{CaptureLimits, Console, Driver, Project, View},
     far_console::FarConsole,
     fleet::{Fleet, LOOK},
+    snapshots::{
+        Kept,
+        driver::{self as shots, Ended as Shot},
+    },
     why,
 };
 use crate::cluster::{
@@ -96,7 +101,7 @@ impl LocalDriver {
         self.host.prepare(deployment, sources, folder, Purpose::Looking, || fleet.hosts_at_a_glance(deployment))
     }
 
-    fn prepare_aloud(&self, project: &Project, operation: &Operation<'_>, purpose: Purpose<'_>) -> Result<Prepared, Problem> {
+    pub(super) fn prepare_aloud(&self, project: &Project, operation: &Operation<'_>, purpose: Purpose<'_>) -> Result<Prepared, Problem> {
         if self.host.must_test_kvm() {
             let text = format!("testing whether KVM works on this machine, {} s at most; done once after each boot", LIMIT.as_secs());
             operation.sink.emit(EventKind::Line { guest: None, text })?;
@@ -260,6 +265,38 @@ impl Driver for LocalDriver {
         let prepared = project.and_then(|p| self.host.prepare(&p.deployment, &p.sources, &p.folder, Purpose::Looking, hosts));
         let observed = fleet.observe(deployment, prepared.as_ref().ok().map(|prepared| &prepared.blueprint));
         view(deployment, self.installation, prepared, observed)
+    }
+
+    fn take_snapshot(&self, project: &Project, request: &SnapshotRequest, operation: &Operation<'_>) -> Shot<u64> {
+        shots::take(self, project, request, operation)
+    }
+
+    fn restore_snapshot(&self, deployment: &DeploymentName, wanted: &Restoring, kept: &dyn Kept, operation: &Operation<'_>) -> Shot<()> {
+        shots::put_back(self, deployment, wanted, kept, operation)
+    }
+
+    fn restoring(&self, deployment: &DeploymentName) -> Result<Option<Restoring>, Problem> {
+        self.host.shelf(deployment).restoring()
+    }
+
+    fn put_restored(&self, deployment: &DeploymentName, restoring: &Restoring, kept: &dyn Kept) -> Result<(), Problem> {
+        shots::put_restored(self, deployment, restoring, kept)
+    }
+
+    fn forget_restore(&self, deployment: &DeploymentName) -> Result<(), Problem> {
+        self.host.shelf(deployment).clear_restoring()
+    }
+
+    fn delete_snapshot(&self, deployment: &DeploymentName, name: &SnapshotName) -> Result<(), Problem> {
+        self.host.delete_snapshot(deployment, name)
+    }
+
+    fn snapshots(&self, deployment: &DeploymentName) -> Result<Vec<SnapshotInfo>, Problem> {
+        shots::list(self, deployment)
+    }
+
+    fn sweep_snapshots(&self, deployment: &DeploymentName) -> Result<Vec<String>, Problem> {
+        self.host.sweep_snapshots(deployment)
     }
 
     fn checks(&self) -> Vec<CheckResult> {

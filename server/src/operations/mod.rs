@@ -26,6 +26,7 @@ pub mod perform;
 pub mod projects;
 pub mod recovery;
 pub mod removal;
+pub mod snapshots;
 pub mod table;
 pub mod why;
 

@@ -70,6 +70,7 @@ pub fn check(request: &ActionRequest) -> Result<(), Problem> {
         ActionRequest::Why(request) if request.to.is_empty() || request.to.len() > 253 => {
             return Err(Problem::new(Code::BadRequest, "`to` must be a guest, an address or a name of at most 253 characters"));
         }
+        ActionRequest::Snapshot(request) => return request.check(),
         ActionRequest::Up(_) | ActionRequest::Down {} | ActionRequest::Why(_) => return Ok(()),
     };
     let refused = |message: &str| Err(Problem::new(Code::BadRequest, message));
@@ -122,6 +123,9 @@ impl Operations {
         sink.emit(EventKind::Started { command: running.command.to_string() })?;
         let operation = Operation { uuid: running.uuid, cancel: &running.cancel, sink };
         let (driver, name) = (self.driver(), &running.deployment);
+        if let Job::Action(request) = job {
+            self.mend_snapshots(name, request, &operation)?;
+        }
         match job {
             Job::Action(ActionRequest::Up(options)) => {
                 driver.up(&self.project(name)?, options, &operation)?;
@@ -129,6 +133,7 @@ impl Operations {
             }
             Job::Action(ActionRequest::Down {}) => {
                 driver.down(name, &operation)?;
+                self.forget_restore(name)?;
                 Ok(Outcome::succeeded())
             }
             Job::Action(ActionRequest::Plan(options)) => {
@@ -167,6 +172,7 @@ impl Operations {
                 let result = serde_json::to_value(answer).map_err(|error| Problem::internal("an answer is not JSON").cause(error))?;
                 Ok(Outcome { result: Some(result), ..Outcome::succeeded() })
             }
+            Job::Action(ActionRequest::Snapshot(request)) => self.snapshot(name, request, &operation),
             Job::PullImage(name) => image(name, driver.pull_image(name, &operation)?),
             Job::ImportImage(import) => image(&import.name, driver.import_image(import, &operation)?),
             Job::BuildMicro => {
@@ -192,7 +198,7 @@ impl Operations {
             Some(_) => ActionState::Failed,
         };
         let error_code = outcome.problem.as_ref().map_or(0, |problem| problem.code.number());
-        let phase = matches!(running.command, Command::Up | Command::Down).then(|| self.phase_now(running)).flatten();
+        let phase = matches!(running.command, Command::Up | Command::Down | Command::Snapshot).then(|| self.phase_now(running)).flatten();
         let paths = running.journal.paths();
         let entry = LogEntry {
             log_path: paths.log.display().to_string(),

@@ -163,7 +163,7 @@ impl Operations {
 }
 
 /// The project with everything that its files name.
-fn whole(name: &DeploymentName, sources: Sources, folder: PathBuf) -> Project {
+pub(super) fn whole(name: &DeploymentName, sources: Sources, folder: PathBuf) -> Project {
     // The server's own environment is nobody's business.
     let sources = gather(sources, &From { folder: &folder, environment: &|_| None });
     Project { deployment: name.clone(), sources, folder }

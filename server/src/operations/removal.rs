@@ -21,6 +21,7 @@ impl Operations {
         let _claim = self.table.claim_removal(name)?;
         self.reserve.give_up_if_low();
         let record = self.record(name)?;
+        self.refuse_snapshots(name)?;
         if record.value.last_change.is_some() || record.value.phase != Phase::Down {
             let view = self.driver().observe(name, self.project(name));
             match view.phase {
@@ -71,6 +72,6 @@ impl Operations {
             let problem = self.entry(&name, uuid)?.problem;
             return Err(problem.unwrap_or_else(|| Problem::internal("`down` ended without an outcome")));
         }
-        crate::app::blocking(move || operations.remove(&name)).await
+        crate::app::blocking(move || operations.delete_snapshots(&name).and_then(|()| operations.remove(&name))).await
     }
 }

@@ -146,7 +146,7 @@ fn kind(command: Command) -> Kind {
 /// True for commands that have it to themselves; others run beside them.
 fn owns(command: Command) -> bool {
     match command {
-        Command::Up | Command::Down | Command::Plan | Command::SetLink | Command::BuildImage => true,
+        Command::Up | Command::Down | Command::Plan | Command::SetLink | Command::Snapshot | Command::BuildImage => true,
         Command::Exec | Command::Check | Command::Why | Command::PullImage | Command::ImportImage => false,
     }
 }

@@ -6,7 +6,7 @@ use askama::Template;
 use axum::{Extension, extract::State, http::StatusCode, response::Response};
 use chrono::Utc;
 use kvm_compose::{
-    api::{DeploymentState, DeploymentSummary, GuestState, LogEntry, LogIndex},
+    api::{DeploymentState, DeploymentSummary, GuestState, LogEntry, LogIndex, SnapshotInfo},
     error::{Code, Problem},
     names::{DeploymentName, GuestName},
     picture::{self, Scene, Standing},
@@ -49,6 +49,7 @@ pub struct Deployment {
     /// SVG made by `picture`, where every word is escaped.
     picture: String,
     guests: Vec<GuestRow>,
+    snapshots: Vec<SnapshotRow>,
     action: ActionView,
     history: Vec<ActionRow>,
 }
@@ -67,6 +68,16 @@ struct GuestRow {
     cpus: u32,
     memory: String,
     leftover: bool,
+}
+
+#[derive(Serialize)]
+struct SnapshotRow {
+    name: String,
+    created: String,
+    created_shown: String,
+    holds: String,
+    guests: usize,
+    size: String,
 }
 
 #[derive(Serialize)]
@@ -123,6 +134,8 @@ pub struct Told {
     pub state: DeploymentState,
     /// All that GET `…/yaml` is read with, as far as there is one.
     pub sources: Option<Sources>,
+    /// GET `…/snapshots`.
+    pub snapshots: Vec<SnapshotInfo>,
     /// GET `…/logs`.
     pub index: LogIndex,
     /// The action that somebody wants to see.
@@ -135,10 +148,12 @@ pub async fn show(State(app): State<App>, Name(name): Name, words: Words, Extens
     let axum::Json(state) = deployments::state(State(app.clone()), Name(name.clone())).await?;
     let of = name.clone();
     let sources = app.store(move |operations| readable(operations.project(&of))).await?;
+    let of = name.clone();
+    let snapshots = app.store(move |operations| operations.snapshots(&of)).await?;
     let index = app.operations.index(&name)?;
     let wanted = words.get("action").and_then(|text| Uuid::try_parse(text).ok());
     let chrome = Chrome::new("deployments", matches!(access, Access::Session(_)));
-    Ok(respond(StatusCode::OK, &Deployment::new(chrome, Told { summary, state, sources, index, wanted }))?)
+    Ok(respond(StatusCode::OK, &Deployment::new(chrome, Told { summary, state, sources, snapshots, index, wanted }))?)
 }
 
 /// What a testbed is read from; nothing when there is no file, or none that is text.
@@ -153,7 +168,7 @@ fn readable(project: Result<Project, Problem>) -> Result<Option<Sources>, Proble
 impl Deployment {
     /// The page over what the API says.
     pub fn new(chrome: Chrome, told: Told) -> Deployment {
-        let Told { summary, state, sources, index, wanted } = told;
+        let Told { summary, state, sources, snapshots, index, wanted } = told;
         let running = state.last_action.as_ref().filter(|action| action.ended.is_none()).map(|action| action.uuid);
         let shown = wanted.filter(|uuid| index.0.contains_key(uuid)).or(running).or_else(|| latest(&index));
         let mut history: Vec<(&Uuid, &LogEntry)> = index.0.iter().collect();
@@ -171,6 +186,7 @@ impl Deployment {
             failed: state.failed_command.is_some(),
             picture: sources.and_then(|sources| draw(&summary.name, &sources, &state.guests)).unwrap_or_default(),
             guests: state.guests.iter().map(guest).collect(),
+            snapshots: snapshots.iter().map(snapshot).collect(),
             action: shown.and_then(|uuid| index.0.get(&uuid).map(|entry| view(uuid, entry))).unwrap_or_default(),
             history: history.into_iter().map(|(uuid, entry)| row(*uuid, entry, shown)).collect(),
         }
@@ -226,6 +242,22 @@ fn guest(guest: &GuestState) -> GuestRow {
         cpus: guest.cpus,
         memory: if guest.memory_mb == 0 { String::new() } else { format!("{} MiB", guest.memory_mb) },
         leftover: !guest.wanted,
+    }
+}
+
+fn snapshot(found: &SnapshotInfo) -> SnapshotRow {
+    let what = if found.whole { "the whole testbed" } else { "guests" };
+    SnapshotRow {
+        name: found.name.to_string(),
+        created: words::exact(found.created),
+        created_shown: words::shown(found.created),
+        holds: match &found.fault {
+            Some(fault) => format!("damaged: {fault}"),
+            None if found.memory => format!("{what}, with memory"),
+            None => format!("{what}, disks"),
+        },
+        guests: found.guests.len(),
+        size: format!("{} MiB", found.bytes.div_ceil(1 << 20)),
     }
 }
 

@@ -4,12 +4,12 @@ use chrono::Utc;
 use kvm_compose::{
     api::{
         ActionState, Command, Composition, DeploymentState, DeploymentSummary, GuestState, ImageInfo, ImageSource, LogEntry, LogIndex,
-        NicState, Phase, RunState,
+        NicState, Phase, RunState, SnapshotInfo,
         cluster::{Member, MemberState, Members, Role},
     },
     diagnostic::{Diagnostic, Severity},
     error::{Code, Place, Problem},
-    names::{DeploymentName, GuestName, HostName},
+    names::{DeploymentName, GuestName, HostName, SnapshotName},
 };
 use uuid::Uuid;
 
@@ -110,13 +110,35 @@ fn index(state: ActionState) -> LogIndex {
     LogIndex([(Uuid::nil(), entry)].into())
 }
 
+fn snapshots() -> Vec<SnapshotInfo> {
+    let name = |name| SnapshotName::new(name).expect("valid");
+    let info = SnapshotInfo {
+        name: name("a"),
+        created: Utc::now(),
+        whole: true,
+        memory: true,
+        pause_ms: 1,
+        bytes: 1,
+        guests: Vec::new(),
+        fault: None,
+    };
+    vec![SnapshotInfo { name: name("b"), fault: Some(AWKWARD.to_string()), ..info.clone() }, info]
+}
+
 fn deployment(guests: Vec<GuestState>, yaml: Option<&str>, index: LogIndex) -> Deployment {
     let DeploymentSummary { name, state, phase, failed_command, last_action, .. } = summary();
     let warnings = vec![AWKWARD.to_string()];
     let state = DeploymentState { name, state, phase, failed_command, last_action, guests, rows_wanted: 2, rows_observed: 1, warnings };
     Deployment::new(
         chrome("deployments"),
-        Told { summary: summary(), state, sources: yaml.map(|yaml| kvm_compose::spec::Sources::alone("f", yaml)), index, wanted: None },
+        Told {
+            summary: summary(),
+            state,
+            sources: yaml.map(|yaml| kvm_compose::spec::Sources::alone("f", yaml)),
+            snapshots: if yaml.is_some() { snapshots() } else { Vec::new() },
+            index,
+            wanted: None,
+        },
     )
 }
 

@@ -12,26 +12,33 @@ use std::{
 
 use kvm_compose::{
     api::{
-        CatalogueEntry, CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, RemovedImages, UpOptions, WhyAnswer, WhyRequest,
+        CatalogueEntry, CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, RemovedImages, SnapshotInfo, SnapshotRequest, UpOptions,
+        WhyAnswer, WhyRequest,
         link::{LinkDirection, LinkReport, SetLink},
+        snapshot::GuestReport,
     },
     backend::{
         images::disks::{Disks, Import, Settings, spool::Spool},
         local::ExecResult,
+        snapshots::Restoring,
     },
     capture::{self, Frame},
     catalogue::{Catalogue, Image},
     error::{Code, Problem},
     guest::output::Say,
-    names::{DeploymentName, GuestName},
+    names::{DeploymentName, GuestName, SnapshotName},
     orchestrate::{
         Operation,
         event::{EventKind, OutputStream},
         host::Cancel,
     },
+    plan::snapshot::SavedTestbed,
     topology::{self, Topology},
 };
-use testbedos_server::operations::driver::{CaptureLimits, Console, Driver, Project, View};
+use testbedos_server::operations::{
+    driver::{CaptureLimits, Console, Driver, Project, View},
+    snapshots::{Kept, driver::Ended},
+};
 
 pub struct Fake {
     pub world: PathBuf,
@@ -50,6 +57,10 @@ impl Fake {
     fn catalogue_of_tests(&self) -> Result<Catalogue, Problem> {
         let text = fs::read_to_string(self.world.with_file_name("images.toml")).unwrap_or_default();
         Catalogue::built_in()?.extended(&text, "images.toml")
+    }
+
+    fn snapshots_of(&self, name: &DeploymentName) -> PathBuf {
+        self.world.join(format!("{name}.snapshots"))
     }
 
     fn folder(&self, name: &DeploymentName) -> PathBuf {
@@ -264,6 +275,80 @@ impl Driver for Fake {
         };
         let warnings = project.err().map(|problem| problem.to_string()).into_iter().collect();
         View { phase, guests: Vec::new(), rows_wanted: wanted, rows_observed: there, warnings }
+    }
+
+    fn take_snapshot(&self, project: &Project, request: &SnapshotRequest, _: &Operation<'_>) -> Ended<u64> {
+        let folder = self.snapshots_of(&project.deployment);
+        fs::create_dir_all(&folder).expect("a shelf");
+        let guest = |problem| vec![GuestReport::of(GuestName::new("web").expect("valid"), problem)];
+        if project.sources.text.contains("fail") {
+            let problem = Problem::new(Code::DiskFull, "there is no room");
+            return (guest(Some(problem.clone())), Err(problem));
+        }
+        fs::write(folder.join(request.name.as_str()), &project.sources.text).expect("kept");
+        (guest(None), Ok(7))
+    }
+
+    /// A restore puts the file back and dies where it is told to, as a killed server does.
+    fn restore_snapshot(&self, name: &DeploymentName, wanted: &Restoring, kept: &dyn Kept, _: &Operation<'_>) -> Ended<()> {
+        let work = || -> Result<(), Problem> {
+            let missing = |_| Problem::new(Code::NotFound, "there is no such snapshot");
+            let text = fs::read_to_string(self.snapshots_of(name).join(wanted.name.as_str())).map_err(missing)?;
+            let mark = self.world.join(format!("{name}.restoring"));
+            let first = !mark.exists();
+            fs::write(&mark, serde_json::to_vec(wanted).expect("JSON")).expect("a mark");
+            let saved = SavedTestbed { text, file: "kvm-compose.yaml".to_string(), composition: Default::default() };
+            kept.project(Some(&saved))?;
+            kept.digest()?;
+            kept.put(&saved)?;
+            if first && wanted.name.as_str() == "stuck" {
+                return Err(Problem::new(Code::Libvirt, "libvirt went away"));
+            }
+            fs::remove_file(&mark).expect("done");
+            Ok(())
+        };
+        (Vec::new(), work())
+    }
+
+    fn restoring(&self, deployment: &DeploymentName) -> Result<Option<Restoring>, Problem> {
+        let mark = fs::read(self.world.join(format!("{deployment}.restoring"))).ok();
+        Ok(mark.map(|mark| serde_json::from_slice(&mark).expect("a mark")))
+    }
+
+    fn put_restored(&self, _: &DeploymentName, _: &Restoring, _: &dyn Kept) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    fn forget_restore(&self, deployment: &DeploymentName) -> Result<(), Problem> {
+        fs::remove_file(self.world.join(format!("{deployment}.restoring"))).ok();
+        Ok(())
+    }
+
+    fn delete_snapshot(&self, deployment: &DeploymentName, name: &SnapshotName) -> Result<(), Problem> {
+        let missing = |_| Problem::new(Code::NotFound, format!("there is no snapshot `{name}`"));
+        fs::remove_file(self.snapshots_of(deployment).join(name.as_str())).map_err(missing)
+    }
+
+    fn snapshots(&self, deployment: &DeploymentName) -> Result<Vec<SnapshotInfo>, Problem> {
+        let files = fs::read_dir(self.snapshots_of(deployment)).into_iter().flatten().flatten();
+        let mut names: Vec<String> = files.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        let info = |name: String| SnapshotInfo {
+            name: SnapshotName::new(&name).expect("valid"),
+            created: chrono::DateTime::UNIX_EPOCH,
+            whole: true,
+            memory: true,
+            pause_ms: 7,
+            bytes: 1,
+            guests: Vec::new(),
+            fault: None,
+        };
+        Ok(names.into_iter().map(info).collect())
+    }
+
+    fn sweep_snapshots(&self, deployment: &DeploymentName) -> Result<Vec<String>, Problem> {
+        let swept = fs::remove_file(self.world.join(format!("{deployment}.part"))).is_ok();
+        Ok(swept.then(|| "a snapshot that was not finished is given up".to_string()).into_iter().collect())
     }
 
     fn checks(&self) -> Vec<CheckResult> {

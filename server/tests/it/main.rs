@@ -16,5 +16,6 @@ mod pages;
 mod publisher;
 mod restart;
 mod shape;
+mod snapshots;
 mod store;
 mod upload;

@@ -246,11 +246,13 @@ fn from_summary(summary: ContainerSummary) -> Option<Listed> {
         ("exited", Some(exit)) => format!("exited ({exit})"),
         _ => word.clone(),
     };
+    let labels = summary.labels.unwrap_or_default();
     Some(Listed {
         id: summary.id?,
         name: summary.names?.first()?.trim_start_matches('/').to_string(),
-        labels: summary.labels.unwrap_or_default(),
-        image: summary.image_id.unwrap_or_default(),
+        // One that a snapshot's image stands in for is taken for one of the image that its name led to.
+        image: labels.get(spec::IMAGE).cloned().or(summary.image_id).unwrap_or_default(),
+        labels,
         active: matches!(word.as_str(), "running" | "paused" | "restarting"),
         state,
     })

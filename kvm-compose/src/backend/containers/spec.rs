@@ -22,6 +22,8 @@ pub const GUEST: &str = "dev.testbedos.guest";
 pub const UUID: &str = "dev.testbedos.uuid";
 /// Label: the digest of what the container was made from.
 pub const DIGEST: &str = "dev.testbedos.digest";
+/// Label: the image that its name led to, of a container that a snapshot's image stands in for: `up` compares with this one.
+pub const IMAGE: &str = "dev.testbedos.image";
 /// Label: the operation that made it.
 pub const OPERATION: &str = "dev.testbedos.operation";
 
@@ -57,14 +59,19 @@ pub fn body(domain: &Domain, container: &Container, owner: &Owner, operation: Uu
         (DIGEST, domain.digest.clone()),
         (OPERATION, operation.to_string()),
     ];
+    let mut labels: HashMap<String, String> = labels.map(|(name, value)| (name.to_string(), value)).into();
+    let named = container.image_id.clone().unwrap_or_else(|| container.image.clone());
+    if container.restored.is_some() {
+        labels.insert(IMAGE.to_string(), named.clone());
+    }
     ContainerCreateBody {
         hostname: Some(container.hostname.clone()),
         user: container.user.clone(),
         env: Some(container.environment.iter().map(|(name, value)| format!("{name}={value}")).collect()),
         cmd: container.command.clone(),
         entrypoint: container.entrypoint.clone(),
-        image: Some(container.image_id.clone().unwrap_or_else(|| container.image.clone())),
-        labels: Some(labels.map(|(name, value)| (name.to_string(), value)).into()),
+        image: Some(container.restored.clone().unwrap_or(named)),
+        labels: Some(labels),
         host_config: Some(HostConfig {
             network_mode: Some("none".to_string()),
             privileged: Some(container.privileged),
@@ -118,6 +125,7 @@ mod tests {
         let container = Container {
             image: "web:1".to_string(),
             image_id: Some("sha256:abc".to_string()),
+            restored: None,
             hostname: "web".to_string(),
             command: None,
             entrypoint: None,

@@ -46,8 +46,10 @@ const STARTS_AT_ONCE: usize = 4;
 pub struct Libvirt {
     looks: Room,
     pub(super) lives: Room,
+    /// For calls that write or read a guest's memory.
+    pub(super) saves: Room,
     /// Starts, few at a time.
-    pace: Pace,
+    pub(super) pace: Pace,
     agents: Room,
     gate: Gate,
 }
@@ -58,6 +60,7 @@ impl Libvirt {
         Libvirt {
             looks: Room::new(uri, 2),
             lives: Room::new(uri, 2),
+            saves: Room::new(uri, 4),
             pace: Pace::new(STARTS_AT_ONCE),
             agents: Room::new(uri, 4),
             gate: Gate::new(AGENTS_AT_ONCE),

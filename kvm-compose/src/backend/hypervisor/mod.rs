@@ -9,6 +9,7 @@ pub mod libvirt;
 pub mod mark;
 mod nics;
 mod pace;
+mod save;
 mod words;
 
 use std::{collections::BTreeSet, fmt};

@@ -48,6 +48,8 @@ impl LocalHost {
                 Some(container) => self.start_container(domain, container, context),
                 None => self.start(domain, context),
             },
+            Work::LoadDomain { domain, memory } => self.load(domain, memory, context),
+            Work::ResumeDomain { guest, name, uuid } => self.resume(guest, name, *uuid, context),
             Work::StopDomain { name, uuid, runtime: Docker } => self.docker.stop(name, *uuid, &owner),
             Work::StopDomain { name, uuid, .. } => self.libvirt.stop(name, *uuid, &owner),
             Work::RemoveDomain { name, uuid, runtime: Docker } => self.remove_container(name, *uuid, context),

@@ -20,7 +20,7 @@ use crate::{
     },
     project, rules,
     spec::Sources,
-    topology::{self, Guest, GuestKind, Loaded},
+    topology::{self, Guest, GuestKind, Leases, Loaded},
 };
 
 /// What a testbed file is prepared for.
@@ -64,8 +64,19 @@ impl LocalHost {
         purpose: Purpose<'_>,
         hosts: impl FnOnce() -> Result<Hosts, Problem>,
     ) -> Result<Prepared, Problem> {
-        let leases = self.leases(deployment)?;
-        let mut loaded = topology::load_all(sources, deployment, &leases).map_err(|problem| match purpose.cancel() {
+        self.prepare_with(deployment, sources, project, purpose, (hosts, &self.leases(deployment)?))
+    }
+
+    /// The same with the addresses that guests are to have, whatever they have now.
+    pub fn prepare_with(
+        &self,
+        deployment: &DeploymentName,
+        sources: &Sources,
+        project: &Path,
+        purpose: Purpose<'_>,
+        (hosts, leases): (impl FnOnce() -> Result<Hosts, Problem>, &Leases),
+    ) -> Result<Prepared, Problem> {
+        let mut loaded = topology::load_all(sources, deployment, leases).map_err(|problem| match purpose.cancel() {
             Some(cancel) => rules::with_judged(problem, sources, deployment, cancel),
             None => problem,
         })?;

@@ -52,6 +52,7 @@ pub fn container<'g>(
     let container = Container {
         image: wanted.image.clone(),
         image_id: None,
+        restored: None,
         hostname: guest.hostname.clone(),
         command: wanted.command.clone(),
         entrypoint: wanted.entrypoint.clone(),

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::documents::files;
-use crate::{error::Problem, names::DeploymentName};
+use crate::{backend::snapshots, error::Problem, names::DeploymentName};
 
 /// The longest name of a backing file that QEMU takes.
 const LONGEST_NAME: u32 = 1023;
@@ -26,7 +26,12 @@ impl Users {
         for folder in files(deployments)?.into_iter().filter(|path| path.is_dir()) {
             let name = folder.file_name().and_then(|name| name.to_str()).and_then(|name| DeploymentName::new(name).ok());
             let Some(name) = name else { continue };
-            for disk in files(&folder.join("disks"))? {
+            // Disks of snapshots rest on the same content.
+            let mut disks = files(&folder.join("disks"))?;
+            for snapshot in files(&folder.join(snapshots::FOLDER))?.into_iter().filter(|path| path.is_dir()) {
+                disks.extend(files(&snapshot)?);
+            }
+            for disk in disks {
                 if let Some(base) = backing_file(&disk)
                     && base.parent() == Some(content)
                     && let Some(digest) = base.file_name().and_then(|name| name.to_str())
