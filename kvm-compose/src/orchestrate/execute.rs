@@ -79,13 +79,13 @@ impl Class {
             | Work::UnplugInternal { .. } => Class::Network,
             Work::ShapeLink { .. } | Work::UnshapeLink { .. } | Work::SetCarrier { .. } => Class::Link,
             Work::StartDomain { .. } => Class::Start,
-            Work::RemoveDomain { .. } | Work::StopDomain { .. } => Class::Remove,
+            Work::RemoveDomain { .. } | Work::StopDomain { .. } | Work::PauseDomain { .. } | Work::ResumeDomain { .. } => Class::Remove,
             Work::FetchBase { .. }
             | Work::PullImage { .. }
             | Work::CreateVolume { .. }
             | Work::WriteSeed { .. }
             | Work::RemoveFile { .. } => Class::Files,
-            Work::AwaitReady { .. } => Class::Wait,
+            Work::AwaitReady { .. } | Work::ShutDownDomain { .. } => Class::Wait,
             Work::AttachNic { .. } | Work::DetachNic { .. } => Class::Nic,
             Work::ConfigureNetwork { .. } | Work::RunScript { .. } => Class::Script,
         }

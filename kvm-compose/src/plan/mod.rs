@@ -10,6 +10,7 @@ pub mod describe;
 mod diff;
 mod diff_outside;
 mod diff_rows;
+pub mod lifecycle;
 pub mod link;
 mod link_diff;
 pub mod link_report;

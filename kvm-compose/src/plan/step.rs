@@ -169,6 +169,40 @@ pub enum Work {
         #[serde(default)]
         runtime: Runtime,
     },
+    /// Asks a guest to shut down, waits for it, and ends it at the limit; its definition stays. Not running already is success.
+    ShutDownDomain {
+        /// The guest.
+        guest: GuestName,
+        /// libvirt's name.
+        name: String,
+        /// libvirt's UUID.
+        uuid: Uuid,
+        /// How long it has, in seconds; with 0 it is not asked.
+        limit_s: u64,
+        /// What runs it.
+        #[serde(default)]
+        runtime: Runtime,
+    },
+    /// Holds a running guest; held already is success.
+    PauseDomain {
+        /// libvirt's name.
+        name: String,
+        /// libvirt's UUID.
+        uuid: Uuid,
+        /// What runs it.
+        #[serde(default)]
+        runtime: Runtime,
+    },
+    /// Lets a guest that is held go on; running already is success.
+    ResumeDomain {
+        /// libvirt's name.
+        name: String,
+        /// libvirt's UUID.
+        uuid: Uuid,
+        /// What runs it.
+        #[serde(default)]
+        runtime: Runtime,
+    },
     /// Stops and undefines a domain with our mark; absent already is success.
     RemoveDomain {
         /// libvirt's name.
@@ -385,6 +419,9 @@ impl Work {
             | Work::UnplugInternal { .. }
             | Work::RemoveFile { .. }
             | Work::StopDomain { .. }
+            | Work::ShutDownDomain { .. }
+            | Work::PauseDomain { .. }
+            | Work::ResumeDomain { .. }
             | Work::RemoveDomain { .. }
             | Work::RemoveBridgePort { .. }
             | Work::UnshapeLink { .. }

@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod config;
 pub mod deployments;
 pub mod extract;
+pub mod files;
 pub mod images;
 pub mod logs;
 pub mod server;

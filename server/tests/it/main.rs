@@ -7,6 +7,7 @@ mod client;
 mod composition;
 mod doors;
 mod fake;
+mod files;
 mod follow;
 mod images;
 mod lab;

@@ -1,0 +1,109 @@
+//! Archives into containers and out of them, through Docker's own API.
+//!
+//! Must not know who copies.
+
+use std::{fs::File, io::Read as _, time::Duration};
+
+use bollard::{
+    body_stream,
+    errors::Error,
+    query_parameters::{ContainerArchiveInfoOptionsBuilder, DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder},
+};
+use futures_util::{StreamExt as _, stream};
+
+use super::{Engine, LIMIT, cancelled, found};
+use crate::{
+    api::copy::{GuestPath, PathKind, PathSeen},
+    error::{Code, Problem},
+    orchestrate::host::Cancel,
+};
+
+/// How long copying may take.
+const COPY_LIMIT: Duration = Duration::from_secs(24 * 3600);
+/// Read at once.
+const CHUNK: usize = 256 << 10;
+/// Go's bits of a mode for a folder and for a link (io/fs, `FileMode`), as Docker passes them on.
+const FOLDER: u32 = 1 << 31;
+const LINK: u32 = 1 << 27;
+
+impl Engine {
+    /// What is at a path in a container.
+    pub fn look_at_path(&self, container: &str, path: &GuestPath) -> Result<PathSeen, Problem> {
+        let mode = |path: &str| -> Result<Option<(u32, u64)>, Problem> {
+            let options = ContainerArchiveInfoOptionsBuilder::default().path(path).build();
+            let doing = format!("Docker does not say what is at `{path}`");
+            let answer =
+                self.ask(&doing, LIMIT, async |docker| found(docker.get_container_archive_info(container, Some(options)).await))?;
+            Ok(answer.map(|seen| (seen.file_mode, u64::try_from(seen.size).unwrap_or_default())))
+        };
+        // With a slash at its end a link to a folder is followed.
+        let followed = |path: &str| -> Result<Option<(u32, u64)>, Problem> {
+            match mode(path)? {
+                Some((bits, size)) if bits & LINK != 0 => Ok(Some(mode(&format!("{path}/")).ok().flatten().unwrap_or((bits, size)))),
+                other => Ok(other),
+            }
+        };
+        let seen = followed(path.as_str())?;
+        let is_folder = |seen: &Option<(u32, u64)>| seen.is_some_and(|(bits, _)| bits & FOLDER != 0);
+        let has_parent = is_folder(&followed(path.split().0)?);
+        let kind = match (&seen, is_folder(&seen)) {
+            (None, _) => PathKind::None,
+            (_, true) => PathKind::Folder,
+            (_, false) => PathKind::File,
+        };
+        Ok(PathSeen { kind, has_parent, bytes: seen.map_or(0, |(_, size)| size), holes: false })
+    }
+
+    /// Unpacks an archive into a folder of a container.
+    pub fn put_archive(&self, container: &str, folder: &GuestPath, archive: File, cancel: &Cancel) -> Result<(), Problem> {
+        let options = UploadToContainerOptionsBuilder::default().path(folder.as_str()).build();
+        let doing = format!("Docker cannot put the files into `{folder}`");
+        let pieces = stream::unfold(archive, |mut archive| async move {
+            let mut piece = vec![0; CHUNK];
+            // What cannot be read is an archive that ends too early, which Docker refuses.
+            let count = archive.read(&mut piece).unwrap_or(0);
+            piece.truncate(count);
+            (count > 0).then_some((piece.into(), archive))
+        });
+        self.converse(COPY_LIMIT, async |docker| {
+            let putting = docker.upload_to_container(container, Some(options), body_stream(pieces));
+            tokio::select! {
+                put = putting => put.map_err(|error| self.refused(&doing, error)),
+                () = cancelled(cancel) => cancel.check(),
+            }
+        })
+    }
+
+    /// Packs a path of a container; the archive goes to `write` piece by piece until it says that nobody reads.
+    pub fn get_archive(
+        &self,
+        container: &str,
+        path: &GuestPath,
+        cancel: &Cancel,
+        write: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<(), Problem> {
+        let options = DownloadFromContainerOptionsBuilder::default().path(path.as_str()).build();
+        let doing = format!("Docker cannot hand `{path}` over");
+        self.converse(COPY_LIMIT, async |docker| {
+            let mut pieces = Box::pin(docker.download_from_container(container, Some(options)));
+            loop {
+                let piece = tokio::select! {
+                    piece = pieces.next() => piece,
+                    () = cancelled(cancel) => return cancel.check(),
+                };
+                match piece {
+                    Some(Ok(piece)) if write(&piece) => {}
+                    Some(Ok(_)) | None => return Ok(()),
+                    Some(Err(error)) => return Err(self.refused(&doing, error)),
+                }
+            }
+        })
+    }
+
+    fn refused(&self, doing: &str, error: Error) -> Problem {
+        match &error {
+            Error::DockerResponseServerError { status_code: 404, message } => Problem::new(Code::NotFound, doing).cause(message),
+            _ => self.problem(doing, error),
+        }
+    }
+}
