@@ -3,6 +3,7 @@
 //! Names are checked later, in `command/`, so that a wrong one is reported like every other problem.
 
 pub mod copy;
+pub mod exec;
 pub mod lifecycle;
 
 use std::{path::PathBuf, time::Duration};
@@ -171,9 +172,11 @@ Guests stop before those that they depend on. A `micro` guest has its system in 
     #[command(after_help = "Examples:
   testbed exec web -- ip addr
   testbed exec web -e LANG=C -- sh -c 'echo $LANG'
-  testbed exec web -i -- tar -xf - -C /srv < site.tar
+  testbed exec web -i -- wc -l < list.txt
+  testbed exec web,db -- uptime          in several at once; each line of output bears its guest's name
+  testbed exec --all -- uptime           in all that run
   testbed exec web --timeout 10 -- ping -c 3 10.0.0.2")]
-    Exec(Exec),
+    Exec(exec::Exec),
     /// Copy files and folders into a guest, or out of one
     #[command(after_help = "Examples:
   testbed cp site web:/srv                into a folder that is there: as /srv/site
@@ -374,21 +377,6 @@ pub struct Logs {
     /// List the actions instead
     #[arg(long, conflicts_with_all = ["uuid", "follow"])]
     pub list: bool,
-}
-
-#[derive(Debug, clap::Args)]
-pub struct Exec {
-    /// The guest
-    pub guest: String,
-    /// A variable for the command's environment; may be given again
-    #[arg(short, long, value_name = "KEY=VALUE")]
-    pub env: Vec<String>,
-    /// Send this command's standard input to the guest's command; it is read whole first, 1.4 MB at most
-    #[arg(short, long)]
-    pub interactive: bool,
-    /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
-    pub argv: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]

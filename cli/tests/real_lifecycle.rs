@@ -95,7 +95,7 @@ fn guests_stop_and_start_with_their_wires_and_any_server_may_die_meanwhile() {
     // A guest that will not: forced at the limit, which is told.
     lab.ok(&project.args(&["exec", "web", "--", "sh", "-c", "killall acpid; mv /bin/shutdown /bin/none"]));
     let began = Instant::now();
-    let ran = lab.ok(&project.args(&["stop", "web", "-t", "3"]));
+    let ran = lab.ok(&project.args(&["-v", "stop", "web", "-t", "3"]));
     assert!(ran.stderr.contains("did not shut down within 3 s") && began.elapsed() < Duration::from_secs(20), "{}", ran.stderr);
 
     // The server dies while it restarts; another one is told the same.

@@ -11,6 +11,7 @@ mod doctor;
 mod down;
 mod events;
 mod exec;
+mod exec_many;
 mod graph;
 mod gui;
 mod image;

@@ -128,7 +128,11 @@ impl Below<'_> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = rustix::fs::openat(&parent, &last, flags, Mode::from_raw_mode(0o600));
         let mut file = File::from(made.map_err(|error| failed(place, &error.into()))?);
-        let written = fill(&mut file, entry, self.tally).and_then(|()| {
+        let size = entry.size();
+        let written = fill(&mut file, entry, self.tally).and_then(|length| {
+            if length != size {
+                return Err(io::Error::other(format!("it breaks off after {length} of {size} bytes")));
+            }
             rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
             rustix::fs::futimens(&file, &times(changed))?;
             Ok(())
@@ -216,6 +220,7 @@ fn in_the_way(folder: &Path, name: &Path, error: rustix::io::Errno) -> Problem {
 fn failed(place: &Path, error: &io::Error) -> Problem {
     let full = matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
     let code = if full { Code::DiskFull } else { Code::Storage };
+    let code = if error.kind() == io::ErrorKind::Other { Code::Interrupted } else { code };
     Problem::new(code, format!("cannot write `{}`", printable(&place.to_string_lossy()))).cause(error)
 }
 
@@ -224,8 +229,8 @@ fn times(changed: u64) -> Timestamps {
     Timestamps { last_access: time, last_modification: time }
 }
 
-/// Writes a file with holes where it is zero.
-fn fill(file: &mut File, from: &mut impl Read, tally: &Tally) -> io::Result<()> {
+/// Writes a file with holes where it is zero; returns its length.
+fn fill(file: &mut File, from: &mut impl Read, tally: &Tally) -> io::Result<u64> {
     let (mut chunk, mut end) = (vec![0; CHUNK], 0u64);
     loop {
         let mut filled = 0;
@@ -245,7 +250,7 @@ fn fill(file: &mut File, from: &mut impl Read, tally: &Tally) -> io::Result<()> 
         end += filled as u64;
         tally.bytes(filled);
         if filled < CHUNK {
-            return file.set_len(end);
+            return file.set_len(end).map(|()| end);
         }
     }
 }

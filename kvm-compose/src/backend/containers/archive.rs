@@ -2,7 +2,12 @@
 //!
 //! Must not know who copies.
 
-use std::{fs::File, io::Read as _, time::Duration};
+use std::{
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom},
+    path::Path,
+    time::Duration,
+};
 
 use bollard::{
     body_stream,
@@ -54,11 +59,20 @@ impl Engine {
         Ok(PathSeen { kind, has_parent, bytes: seen.map_or(0, |(_, size)| size), holes: false })
     }
 
-    /// Unpacks an archive into a folder of a container.
-    pub fn put_archive(&self, container: &str, folder: &GuestPath, archive: File, cancel: &Cancel) -> Result<(), Problem> {
-        let options = UploadToContainerOptionsBuilder::default().path(folder.as_str()).build();
+    /// Unpacks an archive into a folder of a container. `scratch` is an empty file, which is filled.
+    pub fn put_archive(
+        &self,
+        container: &str,
+        folder: &GuestPath,
+        archive: &File,
+        mut scratch: File,
+        cancel: &Cancel,
+    ) -> Result<(), Problem> {
+        // Docker refuses links that lead out of the folder that it unpacks in: out of the root none does.
+        moved(archive, folder, &mut scratch)?;
+        let options = UploadToContainerOptionsBuilder::default().path("/").build();
         let doing = format!("Docker cannot put the files into `{folder}`");
-        let pieces = stream::unfold(archive, |mut archive| async move {
+        let pieces = stream::unfold(scratch, |mut archive| async move {
             let mut piece = vec![0; CHUNK];
             // What cannot be read is an archive that ends too early, which Docker refuses.
             let count = archive.read(&mut piece).unwrap_or(0);
@@ -105,5 +119,60 @@ impl Engine {
             Error::DockerResponseServerError { status_code: 404, message } => Problem::new(Code::NotFound, doing).cause(message),
             _ => self.problem(doing, error),
         }
+    }
+}
+
+/// The archive with all names from the root on.
+fn moved(archive: &File, folder: &GuestPath, to: &mut File) -> Result<(), Problem> {
+    let prefix = Path::new(folder.as_str().trim_start_matches('/'));
+    let mut from = tar::Archive::new(archive);
+    let mut builder = tar::Builder::new(&mut *to);
+    let mut write = || -> std::io::Result<()> {
+        for entry in from.entries()? {
+            let mut entry = entry?;
+            let (mut header, path) = (entry.header().clone(), prefix.join(entry.path()?));
+            match (entry.header().entry_type(), entry.link_name()?) {
+                (tar::EntryType::Link, Some(link)) => builder.append_link(&mut header, path, prefix.join(link))?,
+                (tar::EntryType::Symlink, Some(link)) => builder.append_link(&mut header, path, link)?,
+                _ => builder.append_data(&mut header, path, &mut entry)?,
+            }
+        }
+        builder.finish()
+    };
+    write().map_err(|error| Problem::new(Code::BadRequest, "the archive cannot be read").cause(error))?;
+    drop(builder);
+    to.seek(SeekFrom::Start(0)).map(drop).map_err(|error| Problem::io("cannot read an archive on its way", &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_begin_at_the_root_and_links_say_what_they_said() {
+        let mut builder = tar::Builder::new(tempfile::tempfile().expect("a file"));
+        let mut add = |kind, name: &str, link: &str| {
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(0);
+            match link {
+                "" => builder.append_data(&mut header, name, std::io::empty()).expect("appended"),
+                link => builder.append_link(&mut header, name, link).expect("appended"),
+            }
+        };
+        add(tar::EntryType::Directory, "site", "");
+        add(tar::EntryType::Symlink, "site/a", "../../x");
+        add(tar::EntryType::Link, "site/b", "site/a");
+        let mut archive = builder.into_inner().expect("whole");
+        archive.seek(SeekFrom::Start(0)).expect("sought");
+        let mut to = tempfile::tempfile().expect("a file");
+        moved(&archive, &GuestPath::new("/srv/into").expect("a path"), &mut to).expect("moved");
+        let mut found = tar::Archive::new(to);
+        let entries = found.entries().expect("entries").map(|entry| {
+            let entry = entry.expect("an entry");
+            let link = entry.link_name().expect("a name").map(|link| link.display().to_string()).unwrap_or_default();
+            format!("{} {link}", entry.path().expect("a path").display())
+        });
+        assert_eq!(entries.collect::<Vec<_>>(), ["srv/into/site ", "srv/into/site/a ../../x", "srv/into/site/b srv/into/site/a"]);
     }
 }

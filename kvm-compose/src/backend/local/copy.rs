@@ -127,8 +127,12 @@ impl LocalHost {
     ) -> Result<(), Problem> {
         let failed = |error: std::io::Error| Problem::io("cannot read an archive on its way", &error);
         if let Some(container) = self.running_container(deployment, guest)? {
+            if self.docker.look_at_path(&container, folder)?.kind != PathKind::Folder {
+                return Err(Problem::new(Code::NotFound, format!("there is no folder `{folder}` in guest `{guest}`")));
+            }
             let file = File::open(&archive.path).map_err(failed)?;
-            return self.docker.put_archive(&container, folder, file, cancel);
+            let scratch = archive.path.parent().map_or_else(tempfile::tempfile, tempfile::tempfile_in).map_err(failed)?;
+            return self.docker.put_archive(&container, folder, &file, scratch, cancel);
         }
         let inside = self.within(deployment, guest, cancel)?;
         let length = archive.file.metadata().map_err(failed)?.len();
