@@ -69,7 +69,10 @@ impl Client {
         // A proxy has no business between this command and its server.
         // Nor does it speak TLS yet: its library can, for the server's downloads, and is to read no certificates for that.
         rustls::crypto::ring::default_provider().install_default().ok();
-        let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_LIMIT).no_proxy().tls_certs_only([]);
+        // A connection a request: one that waited for the next, while an action was followed, may be closed by the server just as it
+        // is used again, and nobody could say whether the request was read (RFC 9112, section 9.3.1).
+        let mut builder =
+            reqwest::Client::builder().connect_timeout(CONNECT_LIMIT).no_proxy().tls_certs_only([]).pool_max_idle_per_host(0);
         if let Host::Unix(path) = host {
             builder = builder.unix_socket(path.as_path());
         }
@@ -406,6 +409,33 @@ mod tests {
     #[test]
     fn segments_cannot_leave_their_place() {
         assert_eq!(path(&["deployments", "a/../b?c#d é"]), "/api/deployments/a%2F..%2Fb%3Fc%23d%20%C3%A9");
+    }
+
+    /// A server that closes a connection which was idle for long may do so just as it is used again.
+    #[tokio::test]
+    async fn no_connection_is_used_twice() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("s");
+        let listener = tokio::net::UnixListener::bind(&socket).expect("bound");
+        let body = r#"{"version":"1","api":1,"installation":"i","mode":"master"}"#;
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let server = tokio::spawn(async move {
+            // Each connection is answered once and kept; who asked again on one of them would wait for ever.
+            let mut kept = Vec::new();
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                let mut request = [0; 4096];
+                tokio::io::AsyncReadExt::read(&mut stream, &mut request).await.expect("a request");
+                tokio::io::AsyncWriteExt::write_all(&mut stream, answer.as_bytes()).await.expect("answered");
+                kept.push(stream);
+            }
+            kept.len()
+        });
+        let client = Client::new(&Host::Unix(socket), None, Some(Duration::from_secs(20))).expect("a client");
+        for _ in 0..2 {
+            client.version().await.expect("an answer");
+        }
+        assert_eq!(server.await.expect("it ends"), 2);
     }
 
     #[test]

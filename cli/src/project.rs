@@ -11,7 +11,8 @@ use kvm_compose::{
     error::{Code, Problem},
     gather::{From, gather},
     names::DeploymentName,
-    project,
+    orchestrate::host::Cancel,
+    project, rules,
     spec::Sources,
     topology::{self, Leases, Loaded},
 };
@@ -109,6 +110,7 @@ impl Project {
     /// Faults of the files that a faulty testbed file names, as far as it could be understood: all at once.
     fn with_named_files(&self, problem: Problem, sources: &Sources, name: &DeploymentName) -> Problem {
         let understood = topology::understood(sources, name);
+        let problem = rules::with_judged(problem, sources, name, &Cancel::new());
         let mut all = problem.diagnostics.clone();
         // A faulty catalogue is told when it is used: by `validate` of a file without faults.
         let catalogue = catalogue().ok();

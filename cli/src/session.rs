@@ -34,7 +34,7 @@ impl Session {
             })?),
             None => std::env::var("TESTBED_TOKEN").ok().filter(|token| !token.is_empty()),
         };
-        Ok(Session { out: Output::new(global.output), global: global.clone(), host, token })
+        Ok(Session { out: Output::new(global.output).quiet(global.quiet), global: global.clone(), host, token })
     }
 
     /// A client of the server; connects when it is used.

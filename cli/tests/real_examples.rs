@@ -23,7 +23,6 @@ const PROBES: &[(&str, &str, &[&str])] = &[
     ("quickstart", "client", &["wget", "-q", "-O", "/dev/null", "http://10.0.2.10/"]),
     ("nat", "client", &["ping", "-c", "1", "-W", "5", "10.72.2.11"]),
     ("localnet", "db", &["ping", "-c", "1", "-W", "5", "10.73.0.2"]),
-    ("links", "desk", &["ping", "-c", "3", "-W", "5", "10.20.0.2"]),
 ];
 
 fn examples() -> Vec<PathBuf> {

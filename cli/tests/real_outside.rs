@@ -126,6 +126,20 @@ fn guests_go_out_behind_one_address_and_are_reached_from_outside() {
     assert!(String::from_utf8_lossy(&outside.fetch("http://172.16.1.200:8082/")).contains("shop"));
     bed.pings("client", "172.16.1.1");
 
+    // Another testbed with the same addresses out there would take this one off the network: it is refused, and leaves nothing.
+    let twin = Bed::of(&cluster, "twin", NAT);
+    let refused = twin.run(&["up"]);
+    assert!(refused.status == 4 && refused.stderr.contains("`172.16.1.200`") && refused.stderr.contains("`nat`"), "{refused:?}");
+    assert!(outside.pings("172.16.1.200") && outside.pings("172.16.1.201"));
+    // With addresses of its own it goes out beside the first, and comes down without it.
+    let beside = NAT.replace("172.16.1.200", "172.16.1.210").replace("172.16.1.201", "172.16.1.211").replace("10.72.", "10.82.");
+    let twin = Bed::of(&cluster, "twin", &beside);
+    twin.ok(&["up"]);
+    twin.pings("client", "172.16.1.9");
+    bed.pings("client", "172.16.1.9");
+    twin.ok(&["down"]);
+    assert!(outside.pings("172.16.1.200"));
+
     bed.ok(&["down"]);
     assert_eq!(cluster.leftovers(), [""; 0]);
     assert!(cluster.lab.ok("m", &["ovs-vsctl", "get", "Bridge", "br-ex", "external_ids"]).expect("it stays").contains("testbedos"));

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Place, Problem};
 
+/// How many characters of a line are shown.
+const SHOWN: usize = 160;
+
 /// How bad a fault is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -38,6 +41,20 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
+    /// The part of the line that is shown, and the fault's place in it, from 0.
+    fn shown(&self) -> (String, usize) {
+        let column = (self.at.column.max(1) - 1) as usize;
+        let end = column + (self.width as usize).clamp(1, SHOWN / 2);
+        // The fault stands near the end of what is shown of a long line, with what comes before it.
+        let first = if end < SHOWN { 0 } else { end.saturating_sub(SHOWN * 3 / 4).min(column) };
+        let part = self.source.chars().skip(first).take(SHOWN).map(|c| if c.is_control() { ' ' } else { c });
+        let mut shown: String = if first > 0 { std::iter::once('…').chain(part.skip(1)).collect() } else { part.collect() };
+        if self.source.chars().nth(first + SHOWN).is_some() {
+            shown.push('…');
+        }
+        (shown, column - first)
+    }
+
     /// The fault as a compiler would print it: message, place, source line, underline, hint.
     pub fn render(&self) -> String {
         let word = match self.severity {
@@ -48,10 +65,9 @@ impl Diagnostic {
         let gutter = " ".repeat(number.len());
         let mut text = format!("{word}[{}]: {}\n{gutter}--> {}\n", self.code, self.message, self.at);
         if !self.source.is_empty() {
-            let shown: String = self.source.chars().take(160).map(|c| if c.is_control() { ' ' } else { c }).collect();
-            let column = (self.at.column.max(1) - 1) as usize;
+            let (shown, column) = self.shown();
             let carets = "^".repeat((self.width.max(1) as usize).min(shown.chars().count().saturating_sub(column)).max(1));
-            if column < 160 {
+            if column <= shown.chars().count() {
                 text.push_str(&format!("{gutter} |\n{number} | {shown}\n{gutter} | {}{carets}\n", " ".repeat(column)));
             }
         }

@@ -15,11 +15,13 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    diagnostic::{Diagnostic, Severity},
+    diagnostic::{Diagnostic, Severity, problem_of},
     error::{Code, Place, Problem},
+    names::DeploymentName,
     orchestrate::host::Cancel,
     process::Call,
-    topology::{Acl, Topology},
+    spec::Sources,
+    topology::{self, Acl, Topology},
 };
 
 /// Where OVN's packages put the schemas of its databases.
@@ -28,6 +30,8 @@ const FOLDERS: [&str; 2] = ["/usr/share/ovn", "/usr/local/share/ovn"];
 const LIMIT: Duration = Duration::from_secs(15);
 /// How much of a transaction is passed as one argument: execve(2) refuses 128 KiB.
 const TRANSACTION: usize = 96 << 10;
+/// Beside how many faults rules are judged.
+const MOST_BESIDE: usize = 100;
 /// How many answers are kept.
 const KEPT: usize = 64;
 
@@ -59,6 +63,21 @@ pub fn judge(topology: &Topology, cancel: &Cancel) -> Result<Vec<Diagnostic>, Pr
     }
     faults.sort_by_key(|fault| (fault.at.line, fault.at.column));
     Ok(faults)
+}
+
+/// The faults of a file that could not be used, and beside them what OVN says of those of its rules that could be read: all at
+/// once. Where OVN cannot be asked, that is told when the file is otherwise right.
+pub fn with_judged(problem: Problem, sources: &Sources, deployment: &DeploymentName, cancel: &Cancel) -> Problem {
+    // A file whose faults are so many, or of which nothing was understood, is judged when these are mended.
+    if problem.diagnostics.is_empty() || problem.diagnostics.len() > MOST_BESIDE {
+        return problem;
+    }
+    let judged = topology::understood(sources, deployment).and_then(|topology| judge(&topology, cancel).ok());
+    let judged = judged.into_iter().flatten().filter(|fault| fault.severity == Severity::Error);
+    let mut all = problem.diagnostics.clone();
+    all.extend(judged);
+    all.sort_by_key(|fault| (fault.at.file != sources.file, fault.at.file.clone(), fault.at.line, fault.at.column));
+    problem_of(&sources.file, all).unwrap_or(problem)
 }
 
 fn unasked(first: &Acl, message: &str, why: Option<String>) -> Diagnostic {
@@ -189,6 +208,17 @@ fn misread(acl: &Acl, words: &str) -> Diagnostic {
     let Place { file, line, column } = acl.at.clone();
     let before = (column.max(1) - 1) as usize;
     let rest: String = acl.source.chars().skip(before).collect();
+    if !rest.contains(&acl.matches) {
+        let lines: Vec<&str> = std::iter::once(rest.as_str()).chain(acl.going_on.iter().map(String::as_str)).collect();
+        match named_line(&lines, words) {
+            Some((0, start, width)) => return told(words, Place { file, line, column: column + start - 1 }, width, acl.source.clone()),
+            Some((index, column, width)) => {
+                let at = Place { file, line: line + index as u32, column };
+                return told(words, at, width, lines[index].to_string());
+            }
+            None => {}
+        }
+    }
     let (column, width) = match rest.find(&acl.matches) {
         Some(start) => {
             let start = column + rest[..start].chars().count() as u32;
@@ -202,21 +232,38 @@ fn misread(acl: &Acl, words: &str) -> Diagnostic {
         // It goes over several lines, or is written with escapes.
         None => (column, 1),
     };
+    told(words, Place { file, line, column }, width, acl.source.clone())
+}
+
+fn told(words: &str, at: Place, width: u32, source: String) -> Diagnostic {
     Diagnostic {
         severity: Severity::Error,
         code: "E042".to_string(),
         message: format!("OVN cannot read this `match`: {words}"),
-        at: Place { file, line, column },
+        at,
         width,
-        source: acl.source.clone(),
+        source,
         hint: Some("ovn-sb(5) describes the language of matches: table Logical_Flow, column match".to_string()),
     }
 }
 
+/// The line of several, and the place in it, of the word that OVN quotes; none when it stands there twice.
+fn named_line(lines: &[&str], words: &str) -> Option<(usize, u32, u32)> {
+    let mut found = lines.iter().enumerate().filter_map(|(index, line)| Some((index, named_word(line, words)?)));
+    let (index, (offset, width)) = found.next()?;
+    let again = lines.iter().skip(index + 1).any(|line| quoted(words).is_some_and(|word| line.contains(word)));
+    (!again).then_some((index, offset + 1, width))
+}
+
+/// The word that OVN quotes as `word'.
+fn quoted(words: &str) -> Option<&str> {
+    let (_, rest) = words.split_once('`')?;
+    rest.split_once('\'').map(|(word, _)| word)
+}
+
 /// Where the word that OVN quotes as `word' stands, in characters; none when it stands there twice.
 fn named_word(text: &str, words: &str) -> Option<(u32, u32)> {
-    let (_, rest) = words.split_once('`')?;
-    let (word, _) = rest.split_once('\'')?;
+    let word = quoted(words)?;
     let part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '$' | '@');
     let alone = |at: usize| {
         let (before, after) = (text[..at].chars().next_back(), text[at + word.len()..].chars().next());
@@ -242,6 +289,7 @@ mod tests {
             action: crate::topology::AclAction::Drop,
             at: at(source.find("match: ").map_or(1, |start| start as u32 + 8)),
             source: source.into(),
+            going_on: Vec::new(),
             action_at: at(1),
             action_source: source.into(),
         }
@@ -262,6 +310,22 @@ mod tests {
         assert_eq!(pointed("ip && foo", "  match: >-", "Syntax error at `foo' expecting field name"), ">");
         assert_eq!(named_word("ip4.src && ip4", "at `ip4' x"), Some((11, 3)));
         assert_eq!(named_word("ä = 5", "at `=' x"), Some((2, 1)));
+    }
+
+    #[test]
+    fn a_word_of_an_expression_over_several_lines_is_pointed_at_on_its_own_line() {
+        let lines = ["      ip4 &&", "      tcp.dsst == 80", ""].map(String::from);
+        let over = Acl { going_on: lines.to_vec(), ..acl("ip4 && tcp.dsst == 80", "    match: >-") };
+        let fault = misread(&over, "Syntax error at `tcp.dsst' expecting field name");
+        assert_eq!((fault.at.line, fault.at.column, fault.width, fault.source.as_str()), (9, 7, 8, "      tcp.dsst == 80"));
+        let block =
+            Acl { going_on: lines[1..].to_vec(), at: Place { column: 7, ..over.at.clone() }, ..acl("ip4 && tcp.dsst == 80", &lines[0]) };
+        let fault = misread(&block, "Syntax error at `tcp.dsst' expecting field name");
+        assert_eq!((fault.at.line, fault.at.column), (8, 7));
+        let fault = misread(&block, "Syntax error at `ip4' expecting something");
+        assert_eq!((fault.at.line, fault.at.column, fault.width), (7, 7, 3));
+        let twice = Acl { going_on: vec!["  foo ||".to_string(), "  foo".to_string()], ..acl("foo || foo", "    match: >-") };
+        assert_eq!(misread(&twice, "Syntax error at `foo' expecting field name").at.line, 7);
     }
 
     #[test]

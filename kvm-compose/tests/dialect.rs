@@ -386,7 +386,7 @@ fn exactly_one_kind_and_nothing_misplaced() {
         ("{name: a, libvirt: {cpus: 1, memory_mb: 64, cloud_image: {name: x}}}", vec!["E003"]),
         ("{name: a, libvirt: {cpus: 1, memory_mb: 64, libvirt_type: cloud_image}}", vec!["E005"]),
         ("{name: a, libvirt: {cpus: 1, memory_mb: 64, libvirt_type: {iso-guest: {path: x}}}}", vec!["E003"]),
-        ("{name: a, libvirt: {cpus: 1, memory_mbs: 64, libvirt_type: {existing_disk: {path: x}}}}", vec!["E004", "E003"]),
+        ("{name: a, libvirt: {cpus: 1, memory_mbs: 64, libvirt_type: {existing_disk: {path: x}}}}", vec!["E003"]),
         ("{name: a, libvirt: {cpus: 1, memory_mb: 64, username: Root, libvirt_type: {cloud_image: {name: x}}}}", vec!["E010"]),
         ("{name: a, libvirt: {cpus: 1, memory_mb: 64, libvirt_type: {cloud_image: {name: ../x}}}}", vec!["E010"]),
         ("{name: a, docker: {}}", vec!["E004"]),

@@ -138,6 +138,7 @@ fn strangers_and_missing_bases_are_refused_before_anything_is_done() {
         name: "lab.g1".to_string(),
         hint: "rename it".to_string(),
         installation: None,
+        deployment: None,
     });
     let problem = up(&host, &wanted, &UpOptions::default()).expect_err("a stranger");
     assert_eq!((problem.code, problem.hint.as_deref()), (Code::Conflict, Some("rename it")));

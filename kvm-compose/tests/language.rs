@@ -49,7 +49,6 @@ network:
         (2, 11, "E010"),
         (4, 33, "E030"),
         (6, 13, "E003"),
-        (7, 15, "E004"),
         (7, 16, "E003"),
         (9, 19, "E006"),
         (10, 24, "E020"),
@@ -168,10 +167,65 @@ fn one_fault_of_a_router_port_makes_no_others() {
     let many: String = (0..300).map(|n| format!("  - {{nme: g{n}, micro: {{}}}}\n")).collect();
     let problem = load(&format!("machines:\n{many}{NETWORK}")).expect_err("faults");
     assert!(
-        problem.diagnostics.last().is_some_and(|last| last.code == "E009" && last.message.starts_with("400 ")),
+        problem.diagnostics.last().is_some_and(|last| last.code == "E009" && last.message.starts_with("100 ")),
         "{:?}",
         problem.diagnostics.last()
     );
+}
+
+#[test]
+fn one_mistake_is_one_fault_whatever_follows_from_it() {
+    let codes = |text: &str| places(text).into_iter().map(|place| place.2).collect::<Vec<_>>();
+    let with = |machines: &str, network: &str, checks: &str| format!("machines:\n{machines}network: {network}\nchecks: [{checks}]\n");
+    let ovn = "{ovn: {switches: {lan: {subnet: 10.0.0.0/24}}}}";
+    let b = "  - {name: b, micro: {}, network: [{switch: lan}]}\n";
+    let ping = "{ping: {from: a, to: b}}, {tcp: {from: b, to: a, port: 80}}";
+    // The interface cannot be read, names no switch, or its machine has no kind: what cannot be asked of it is no news.
+    for (a, code) in [
+        ("  - {name: a, micro: {}, network: [{swich: lan}]}\n", "E003"),
+        ("  - {name: a, micro: {}, network: [{switch: wan}]}\n", "E020"),
+        ("  - {name: a, network: [{switch: lan}]}\n", "E007"),
+    ] {
+        assert_eq!(codes(&with(&format!("{a}{b}"), ovn, ping)), [code], "{a}");
+    }
+    // A guest that really has none, and one that really is not there, are told.
+    assert_eq!(codes(&with(&format!("  - {{name: a, micro: {{}}, network: []}}\n{b}"), ovn, ping)), ["E061", "E061"]);
+    assert_eq!(codes(&with(b, ovn, ping)), ["E060", "E060"]);
+    // A bridge that does not exist is no missing switch as well.
+    let bridged = "  - {name: a, micro: {}, network: [{switch: x}]}\n";
+    assert_eq!(codes(&with(bridged, "{bridges: [{name: br0}]}", "{ping: {from: a, to: 10.0.0.1}}")), ["E024"]);
+}
+
+#[test]
+fn a_tab_is_found_where_it_stands_and_a_long_line_is_shown_where_it_is_wrong() {
+    let tabbed = "machines:\n  - name: a\n\tmicro: {}\nnetwork: {ovn: {switches: {}}}\n";
+    let problem = load(tabbed).expect_err("a tab");
+    let fault = &problem.diagnostics[0];
+    assert_eq!((fault.at.line, fault.at.column), (3, 1), "{fault:?}");
+    assert!(fault.hint.as_deref().is_some_and(|hint| hint.contains("spaces")), "{fault:?}");
+    let long =
+        format!("machines: [{{name: a, micro: {{}}, labels: {{x: \"{}\"}}, network: [{{swich: lan}}]}}]\n{NETWORK}", "y".repeat(250));
+    let problem = load(&long).expect_err("a word");
+    let drawn = problem.diagnostics[0].render();
+    let lines: Vec<&str> = drawn.lines().collect();
+    let (source, carets) = (lines[3], lines[4]);
+    let start = carets.find('^').expect("carets");
+    let word: String = source.chars().skip(start).take(carets.matches('^').count()).collect();
+    assert_eq!(word, "swich", "{drawn}");
+    assert!(source.starts_with("1 | …") && source.chars().count() < 180, "{drawn}");
+}
+
+#[test]
+fn a_value_that_a_variable_brought_says_so() {
+    let text = "machines: [{name: a, micro: {memory_mb: \"${MEM}\"}, network: [{switch: lan}]}]\nnetwork: {ovn: {switches: {lan: {subnet: 10.0.0.0/24}}}}\n";
+    for value in ["lots", "1"] {
+        let mut sources = kvm_compose::spec::Sources::alone("kvm-compose.yaml", text);
+        sources.composition.variables.insert("MEM".to_string(), Some(value.to_string()));
+        let name = "lab".parse().expect("valid");
+        let problem = kvm_compose::topology::load_all(&sources, &name, &Default::default()).expect_err("not a size");
+        let hint = problem.hint.expect("a hint");
+        assert!(hint.contains("${MEM}") && hint.contains(".env"), "{value}: {hint}");
+    }
 }
 
 #[test]

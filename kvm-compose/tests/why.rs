@@ -360,6 +360,14 @@ fn what_answers_is_reached_whatever_else_is_odd() {
         "{verdict:?}"
     );
     link(b(&mut facts)).mtu = 1442;
+    // A name brings addresses of both versions of IP, and one was asked.
+    let nic = facts.to.end.as_mut().and_then(|end| end.nic.as_mut()).expect("an interface");
+    nic.addresses.push("2001:db8::9/64".parse().expect("valid"));
+    let hint = diagnose(&facts).hint.expect("a hint");
+    assert!(hint.contains("`testbed why a 2001:db8::9` asks by IPv6"), "{hint}");
+    facts.to.wrote = "10.2.0.9".to_string();
+    assert_eq!(diagnose(&facts).hint, None);
+    facts.to.wrote = "b".to_string();
     // UDP needs no answer: delivered, and read, is as much as can be known.
     facts.probe = Probed::NotSent("who gets UDP need not answer".to_string());
     (facts.by, facts.forward) = (Traffic::Udp(53), Some(Traced::Delivered { port: "pb".to_string() }));

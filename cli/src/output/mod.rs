@@ -19,12 +19,19 @@ use crate::args::Format;
 /// end, and its exit status still tells the truth.
 pub struct Output {
     pub format: Format,
+    /// `--quiet`: results and errors alone.
+    pub quiet: bool,
     closed: Cell<bool>,
 }
 
 impl Output {
     pub fn new(format: Format) -> Output {
-        Output { format, closed: Cell::new(false) }
+        Output { format, quiet: false, closed: Cell::new(false) }
+    }
+
+    /// The same, for people who want results and errors alone.
+    pub fn quiet(self, quiet: bool) -> Output {
+        Output { quiet, ..self }
     }
 
     /// True when nobody reads any more.

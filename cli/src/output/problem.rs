@@ -24,8 +24,11 @@ pub fn print(global: &Global, problem: &Problem) {
     }
 }
 
-/// Prints warnings of a testbed file on standard error.
+/// Prints warnings of a testbed file on standard error; not to people who asked for quiet.
 pub fn print_warnings(out: &Output, warnings: &[Diagnostic]) {
+    if out.quiet && out.format == Format::Text {
+        return;
+    }
     for warning in warnings {
         match out.format {
             Format::Text => error_line(cleaned(&warning.render()).trim_end_matches('\n')),

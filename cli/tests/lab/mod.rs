@@ -149,8 +149,11 @@ impl Lab {
         let file = folder.join("kvm-compose.yaml");
         std::fs::write(&file, yaml).expect("written");
         if !self.deployments.iter().any(|known| known == name) {
-            // A run that was killed could not take its own away, and nobody else has a deployment of that name.
-            sweep(name);
+            // A run that was killed could not take its own away; no other test has a deployment of that name, but another lab of
+            // this one may.
+            if USED.lock().expect("no test panics with it").insert(name.to_string()) {
+                sweep(name);
+            }
             self.deployments.push(name.to_string());
         }
         Project { name: name.to_string(), file, folder }
@@ -192,6 +195,9 @@ impl Lab {
         wait(&format!("no action runs on {name}"), limit, || self.json(&["-p", name, "info"])["state"] != "running");
     }
 }
+
+/// Names of deployments that this process has used: what is there under them is not left over.
+static USED: std::sync::Mutex<std::collections::BTreeSet<String>> = std::sync::Mutex::new(std::collections::BTreeSet::new());
 
 impl Drop for Lab {
     fn drop(&mut self) {

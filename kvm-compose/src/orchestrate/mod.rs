@@ -206,12 +206,7 @@ fn plan_up(host: &dyn Host, blueprint: &Blueprint, options: &UpOptions) -> Resul
 
 fn refuse_strangers(observed: &Observed) -> Result<(), Problem> {
     let Some(first) = observed.strangers.first() else { return Ok(()) };
-    let whose = match &first.installation {
-        Some(installation) => format!("another installation, {installation}, has it"),
-        None => "it is no testbed's".to_string(),
-    };
-    let message = format!("there is a {} named `{}` already: {whose}", first.kind, first.name);
-    let mut problem = Problem::new(Code::Conflict, message).hint(first.hint.clone());
+    let mut problem = Problem::new(Code::Conflict, first.taken()).hint(first.hint.clone());
     problem.causes = observed.strangers[1..].iter().map(|stranger| format!("also: {} `{}`", stranger.kind, stranger.name)).collect();
     Err(problem)
 }

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     error::{Code, Problem},
     names::{DeploymentName, GuestName, HostName, InstallationId},
-    topology::{Assignment, DiskDevice, FileRef, Guest, GuestKind, Nic, Topology},
+    topology::{Assignment, DiskDevice, FileRef, Guest, GuestKind, HostRef, Nic, Topology},
 };
 
 /// How long a script may run, in seconds.
@@ -87,18 +87,23 @@ fn in_order(guests: &[Guest]) -> Vec<&Guest> {
 fn chassis(topology: &Topology, hosts: &Hosts) -> Result<BTreeMap<HostName, String>, Problem> {
     let mut chassis = BTreeMap::new();
     for asked in topology.routers.iter().flat_map(|router| &router.ports).filter_map(|port| port.gateway_chassis.as_ref()) {
-        let site = place::named(asked, hosts).ok_or_else(|| {
-            let names: Vec<&str> = hosts.members.iter().map(|site| site.host.as_str()).chain(["main"]).collect();
-            let mut problem = match hosts.away.get(&asked.name) {
-                Some(why) => Problem::new(Code::HostAway, format!("host `{}` is a gateway and does not answer", asked.name)).cause(why),
-                None => Problem::new(Code::NotFound, format!("`set_gateway_chassis` names no host: `{}`", asked.name)),
-            };
-            problem.at = Some(asked.at.clone());
-            problem.hint(format!("hosts: {}", names.join(", ")))
-        })?;
+        let site = gateway(asked, hosts)?;
         chassis.insert(asked.name.clone(), site.chassis.clone().unwrap_or_else(|| site.host.to_string()));
     }
     Ok(chassis)
+}
+
+/// The host through which a router's traffic leaves, or what is wrong with its name.
+pub(super) fn gateway<'h>(asked: &HostRef, hosts: &'h Hosts) -> Result<&'h Site, Problem> {
+    place::named(asked, hosts).ok_or_else(|| {
+        let names: Vec<&str> = hosts.members.iter().map(|site| site.host.as_str()).chain(["main"]).collect();
+        let mut problem = match hosts.away.get(&asked.name) {
+            Some(why) => Problem::new(Code::HostAway, format!("host `{}` is a gateway and does not answer", asked.name)).cause(why),
+            None => Problem::new(Code::NotFound, format!("`set_gateway_chassis` names no host: `{}`", asked.name)),
+        };
+        problem.at = Some(asked.at.clone());
+        problem.hint(format!("hosts: {}", names.join(", ")))
+    })
 }
 
 /// Base files on the master that guests on other hosts need, whose content must be known before [`lower`].

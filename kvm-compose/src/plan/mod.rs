@@ -4,6 +4,7 @@
 
 pub mod affected;
 pub mod anywhere;
+mod asked;
 pub mod blueprint;
 pub mod container;
 pub mod describe;
@@ -25,6 +26,7 @@ pub mod site;
 pub mod step;
 mod things;
 
+pub use asked::refused;
 pub use diff::{Taints, diff};
 pub use diff_rows::diff_rows;
 pub use link_diff::with_links;

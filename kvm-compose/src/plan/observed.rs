@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -235,6 +236,9 @@ pub struct Stranger {
     /// The installation that made it, when it is a testbed's.
     #[serde(default)]
     pub installation: Option<String>,
+    /// The deployment that has an address outside, when that is what it holds.
+    #[serde(default)]
+    pub deployment: Option<String>,
 }
 
 impl Stranger {
@@ -244,6 +248,37 @@ impl Stranger {
             "it belongs to the deployment `{deployment}` of the testbedos-server with that id (`testbed version --server` prints a server's): \
              take it down there, or give this deployment another name with `--project-name`"
         );
-        Stranger { kind: kind.to_string(), name: name.to_string(), hint, installation: Some(installation.to_string()) }
+        Stranger { kind: kind.to_string(), name: name.to_string(), hint, installation: Some(installation.to_string()), deployment: None }
+    }
+
+    /// An address of a hosts' network that another deployment answers for; `installation` where that is another's too.
+    pub fn of_address(address: IpAddr, network: &str, installation: Option<&str>, deployment: &str) -> Self {
+        let whose = installation.map_or_else(String::new, |_| " on the testbedos-server with that id".to_string());
+        Stranger {
+            kind: format!("address of the network `{network}`"),
+            name: address.to_string(),
+            hint: format!(
+                "use another address, or take the deployment `{deployment}` down{whose}: the network outside would believe whichever spoke last"
+            ),
+            installation: installation.map(str::to_string),
+            deployment: Some(deployment.to_string()),
+        }
+    }
+
+    /// What is taken, and by whom.
+    pub fn taken(&self) -> String {
+        match (&self.deployment, &self.installation) {
+            (Some(deployment), None) => format!("`{}`, an {}, is taken: deployment `{deployment}` has it", self.name, self.kind),
+            (Some(deployment), Some(installation)) => {
+                format!(
+                    "`{}`, an {}, is taken: deployment `{deployment}` of another installation, {installation}, has it",
+                    self.name, self.kind
+                )
+            }
+            (None, Some(installation)) => {
+                format!("there is a {} named `{}` already: another installation, {installation}, has it", self.kind, self.name)
+            }
+            (None, None) => format!("there is a {} named `{}` already: it is no testbed's", self.kind, self.name),
+        }
     }
 }

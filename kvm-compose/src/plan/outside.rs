@@ -169,7 +169,7 @@ pub fn anywhere(topology: &Topology) -> Vec<Mapping> {
     networks.into_iter().map(|network| Mapping { network: network.clone(), bridge: "br-ex".to_string(), address: None }).collect()
 }
 
-type Mappings<'a> = BTreeMap<&'a NetworkName, &'a Mapping>;
+pub(super) type Mappings<'a> = BTreeMap<&'a NetworkName, &'a Mapping>;
 
 /// What decides on which hosts traffic leaves.
 struct Ways<'a> {
@@ -194,8 +194,7 @@ impl<'a> Ways<'a> {
                 of_guests.entry(&nic.switch).or_default().insert(&place.host);
             }
         }
-        let by_name = |site: &'a Site| site.mappings.iter().rev().map(|mapping| (&mapping.network, mapping)).collect();
-        Ways { routed, hosts, sites: hosts.all().map(|site| (site, by_name(site))).collect(), of_guests, of_all }
+        Ways { routed, hosts, sites: hosts.all().map(|site| (site, networks(site))).collect(), of_guests, of_all }
     }
 
     /// The hosts on which traffic of a switch passes to the network outside: those of gateways and of guests on it, else the
@@ -219,7 +218,12 @@ impl<'a> Ways<'a> {
     }
 }
 
-fn uplink(localnet: &Localnet, site: &Site, mappings: &Mappings<'_>) -> Result<Uplink, Problem> {
+/// A host's networks by name.
+pub(super) fn networks(site: &Site) -> Mappings<'_> {
+    site.mappings.iter().rev().map(|mapping| (&mapping.network, mapping)).collect()
+}
+
+pub(super) fn uplink(localnet: &Localnet, site: &Site, mappings: &Mappings<'_>) -> Result<Uplink, Problem> {
     let Some(mapping) = mappings.get(&localnet.network) else {
         let names: Vec<&str> = site.mappings.iter().map(|mapping| mapping.network.as_str()).collect();
         let known = if names.is_empty() { "nothing".to_string() } else { names.join(", ") };

@@ -122,7 +122,8 @@ pub fn named<'a>(asked: &HostRef, hosts: &'a Hosts) -> Option<&'a Site> {
     hosts.find(&asked.name).or_else(master)
 }
 
-fn asked_for(guest: &Guest, asked: &HostRef, hosts: &Hosts) -> Result<Place, Problem> {
+/// The place that the file asks for, or what is wrong with it.
+pub(super) fn asked_for(guest: &Guest, asked: &HostRef, hosts: &Hosts) -> Result<Place, Problem> {
     if let Some(site) = named(asked, hosts) {
         let why = if site.host == asked.name {
             "the file asks for it".to_string()

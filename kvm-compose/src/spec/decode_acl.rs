@@ -44,9 +44,16 @@ fn rule(node: &Node, reader: &mut Reader) -> Option<AclRule> {
 
 fn expression(node: &Node, reader: &mut Reader) -> Option<Spanned<String>> {
     let text = reader.text(node, "`match`")?;
-    if text.value.trim().is_empty() || text.value.len() > LONGEST_MATCH {
-        let hint = Some("write an expression such as `ip4.src == 10.0.0.10 && tcp.dst == 80`".to_string());
-        reader.error(node.at, "E006", "`match` is empty or too long".to_string(), hint);
+    let empty = text.value.trim().is_empty();
+    if empty || text.value.len() > LONGEST_MATCH {
+        let (message, hint) = match empty {
+            true => ("`match` is empty".to_string(), "write an expression such as `ip4.src == 10.0.0.10 && tcp.dst == 80`".to_string()),
+            false => {
+                let message = format!("`match` has {} bytes, the most is {LONGEST_MATCH}", text.value.len());
+                (message, "make several rules of it; sets of addresses may be written as subnets".to_string())
+            }
+        };
+        reader.error(node.at, "E006", message, Some(hint));
         return None;
     }
     Some(text)

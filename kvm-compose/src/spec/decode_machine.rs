@@ -21,10 +21,11 @@ pub fn machine(node: &Node, reader: &mut Reader) -> Option<Machine> {
     let mut fields = reader.fields(node, "a machine")?;
     let at = fields.at;
     let name: Option<Spanned<GuestName>> = fields.require(reader, "name").and_then(|node| reader.name(node, "`name`"));
-    let network = list(&mut fields, "network", "`network` of a machine", reader);
-    let network: Vec<Interface> = network.iter().filter_map(|node| interface(node, reader)).collect();
-    let interfaces = list(&mut fields, "interfaces", "`interfaces` of a machine", reader);
-    let interfaces: Vec<BridgeInterface> = interfaces.iter().filter_map(|node| bridge_interface(node, reader)).collect();
+    let listed = list(&mut fields, "network", "`network` of a machine", reader);
+    let network: Vec<Interface> = listed.iter().filter_map(|node| interface(node, reader)).collect();
+    let bridged = list(&mut fields, "interfaces", "`interfaces` of a machine", reader);
+    let interfaces: Vec<BridgeInterface> = bridged.iter().filter_map(|node| bridge_interface(node, reader)).collect();
+    let misread = network.len() < listed.len() || interfaces.len() < bridged.len();
     if let (Some(_), Some(second)) = (fields.key_at("network"), fields.key_at("interfaces")) {
         let hint = Some("`interfaces` belongs to the older form, of bridges; keep `network`".to_string());
         reader.error(second, "E007", "a machine has `network` or `interfaces`, not both".to_string(), hint);
@@ -64,6 +65,7 @@ pub fn machine(node: &Node, reader: &mut Reader) -> Option<Machine> {
         at,
         kind_at,
         size: size(node),
+        misread,
         clone_of: None,
     })
 }

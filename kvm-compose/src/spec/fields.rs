@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    hints::suggestion,
+    hints::{did_you_mean, suggestion},
     node::{Mark, Node},
     reader::Reader,
 };
@@ -19,6 +19,8 @@ pub struct Fields<'a> {
     pub(super) what: String,
     pub(super) known: Vec<&'static str>,
     pub(super) said: BTreeSet<String>,
+    /// Keys that were missed, and where that was said.
+    pub(super) missed: Vec<(&'static str, Mark)>,
 }
 
 impl<'a> Fields<'a> {
@@ -38,7 +40,8 @@ impl<'a> Fields<'a> {
         let found = self.get(key);
         if found.is_none() {
             let at = self.key_at(key).unwrap_or(self.at);
-            reader.error(at, "E004", format!("{} needs `{key}`", self.what), Some(format!("add `{key}:`")));
+            reader.error(at, "E004", needs(&self.what, key), Some(format!("add `{key}:`")));
+            self.missed.push((key, at));
         }
         found
     }
@@ -95,17 +98,32 @@ impl<'a> Fields<'a> {
         self.entries
     }
 
+    /// The keys that were asked for, each once.
+    fn listed(&self) -> String {
+        let mut seen = BTreeSet::new();
+        self.known.iter().filter(|key| seen.insert(**key)).copied().collect::<Vec<_>>().join(", ")
+    }
+
     /// Reports keys that nobody asked for.
     pub fn finish(self, reader: &mut Reader) {
         for (key, _) in self.entries {
             match key.text() {
                 Some(text) if self.known.contains(&text) || self.said.contains(text) => {}
                 Some(text) => {
-                    let hint = || suggestion(text, &self.known).unwrap_or_else(|| format!("known keys here: {}", self.known.join(", ")));
+                    let meant = suggestion(text, &self.known);
+                    // One fault, not two: what was written as `swich` is no missing `switch`.
+                    for (key, at) in self.missed.iter().filter(|(key, _)| meant.as_deref() == Some(&did_you_mean(key))) {
+                        reader.withdraw(*at, &needs(&self.what, key));
+                    }
+                    let hint = || meant.unwrap_or_else(|| format!("known keys here: {}", self.listed()));
                     reader.error_with(key.at, "E003", format!("{} has no key `{}`", self.what, printable(text)), |_| Some(hint()));
                 }
                 None => reader.error(key.at, "E005", "a key must be a text".to_string(), None),
             }
         }
     }
+}
+
+fn needs(what: &str, key: &str) -> String {
+    format!("{what} needs `{key}`")
 }

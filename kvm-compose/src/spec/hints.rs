@@ -46,13 +46,18 @@ impl Guesses {
                 closest = Some((distance, word));
             }
         }
-        closest.map(|(_, word)| format!("did you mean `{word}`?"))
+        closest.map(|(_, word)| did_you_mean(word))
     }
 
     /// The same, or else the names that there are.
     pub fn near_or_listed<'a>(&mut self, text: &str, known: impl Iterator<Item = &'a str> + Clone, what: &str) -> String {
         self.near(text, known.clone()).unwrap_or_else(|| format!("{what}: {}", listed(known)))
     }
+}
+
+/// The hint of a word that was meant.
+pub fn did_you_mean(word: &str) -> String {
+    format!("did you mean `{word}`?")
 }
 
 /// Names in a row; of many the first.

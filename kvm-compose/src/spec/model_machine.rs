@@ -73,6 +73,10 @@ pub struct Machine {
     #[serde(skip)]
     #[schemars(skip)]
     pub size: usize,
+    /// Some of its interfaces could not be read: what follows from the others alone is not judged.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub misread: bool,
     /// Which clone of a scaled machine it is.
     #[serde(skip)]
     #[schemars(skip)]

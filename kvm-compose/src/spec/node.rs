@@ -189,6 +189,13 @@ pub fn parse(text: &str, number: u16, budget: &mut Budget, reader: &mut Reader) 
                 {
                     mark = Mark { line: number as u32 + 1, column: last.chars().count() as u32 + 1, ..start };
                 }
+                // Only a tab in front of a line is no indentation, and the parser may stop before it.
+                if let Some((number, tab)) = tabbed(text, mark.line) {
+                    let hint = Some("indent with spaces: YAML does not take tabs for indentation".to_string());
+                    let at = Mark { line: number, column: tab, ..start };
+                    reader.error(at, "E001", "this is not valid YAML: a tab stands where the indentation is".to_string(), hint);
+                    return None;
+                }
                 // The parser may be a character past the one it does not like.
                 let beyond = lines(text).nth(mark.line.saturating_sub(1) as usize).map_or(1, |line| line.chars().count() as u32 + 1);
                 mark.column = mark.column.min(beyond);
@@ -218,6 +225,16 @@ pub fn lines(text: &str) -> impl Iterator<Item = &str> {
         rest = Some(&text[after..]);
         Some(&text[..end])
     })
+}
+
+/// The line and column of a tab in the indentation of a line, or of one of the next two that have text.
+fn tabbed(text: &str, line: u32) -> Option<(u32, u32)> {
+    let here = lines(text).enumerate().skip(line.saturating_sub(1) as usize).filter(|(_, line)| !line.trim().is_empty());
+    let mut near = here.take(3).filter_map(|(index, line)| {
+        let blank = line.len() - line.trim_start_matches([' ', '\t']).len();
+        line[..blank].find('\t').map(|tab| (index as u32 + 1, tab as u32 + 1))
+    });
+    near.next()
 }
 
 /// The first control character that YAML does not allow (YAML 1.2.2 section 5.1), line breaks and tab excepted.

@@ -72,7 +72,7 @@ impl Text {
 
     fn source(texts: &[Text], at: Mark) -> String {
         let line = texts.get(usize::from(at.text)).and_then(|text| text.lines.get((at.line as usize).saturating_sub(1)));
-        line.map(|line| line.chars().take(400).collect()).unwrap_or_default()
+        line.map(|line| line.chars().take(LONGEST_SOURCE).collect()).unwrap_or_default()
     }
 }
 
@@ -83,11 +83,20 @@ struct Listed {
     more: usize,
 }
 
-/// What to do about a wrong value that a variable brought.
-const LOOK_AT_VARIABLE: &str = "look at what the variable holds: `testbed` reads its environment and the project's `.env`";
+/// What to do about a wrong value that variables brought; `written` is how the value stands in the file.
+fn look_at_variable(written: &str, what: &str) -> String {
+    let shown = printable(written);
+    format!("{what}; look at what `{shown}` brings: `testbed` takes variables from its environment, then from the project's `.env`")
+}
 
 /// The most errors, and the most warnings, of one file that are reported; more help nobody.
 const MAX_FAULTS: usize = 200;
+
+/// How much of a line goes with a fault, in characters: a file may be one line of 2 MiB.
+pub const LONGEST_SOURCE: usize = 2000;
+
+/// How many lines of a text are looked at for the place of a fault in it.
+const MOST_LINES: usize = 100;
 
 /// The code of a warning of what `up` refuses.
 pub const NOT_YET: &str = "W020";
@@ -122,6 +131,18 @@ impl Reader {
     /// The line a mark stands on.
     pub fn source(&self, at: Mark) -> String {
         Text::source(&self.texts, at)
+    }
+
+    /// The lines on which a text goes on that begins at a mark: those below that are indented further, or as far when the text
+    /// begins its line, as that of a block does.
+    pub fn going_on(&self, at: Mark) -> Vec<String> {
+        let lines = self.texts.get(usize::from(at.text)).map(|text| text.lines.as_slice()).unwrap_or_default();
+        let indent = |line: &str| line.chars().take_while(|c| *c == ' ').count();
+        let start = at.line as usize;
+        let Some(own) = start.checked_sub(1).and_then(|index| lines.get(index)).map(|line| indent(line)) else { return Vec::new() };
+        let least = if at.column as usize == own + 1 { own } else { own + 1 };
+        let below = lines.iter().skip(start).take(MOST_LINES).take_while(|line| line.trim().is_empty() || indent(line) >= least);
+        below.map(|line| line.chars().take(LONGEST_SOURCE).collect()).collect()
     }
 
     /// Takes note that the value here was made from variables, and how it is written.
@@ -188,6 +209,18 @@ impl Reader {
         listed.diagnostics.push((at, fault));
     }
 
+    /// Takes back an error that was reported and that another one explains.
+    pub fn withdraw(&mut self, at: Mark, message: &str) {
+        if self.spoilt.contains(&at) {
+            return;
+        }
+        let listed = &mut self.errors.diagnostics;
+        match listed.iter().rposition(|(mark, fault)| *mark == at && fault.message == message) {
+            Some(index) => drop(listed.remove(index)),
+            None => self.errors.more = self.errors.more.saturating_sub(1),
+        }
+    }
+
     /// True when no more errors are listed: finding out what is wrong in detail is not worth the time.
     pub fn is_full(&self) -> bool {
         self.errors.diagnostics.len() >= MAX_FAULTS
@@ -218,7 +251,9 @@ impl Reader {
     /// A map's fields, or a fault.
     pub fn fields<'a>(&mut self, node: &'a Node, what: &str) -> Option<Fields<'a>> {
         match &node.value {
-            Value::Map(entries) => Some(Fields { entries, at: node.at, what: what.to_string(), known: Vec::new(), said: BTreeSet::new() }),
+            Value::Map(entries) => {
+                Some(Fields { entries, at: node.at, what: what.to_string(), known: Vec::new(), said: BTreeSet::new(), missed: Vec::new() })
+            }
             _ => {
                 self.wrong_type(node, &format!("{what} must be a map of keys and values"));
                 None
@@ -259,13 +294,8 @@ impl Reader {
         match node.text().filter(|_| plain).and_then(|text| text.replace('_', "").parse::<i128>().ok()) {
             Some(number) if (i128::from(from)..=i128::from(to)).contains(&number) => Some(Spanned { value: number as u64, at: node.at }),
             Some(_) => {
-                let shown = self.shown(node);
-                self.error(
-                    node.at,
-                    "E006",
-                    format!("{what} is {shown}, which is out of range"),
-                    Some(format!("use a number from {from} to {to}")),
-                );
+                let hint = self.with_variable(node, format!("use a number from {from} to {to}"));
+                self.error(node.at, "E006", format!("{what} is {}, which is out of range", self.shown(node)), Some(hint));
                 None
             }
             None => {
@@ -280,9 +310,9 @@ impl Reader {
         let plain = matches!(&node.value, Value::Scalar { plain: true, .. });
         match node.text().filter(|_| plain).and_then(|text| text.parse::<f64>().ok()).filter(|number| number.is_finite()) {
             Some(number) if (from..=to).contains(&number) => Some(Spanned { value: number, at: node.at }),
-            Some(number) => {
-                let hint = Some(format!("use a number from {from} to {to}"));
-                self.error(node.at, "E006", format!("{what} is {number}, which is out of range"), hint);
+            Some(_) => {
+                let hint = self.with_variable(node, format!("use a number from {from} to {to}"));
+                self.error(node.at, "E006", format!("{what} is {}, which is out of range", self.shown(node)), Some(hint));
                 None
             }
             None => {
@@ -315,9 +345,11 @@ impl Reader {
             return Some(Spanned { value: *value, at: node.at });
         }
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        let hint = suggestion(&text.value, &names).unwrap_or_else(|| format!("use one of: {}", names.join(", ")));
-        let shown = self.shown(node);
-        self.error(node.at, "E006", format!("{what} cannot be `{shown}`"), Some(hint));
+        let words = || format!("use one of: {}", names.join(", "));
+        // What was meant may say what the variable holds.
+        let hint = if self.written.contains_key(&node.at) { None } else { suggestion(&text.value, &names) };
+        let hint = self.with_variable(node, hint.unwrap_or_else(words));
+        self.error(node.at, "E006", format!("{what} cannot be `{}`", self.shown(node)), Some(hint));
         None
     }
 
@@ -329,7 +361,11 @@ impl Reader {
             Err(hint) => {
                 let shown = self.shown(node);
                 // A hint may repeat the value.
-                let hint = if self.written.contains_key(&node.at) { LOOK_AT_VARIABLE.to_string() } else { hint };
+                let hint = if self.written.contains_key(&node.at) {
+                    self.with_variable(node, "it is not as it must be".to_string())
+                } else {
+                    hint
+                };
                 self.error(node.at, code, format!("{what} cannot be `{shown}`"), Some(hint));
                 None
             }
@@ -386,6 +422,15 @@ impl Reader {
             _ if message.ends_with("keys and values") => "write `key: value` lines below it, indented further",
             _ => "write a single value after the colon",
         };
-        self.error(node.at, "E005", format!("{message}, but here is {found}"), Some(hint.to_string()));
+        let hint = self.with_variable(node, hint.to_string());
+        self.error(node.at, "E005", format!("{message}, but here is {found}"), Some(hint));
+    }
+
+    /// A hint, and where the value comes from when variables brought it.
+    fn with_variable(&self, node: &Node, hint: String) -> String {
+        match self.written.get(&node.at) {
+            Some(written) => look_at_variable(written, &hint),
+            None => hint,
+        }
     }
 }

@@ -76,14 +76,17 @@ fn turned(mut spec: Spec, bridges: &Bridges, deployment: &DeploymentName, reader
     };
     for machine in &mut spec.machines {
         // Interfaces that name a bridge by `switch` mean the same.
-        for interface in &mut machine.network {
-            if let Some(segment) = find(&interface.switch, reader) {
-                interface.switch = segment;
-            }
+        let written = machine.network.len();
+        machine.network.retain_mut(|interface| {
             interface.assigned = true;
-        }
+            find(&interface.switch, reader).map(|segment| interface.switch = segment).is_some()
+        });
+        machine.misread |= machine.network.len() < written;
         for interface in std::mem::take(&mut machine.interfaces) {
-            let Some(switch) = find(&interface.bridge, reader) else { continue };
+            let Some(switch) = find(&interface.bridge, reader) else {
+                machine.misread = true;
+                continue;
+            };
             machine.network.push(Interface {
                 switch,
                 ip: None,

@@ -3,7 +3,7 @@
 //! Pure. Guests' names become addresses here, so that who asks needs to know no file; what a guest cannot be asked is a fault.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv6Addr},
 };
 
@@ -136,8 +136,8 @@ pub struct Url {
 }
 
 /// All checks, in the file's order.
-pub fn checks(wrote: &[wrote::Check], guests: &[Guest], reader: &mut Reader) -> Vec<Check> {
-    let mut known = Known { guests: guests.iter().map(|guest| (guest.name.as_str(), guest)).collect(), reader };
+pub fn checks(wrote: &[wrote::Check], guests: &[Guest], partly: &BTreeSet<GuestName>, reader: &mut Reader) -> Vec<Check> {
+    let mut known = Known { guests: guests.iter().map(|guest| (guest.name.as_str(), guest)).collect(), partly, reader };
     let mut resolved: Vec<(Option<&Spanned<String>>, Check)> = Vec::new();
     for check in wrote {
         let Some((guest, probe)) = known.probe(check) else { continue };
@@ -188,6 +188,8 @@ fn generated(guest: &GuestName, probe: &Probe) -> String {
 /// What references are looked up in.
 struct Known<'a> {
     guests: BTreeMap<&'a str, &'a Guest>,
+    /// Guests that are faulty, or have faulty interfaces: what they lack is a fault already.
+    partly: &'a BTreeSet<GuestName>,
     reader: &'a mut Reader,
 }
 
@@ -263,6 +265,9 @@ impl<'a> Known<'a> {
             return None;
         }
         if through_network && guest.nics.is_empty() {
+            if self.partly.contains(&guest.name) {
+                return None;
+            }
             let hint = "give it an interface, or ask another guest".to_string();
             self.reader.error(name.at, "E061", format!("guest `{}` has no interface to ask from", guest.name), Some(hint));
             return None;
@@ -289,6 +294,7 @@ impl<'a> Known<'a> {
         let best = chosen.iter().filter(shares).chain(&chosen).find_map(|nic| nic.address());
         match (best, nic) {
             (Some(address), _) => Some(Target { address: address.to_string(), wrote }),
+            (None, _) if self.partly.contains(&guest.name) => None,
             (None, Some(nic)) if chosen.is_empty() => {
                 let names: Vec<&str> = guest.nics.iter().map(|nic| nic.name.as_str()).collect();
                 let hint = format!("interfaces of `{name}`: {}", if names.is_empty() { "none".to_string() } else { names.join(", ") });
@@ -304,6 +310,9 @@ impl<'a> Known<'a> {
     }
 
     fn unknown(&mut self, name: &str, at: Mark) {
+        if self.partly.iter().any(|known| known.as_str() == name) {
+            return;
+        }
         let names = self.guests.keys().copied();
         self.reader.error_with(at, "E060", format!("there is no guest `{}`", printable(name)), |guesses| {
             Some(match names.len() {

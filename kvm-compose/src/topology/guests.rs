@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     addr::Pool,
-    names::{DeploymentName, NetworkName},
+    names::{DeploymentName, GuestName, NetworkName},
     spec::{
         model as wrote,
         reader::{Reader, Spanned, listed},
@@ -35,6 +35,13 @@ pub fn limit_nics(machines: &mut [wrote::Machine], reader: &mut Reader) {
         reader.error(machine.at, "E006", format!("machine `{}` has more than {MAX_NICS} interfaces", machine.name.value), None);
         machine.network.truncate(MAX_NICS);
     }
+}
+
+/// Machines that are not, or not with all their interfaces, among the guests: that has its faults already.
+pub fn partly(wrote: &[wrote::Machine], guests: &[Guest]) -> BTreeSet<GuestName> {
+    let nics: BTreeMap<&GuestName, usize> = guests.iter().map(|guest| (&guest.name, guest.nics.len())).collect();
+    let faulty = |machine: &&wrote::Machine| machine.misread || nics.get(&machine.name.value) != Some(&machine.network.len());
+    wrote.iter().filter(faulty).map(|machine| machine.name.value.clone()).collect()
 }
 
 /// All guests, in the file's order.

@@ -103,12 +103,13 @@ fn resolve_spec(spec: Spec, deployment: &DeploymentName, leases: &Leases, reader
     let mut guests = guests::guests(&machines, deployment, leases, &mut segments, reader);
     // After the guests, which look at their switch again and again: it is light until it has its rules.
     switches::acls(ovn.acl.as_ref(), &mut segments, reader);
+    let partly = guests::partly(&machines, &guests);
     let wires = links::links(&spec.network.links, &machines, deployment, &mut guests, &mut segments, reader);
     switches::check_impairments(&ovn.switches, &machines, reader);
     switches::check_port_names(ovn.acl.as_ref(), &segments, &routers, &guests, reader);
     nat::nat(&ovn.routers, &mut routers, &mut segments, reader);
     relations::resolve(&mut guests, &machines, &scaled, reader);
-    let checks = checks::checks(&spec.checks, &guests, reader);
+    let checks = checks::checks(&spec.checks, &guests, &partly, reader);
     Topology {
         deployment: deployment.clone(),
         switches: segments.switches.into_values().map(Rc::unwrap_or_clone).collect(),

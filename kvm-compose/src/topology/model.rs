@@ -176,6 +176,9 @@ pub struct Acl {
     pub at: Place,
     /// The line it stands on.
     pub source: String,
+    /// The lines below, where it goes on over several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub going_on: Vec<String>,
     /// Where its action stands.
     pub action_at: Place,
     /// The line that one stands on.

@@ -113,13 +113,17 @@ fn acl<'a>(rule: &'a wrote::AclRule, before: &mut Before<'a>, reader: &mut Reade
         return None;
     }
     before.insert(key, (action, matches.at.line));
+    let source = reader.source(matches.at);
+    // What is not on that line as it is, is written over several lines, or with escapes.
+    let going_on = if source.contains(&matches.value) { Vec::new() } else { reader.going_on(matches.at) };
     Some(Acl {
         direction,
         priority: priority_value,
         matches: matches.value.clone(),
         action,
         at: reader.place(matches.at),
-        source: reader.source(matches.at),
+        source,
+        going_on,
         action_at: reader.place(action_at),
         action_source: reader.source(action_at),
     })

@@ -95,7 +95,19 @@ fn reached(facts: &Facts, seen: &str) -> Verdict {
         }
     }
     let sentence = format!("`{}` reaches {} by {}: {seen}", facts.from.guest, name_of(facts), facts.by);
-    Verdict { reachable: true, culprit: Culprit::None, sentence, hint: None }
+    Verdict { reachable: true, culprit: Culprit::None, sentence, hint: other_family(facts) }
+}
+
+/// A name brings addresses of both IP versions, and one was asked alone.
+fn other_family(facts: &Facts) -> Option<String> {
+    let (end, asked) = (facts.to.end.as_ref()?, facts.to.address?);
+    if facts.to.wrote.parse::<IpAddr>().is_ok() {
+        return None;
+    }
+    let mut addresses = end.nic.as_ref()?.addresses.iter().map(|net| net.addr());
+    let other = addresses.find(|address| address.is_ipv4() != asked.is_ipv4())?;
+    let version = if other.is_ipv4() { "IPv4" } else { "IPv6" };
+    Some(format!("the name brings {other} too: `testbed why {} {other}` asks by {version}", facts.from.guest))
 }
 
 fn mtu_hint(nic: &Nic, facts: &Facts) -> String {

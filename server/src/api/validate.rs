@@ -46,7 +46,10 @@ fn check(sources: &Sources, deployment: &DeploymentName, catalogue: &Catalogue) 
     let loaded = match topology::load_all(sources, deployment, &Leases::new()) {
         Ok(loaded) => loaded,
         Err(problem) if problem.diagnostics.is_empty() => return Err(problem),
-        Err(problem) => return Ok(said(false, problem.message, problem.diagnostics)),
+        Err(problem) => {
+            let problem = rules::with_judged(problem, sources, deployment, &Cancel::new());
+            return Ok(said(false, problem.message, problem.diagnostics));
+        }
     };
     let images = project::check_images(&loaded.topology, catalogue);
     let judged = rules::judge(&loaded.topology, &Cancel::new())?;

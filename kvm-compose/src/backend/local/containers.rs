@@ -324,6 +324,7 @@ fn stranger(other: &Listed) -> Stranger {
             name: other.name.clone(),
             hint: format!("it carries no mark of ours; look at it with `docker inspect {}`", other.name),
             installation: None,
+            deployment: None,
         },
     }
 }

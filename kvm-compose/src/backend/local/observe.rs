@@ -202,6 +202,7 @@ fn strange_domains(wanted: &[&GuestBlueprint], listing: &Listing) -> Vec<Strange
             name: other.name.clone(),
             hint: format!("it carries no mark of ours; look at it with `virsh dumpxml {}`", other.name),
             installation: None,
+            deployment: None,
         },
     };
     listing.others.iter().filter(is_needed).map(stranger).collect()

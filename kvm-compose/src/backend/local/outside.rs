@@ -79,6 +79,7 @@ fn in_the_way(wanted: &Outside, links: &BTreeMap<String, Link>, others: &BTreeMa
             name: format!("{net} on {other}"),
             hint: format!("{who} gives the host {address} on `{name}`: choose a subnet that the host has nowhere else"),
             installation: None,
+            deployment: None,
         })
     });
     found.collect()

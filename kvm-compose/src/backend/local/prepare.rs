@@ -53,10 +53,13 @@ impl LocalHost {
         hosts: impl FnOnce() -> Result<Hosts, Problem>,
     ) -> Result<Prepared, Problem> {
         let leases = self.leases(deployment)?;
-        let mut loaded = topology::load_all(sources, deployment, &leases)?;
+        let mut loaded = topology::load_all(sources, deployment, &leases).map_err(|problem| match purpose {
+            Purpose::Doing(cancel) => rules::with_judged(problem, sources, deployment, cancel),
+            Purpose::Looking => problem,
+        })?;
         // Before anything is looked at: what is refused is refused all at once.
-        if let (Purpose::Doing(_), Some(refused)) = (purpose, topology::refused(&sources.file, &loaded)) {
-            return Err(refused);
+        if let (Purpose::Doing(cancel), Some(refused)) = (purpose, topology::refused(&sources.file, &loaded)) {
+            return Err(rules::with_judged(refused, sources, deployment, cancel));
         }
         let mut allowed: Vec<&Path> = self.config.allowed_image_dirs.iter().map(PathBuf::as_path).collect();
         allowed.push(&self.config.images_dir);
@@ -72,6 +75,9 @@ impl LocalHost {
             loaded.warnings.extend(judged);
         }
         let mut hosts = hosts()?;
+        if let (Purpose::Doing(_), Some(refused)) = (purpose, plan::refused(sources, &loaded.topology, &hosts)) {
+            return Err(refused);
+        }
         if matches!(purpose, Purpose::Looking) {
             // A host that the file names and the cluster does not have hinders `up`, not a look.
             let named = loaded.topology.guests.iter().filter_map(|guest| guest.placement.host.as_ref().map(|host| &host.name));

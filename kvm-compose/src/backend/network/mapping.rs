@@ -86,6 +86,7 @@ impl Seen {
                 mapping.network, mapping.bridge
             ),
             installation: owner,
+            deployment: None,
         })
     }
 }

@@ -74,11 +74,12 @@ impl Northbound {
     pub fn observe(&self, owner: &Owner, wanted: Option<&Blueprint>) -> Result<(Vec<ObservedRow>, Vec<Stranger>), Problem> {
         let mut session = self.database.open()?;
         let mut operations = select_ours(owner);
-        operations.extend(wanted.iter().flat_map(|_| NAMED.iter().map(|(table, _)| select_names(*table))));
+        operations.extend(wanted.iter().flat_map(|_| NAMED.iter().map(|(table, _)| select_names(*table)).chain([select_ways()])));
         let mut results = session.read(operations)?;
         let named = results.split_off(Table::ALL.len());
         let seen = seen_rows(&results);
-        let strangers = wanted.map(|wanted| seen::strangers(owner, wanted, &named)).unwrap_or_default();
+        let mut strangers = wanted.map(|wanted| seen::strangers(owner, wanted, &named)).unwrap_or_default();
+        strangers.extend(wanted.zip(named.last()).into_iter().flat_map(|(wanted, ways)| seen::taken(owner, wanted, ways)));
         Ok((seen.into_iter().map(|seen| seen.row).collect(), strangers))
     }
 
@@ -188,6 +189,12 @@ fn select_ours(owner: &Owner) -> Vec<Value> {
 
 fn select_names(table: Table) -> Value {
     json!({"op": "select", "table": table.name(), "where": [], "columns": ["name", EXTERNAL_IDS]})
+}
+
+/// Every way to a network of the hosts, whoever made it.
+fn select_ways() -> Value {
+    let ways = json!([["type", "==", "localnet"]]);
+    json!({"op": "select", "table": Table::LogicalSwitchPort.name(), "where": ways, "columns": ["options", EXTERNAL_IDS]})
 }
 
 /// Asserts that our rows are exactly those that were seen.

@@ -15,8 +15,9 @@ use crate::{
     backend::Owner,
     names::GuestName,
     plan::{
-        blueprint::{Blueprint, Column, RowKey, Table},
+        blueprint::{Blueprint, Column, Row, RowKey, Table},
         observed::{ObservedRow, Stranger},
+        render::claims::CLAIMS,
     },
 };
 
@@ -28,6 +29,9 @@ pub const DEPLOYMENT: &str = "testbedos-deployment";
 pub const KEY: &str = "testbedos-key";
 /// Mark: the operation that made or last changed it.
 pub const OPERATION: &str = "testbedos-operation";
+
+/// The option of a port that names the hosts' network it leads to (ovn-nb(5), type `localnet`).
+const NETWORK: &str = "network_name";
 
 /// Tables in which a name may stand only once, whoever made the row, and what people call such a row.
 pub const NAMED: &[(Table, &str)] = &[(Table::LogicalSwitchPort, "port"), (Table::LogicalRouterPort, "router port")];
@@ -108,12 +112,47 @@ pub fn strangers(owner: &Owner, wanted: &Blueprint, named: &[Value]) -> Vec<Stra
                         name: name.to_string(),
                         hint: format!("look at it with `ovn-nbctl list {} {name}`", table.name()),
                         installation: None,
+                        deployment: None,
                     },
                 });
             }
         }
     }
     found.into_iter().collect()
+}
+
+/// Addresses of hosts' networks that the blueprint needs and another deployment answers for. `ways` are all ports of the type
+/// `localnet`, whoever made them.
+pub fn taken(owner: &Owner, wanted: &Blueprint, ways: &Value) -> Vec<Stranger> {
+    let needed: BTreeSet<(String, IpAddr)> = wanted.rows.iter().flat_map(wanted_claims).collect();
+    let installation = owner.installation.to_string();
+    let mut found = BTreeSet::new();
+    for row in rows_of(ways).iter().filter(|_| !needed.is_empty()) {
+        let ids = value::read_map(&row[EXTERNAL_IDS]).unwrap_or_default();
+        let options = value::read_map(&row["options"]).unwrap_or_default();
+        let (Some(whose), Some(deployment)) = (ids.get(INSTALLATION), ids.get(DEPLOYMENT)) else { continue };
+        if *whose == installation && deployment == owner.deployment.as_str() {
+            continue;
+        }
+        let other = Some(whose.as_str()).filter(|whose| *whose != installation);
+        let held = claims(options.get(NETWORK), ids.get(CLAIMS)).into_iter().filter(|claim| needed.contains(claim));
+        found.extend(held.map(|(network, address)| Stranger::of_address(address, &network, other, deployment)));
+    }
+    found.into_iter().collect()
+}
+
+fn wanted_claims(row: &Row) -> BTreeSet<(String, IpAddr)> {
+    let of = |column: &str, key: &str| match row.columns.get(column) {
+        Some(Column::Map(map)) => map.get(key),
+        _ => None,
+    };
+    claims(of("options", NETWORK), of(EXTERNAL_IDS, CLAIMS))
+}
+
+/// The addresses that a way to a hosts' network names, each with the network.
+fn claims(network: Option<&String>, addresses: Option<&String>) -> BTreeSet<(String, IpAddr)> {
+    let (Some(network), Some(addresses)) = (network, addresses) else { return BTreeSet::new() };
+    addresses.split_whitespace().filter_map(|address| Some((network.clone(), address.parse().ok()?))).collect()
 }
 
 /// The address of a guest's port, if the row is one.
@@ -128,6 +167,50 @@ pub fn lease(row: &ObservedRow) -> Option<((GuestName, usize), IpAddr)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::names::{DeploymentName, InstallationId};
+
+    #[test]
+    fn an_address_outside_that_another_deployment_answers_for_is_taken() {
+        let (ours, theirs) = (InstallationId(Uuid::from_u128(1)), InstallationId(Uuid::from_u128(2)));
+        let owner = Owner { installation: ours, deployment: DeploymentName::new("two").expect("valid") };
+        let map = |entries: &[(&str, &str)]| Column::Map(entries.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect());
+        let way = Row {
+            key: RowKey("localnet/way".to_string()),
+            table: Table::LogicalSwitchPort,
+            columns: BTreeMap::from([
+                ("options".to_string(), map(&[("network_name", "public")])),
+                (EXTERNAL_IDS.to_string(), map(&[(CLAIMS, "172.16.1.200 2001:db8::1")])),
+            ]),
+            parent: None,
+        };
+        let wanted = Blueprint {
+            installation: ours,
+            deployment: owner.deployment.clone(),
+            master: "m".parse().expect("valid"),
+            folder: "/d".into(),
+            rows: vec![way],
+            guests: Vec::new(),
+            outside: Default::default(),
+        };
+        let seen = |installation: InstallationId, deployment: &str, network: &str, addresses: &str| {
+            let ids = [[INSTALLATION, &installation.to_string()], [DEPLOYMENT, deployment], [CLAIMS, addresses]];
+            serde_json::json!({"options": ["map", [["network_name", network]]], "external_ids": ["map", ids]})
+        };
+        let found = |rows: Vec<Value>| -> Vec<String> {
+            taken(&owner, &wanted, &serde_json::json!({ "rows": rows })).iter().map(Stranger::taken).collect()
+        };
+        assert_eq!(
+            found(vec![seen(ours, "one", "public", "172.16.1.9 172.16.1.200"), seen(theirs, "three", "public", "2001:0db8::1")]),
+            [
+                "`172.16.1.200`, an address of the network `public`, is taken: deployment `one` has it".to_string(),
+                format!(
+                    "`2001:db8::1`, an address of the network `public`, is taken: deployment `three` of another installation, {theirs}, has it"
+                ),
+            ]
+        );
+        assert!(found(vec![seen(ours, "two", "public", "172.16.1.200"), seen(ours, "one", "lab", "172.16.1.200")]).is_empty());
+        assert!(found(vec![seen(ours, "one", "public", "172.16.1.20"), serde_json::json!({})]).is_empty());
+    }
 
     #[test]
     fn a_lease_is_read_only_from_a_guests_port() {

@@ -2,6 +2,7 @@
 //!
 //! Pure. XML and YAML are written by writers that escape, never by templates.
 
+pub mod claims;
 mod cloud;
 pub mod container;
 pub mod domain;

@@ -38,6 +38,11 @@ impl<'a> Routed<'a> {
         self.ports.get(switch).into_iter().flatten().map(|(_, port)| *port)
     }
 
+    /// Routers with a port on a switch, each with that port, in the topology's order.
+    pub fn routers(&self, switch: &NetworkName) -> impl Iterator<Item = (&'a Router, &'a RouterPort)> + '_ {
+        self.ports.get(switch).into_iter().flatten().copied()
+    }
+
     /// Do the switch's guests reach the outside through a router that changes their addresses?
     pub fn leads_out(&self, switch: &Switch) -> bool {
         let hides = |router: &Router, subnet: IpNet| self.hidden.get(&router.name).is_some_and(|hidden| hidden.cover(subnet));

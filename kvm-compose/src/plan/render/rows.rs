@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::{policy, routed::Routed, services};
+use super::{claims, policy, routed::Routed, services};
 use crate::{
     names::{DeploymentName, GuestName, HostName, InstallationId, NetworkName},
     plan::blueprint::{Column, Row, RowKey, Table},
@@ -59,10 +59,14 @@ pub fn rows(routed: &Routed<'_>, place: &Place<'_>) -> Vec<Row> {
     rows.splice(0..0, balancers);
     rows.extend(topology.switches.iter().flat_map(|switch| services::dhcp_rows(routed, switch, place)));
     let names = policy::port_names(topology, place.installation);
+    let guests = claims::Guests::new(topology);
     for switch in &topology.switches {
         rows.extend(policy::acl_rows(switch, &names));
         rows.extend(services::resolver_row(routed, switch));
-        rows.extend(switch.localnets.iter().map(|localnet| localnet_row(deployment, switch, localnet)));
+        if !switch.localnets.is_empty() {
+            let claims = guests.claims(routed, switch);
+            rows.extend(switch.localnets.iter().map(|localnet| localnet_row(deployment, switch, localnet, &claims)));
+        }
         rows.extend(switch.internals.iter().map(|internal| internal_row(deployment, switch, internal)));
     }
     for router in &topology.routers {
@@ -118,12 +122,13 @@ fn router_row(deployment: &DeploymentName, router: &Router) -> Row {
 }
 
 /// A way from a switch to the hosts' network of that name (ovn-nb(5), type `localnet`).
-fn localnet_row(deployment: &DeploymentName, switch: &Switch, localnet: &Localnet) -> Row {
+fn localnet_row(deployment: &DeploymentName, switch: &Switch, localnet: &Localnet, claims: &str) -> Row {
     let columns = vec![
         ("name", text(scoped(deployment, &localnet.name))),
         ("type", text("localnet".to_string())),
         ("addresses", Column::Set(vec!["unknown".to_string()])),
         ("options", map([("network_name", localnet.network.to_string())])),
+        ("external_ids", map([(claims::CLAIMS, claims.to_string())])),
     ];
     let key = RowKey(format!("localnet/{}", localnet.name));
     row(key, Table::LogicalSwitchPort, columns, Some((switch_key(&switch.name), "ports")))

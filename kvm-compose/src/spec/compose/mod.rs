@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     node::{self, Budget, Mark, Node, Value},
-    reader::Reader,
+    reader::{LONGEST_SOURCE, Reader},
 };
 use crate::{
     api::{Composition, Draft},
@@ -64,6 +64,14 @@ impl Sources {
     /// What a request for this testbed carries.
     pub fn into_draft(self) -> Draft {
         Draft { text: self.text, file: Some(self.file), project_location: None, composition: self.composition }
+    }
+
+    /// The line of a place, as much of it as goes with a fault; nothing where it is in none of the files.
+    pub fn line(&self, at: &Place) -> String {
+        let other = || self.composition.files.iter().find(|(path, _)| self.shown(path) == at.file).map(|(_, text)| text);
+        let text = if at.file == self.file { Some(&self.text) } else { other() };
+        let line = text.and_then(|text| node::lines(text).nth((at.line as usize).saturating_sub(1)));
+        line.map(|line| line.chars().take(LONGEST_SOURCE).collect()).unwrap_or_default()
     }
 
     /// The testbed file's path from the project's folder: its last part.
