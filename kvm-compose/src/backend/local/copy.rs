@@ -263,6 +263,10 @@ fn archive_length(file: &File) -> Result<u64, Problem> {
     if end == 0 {
         return Err(torn(&"it is empty"));
     }
+    let length = file.metadata().map_err(|error| torn(&error))?.len();
+    if end + 2 * BLOCK > length {
+        return Err(torn(&"it breaks off"));
+    }
     Ok(end + 2 * BLOCK)
 }
 
