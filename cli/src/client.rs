@@ -71,8 +71,7 @@ impl Client {
         rustls::crypto::ring::default_provider().install_default().ok();
         // A connection a request: one that waited for the next, while an action was followed, may be closed by the server just as it
         // is used again, and nobody could say whether the request was read (RFC 9112, section 9.3.1).
-        let mut builder =
-            reqwest::Client::builder().connect_timeout(CONNECT_LIMIT).no_proxy().tls_certs_only([]).pool_max_idle_per_host(0);
+        let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_LIMIT).no_proxy().tls_certs_only([]).pool_max_idle_per_host(0);
         if let Host::Unix(path) = host {
             builder = builder.unix_socket(path.as_path());
         }

@@ -6,13 +6,17 @@ use std::{
     fs::File,
     io::{Read as _, Seek as _, SeekFrom},
     path::Path,
+    sync::mpsc,
     time::Duration,
 };
 
 use bollard::{
     body_stream,
     errors::Error,
-    query_parameters::{ContainerArchiveInfoOptionsBuilder, DownloadFromContainerOptionsBuilder, UploadToContainerOptionsBuilder},
+    query_parameters::{
+        ContainerArchiveInfoOptionsBuilder, DownloadFromContainerOptions, DownloadFromContainerOptionsBuilder,
+        UploadToContainerOptionsBuilder,
+    },
 };
 use futures_util::{StreamExt as _, stream};
 
@@ -27,6 +31,8 @@ use crate::{
 const COPY_LIMIT: Duration = Duration::from_secs(24 * 3600);
 /// Read at once.
 const CHUNK: usize = 256 << 10;
+/// Pieces that may wait for who writes.
+const WAITING: usize = 4;
 /// Go's bits of a mode for a folder and for a link (io/fs, `FileMode`), as Docker passes them on.
 const FOLDER: u32 = 1 << 31;
 const LINK: u32 = 1 << 27;
@@ -98,6 +104,24 @@ impl Engine {
     ) -> Result<(), Problem> {
         let options = DownloadFromContainerOptionsBuilder::default().path(path.as_str()).build();
         let doing = format!("Docker cannot hand `{path}` over");
+        // Whoever writes may block, which nobody may in a conversation.
+        std::thread::scope(|scope| {
+            let (send, pieces) = mpsc::sync_channel(WAITING);
+            let getting = scope.spawn(|| self.hand_over(container, options, &doing, cancel, send));
+            // Those that wait for room go on when nobody reads any more, and see that it is over.
+            let _all = pieces.into_iter().all(|piece: Vec<u8>| write(&piece));
+            getting.join().unwrap_or_else(|_| Err(Problem::internal("a conversation with Docker panicked")))
+        })
+    }
+
+    fn hand_over(
+        &self,
+        container: &str,
+        options: DownloadFromContainerOptions,
+        doing: &str,
+        cancel: &Cancel,
+        send: mpsc::SyncSender<Vec<u8>>,
+    ) -> Result<(), Problem> {
         self.converse(COPY_LIMIT, async |docker| {
             let mut pieces = Box::pin(docker.download_from_container(container, Some(options)));
             loop {
@@ -106,9 +130,9 @@ impl Engine {
                     () = cancelled(cancel) => return cancel.check(),
                 };
                 match piece {
-                    Some(Ok(piece)) if write(&piece) => {}
+                    Some(Ok(piece)) if send.send(piece.to_vec()).is_ok() => {}
                     Some(Ok(_)) | None => return Ok(()),
-                    Some(Err(error)) => return Err(self.refused(&doing, error)),
+                    Some(Err(error)) => return Err(self.refused(doing, error)),
                 }
             }
         })
