@@ -144,7 +144,12 @@ fn files_go_both_ways_whole_and_never_beside_their_target() {
     }
     assert_eq!(cp(&lab, &path("site"), "nobody:/srv").status, 3);
 
-    hostile(&lab, here.path());
+    // A link that stands where a file comes is replaced, never written through; what hostile archives may try is tested beside the code.
+    fs::write(here.path().join("mine"), "mine").expect("written");
+    symlink(here.path().join("mine"), here.path().join("web/hostname")).expect("linked");
+    assert_eq!(cp(&lab, "web:/etc/hostname", &path("web")).status, 0);
+    assert_eq!(fs::read_to_string(here.path().join("mine")).expect("there"), "mine");
+    assert_eq!(fs::read_to_string(here.path().join("web/hostname")).expect("there"), "web\n");
 
     // Large ones, over a disk; the guest's memory is its limit here.
     let big = here.path().join("big");
@@ -169,49 +174,4 @@ fn files_go_both_ways_whole_and_never_beside_their_target() {
     assert_eq!(lab.json(&project.args(&["plan"]))["steps"], serde_json::json!([]));
     lab.ok(&project.args(&["down"]));
     assert_eq!(lab.leftovers("copy-real"), Vec::<String>::new());
-}
-
-/// A guest whose `tar` is its own.
-fn hostile(lab: &Lab, here: &Path) {
-    let outside = here.join("outside");
-    fs::create_dir(&outside).expect("made");
-    fs::write(outside.join("mine"), "mine").expect("written");
-    let inside = here.join("inside");
-    fs::create_dir(&inside).expect("made");
-    let mut builder = tar_of(&[("x/../../outside/mine", "theirs")]);
-    for (number, archive) in [std::mem::take(&mut builder), tar_of(&[("/etc/evil", "theirs")])].iter().enumerate() {
-        let file = here.join(format!("evil{number}"));
-        fs::write(&file, archive).expect("written");
-        let ran = lab.run(&["-p", "copy-real", "cp", &file.display().to_string(), "web:/srv/evil.tar"]);
-        assert_eq!(ran.status, 0, "{}", ran.stderr);
-        let fake = "mv /bin/tar /bin/tar.own; printf '#!/bin/sh\\ncase $1 in -c*) [ \"$2\" = - ] && exec cat /srv/evil.tar;; esac\\nexec busybox tar \"$@\"\\n' >/bin/tar; chmod 755 /bin/tar; mkdir -p /srv/x";
-        lab.ok(&["-p", "copy-real", "exec", "web", "--", "sh", "-c", fake]);
-        let ran = lab.run(&["-p", "copy-real", "cp", "web:/srv/x", &inside.display().to_string()]);
-        assert!(ran.status == 6 && ran.stderr.contains("is refused"), "{} {}", ran.status, ran.stderr);
-        lab.ok(&["-p", "copy-real", "exec", "web", "--", "mv", "/bin/tar.own", "/bin/tar"]);
-    }
-    assert_eq!(fs::read_to_string(outside.join("mine")).expect("there"), "mine");
-    assert!(!Path::new("/etc/evil").exists() && fs::read_dir(&inside).expect("readable").count() == 0);
-}
-
-/// An archive with one file of each name, whatever the name says.
-fn tar_of(files: &[(&str, &str)]) -> Vec<u8> {
-    let mut archive = Vec::new();
-    for (name, content) in files {
-        let mut header = [0u8; 512];
-        header[..name.len()].copy_from_slice(name.as_bytes());
-        header[100..107].copy_from_slice(b"0000644");
-        header[124..135].copy_from_slice(format!("{:011o}", content.len()).as_bytes());
-        header[136..147].copy_from_slice(b"00000000000");
-        header[148..156].fill(b' ');
-        header[156] = b'0';
-        header[257..263].copy_from_slice(b"ustar\0");
-        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-        header[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
-        archive.extend_from_slice(&header);
-        archive.extend_from_slice(content.as_bytes());
-        archive.resize(archive.len().next_multiple_of(512), 0);
-    }
-    archive.resize(archive.len() + 1024, 0);
-    archive
 }

@@ -103,6 +103,8 @@ fn guests_stop_and_start_with_their_wires_and_any_server_may_die_meanwhile() {
     let told = BufReader::new(child.stderr.take().expect("stderr"));
     assert!(told.lines().map_while(Result::ok).any(|line| line.contains("stop/client: done")), "it stops the first");
     lab.kill();
+    // It would wait a minute for the server.
+    child.kill().expect("it waits");
     child.wait().expect("it ends");
     lab.boot();
     lab.ok(&project.args(&["restart"]));
