@@ -217,6 +217,18 @@ Exit status: 0 when it can, 1 when it cannot.")]
     /// Create, list, show, reset and destroy deployments
     #[command(subcommand)]
     Deployment(Deployment),
+    /// Write a testbed into one file: the testbed file and everything that it names
+    #[command(after_help = "Examples:
+  testbed export                         into NAME.testbed.tar
+  testbed -p lab export -w - | ssh lab2 'cat > lab.testbed.tar'
+
+What happened inside guests is not in it, nor are images of the catalogue. Values of variables are.")]
+    Export(crate::command::export::Export),
+    /// Create a deployment from such a file; every file in it is checked
+    #[command(after_help = "Examples:
+  testbed import lab.testbed.tar         under the name that it had
+  testbed import lab.testbed.tar -p two  under another")]
+    Import(crate::command::export::Import),
     /// Download, take in, build, list and remove base images
     #[command(subcommand)]
     Image(Image),

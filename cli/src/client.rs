@@ -270,6 +270,21 @@ impl Client {
         self.send(request.body(body)).await
     }
 
+    /// A deployment as one archive.
+    pub async fn export(&self, name: &DeploymentName) -> Result<Response, Problem> {
+        // It may be long; that it goes on is seen by the pieces.
+        let request = self.request(Method::GET, &path(&["deployments", name.as_str(), "export"])).timeout(FOR_LONG);
+        success(self.exchange(request).await?).await
+    }
+
+    /// A new deployment from an archive.
+    pub async fn import(&self, name: &DeploymentName, length: u64, body: reqwest::Body) -> Result<DeploymentSummary, Problem> {
+        let path = format!("{}?name={}", path(&["deployments"]), encoded(name.as_str()));
+        let request = self.request(Method::POST, &path).timeout(self.limit.max(UPLOAD_LIMIT));
+        let request = request.header(CONTENT_TYPE, "application/x-tar").header(CONTENT_LENGTH, length);
+        self.send(request.body(body)).await
+    }
+
     pub async fn remove_image(&self, name: &str) -> Result<RemovedImages, Problem> {
         self.send(self.request(Method::DELETE, &path(&["images", name]))).await
     }

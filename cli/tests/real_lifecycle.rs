@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use containers::{IMAGE, image};
+use containers::{IMAGE, image, left};
 use lab::Lab;
 
 fn yaml() -> String {
@@ -113,5 +113,5 @@ fn guests_stop_and_start_with_their_wires_and_any_server_may_die_meanwhile() {
     assert_eq!(lab.run(&project.args(&["start", "nobody"])).status, 3);
     lab.ok(&project.args(&["down"]));
     assert_eq!(lab.run(&project.args(&["start", "web"])).status, 3, "what is not there is for `up`");
-    assert_eq!(lab.leftovers("life-real"), Vec::<String>::new());
+    assert_eq!(left(&lab, "life-real"), Vec::<String>::new());
 }

@@ -3,6 +3,7 @@
 //! A path may lead to the project's folder or to a folder that the operator allows, and nowhere else, whatever links say.
 //! All faults are told at once, each at its place. Must not know what a script or disk is for.
 
+pub mod carry;
 mod content;
 
 use std::{

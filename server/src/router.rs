@@ -20,7 +20,7 @@ use kvm_compose::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    api::{actions, auth as login, captures, cluster, config, deployments, files, images, logs, server, validate},
+    api::{actions, auth as login, captures, cluster, config, deployments, export, files, images, logs, server, validate},
     app::App,
     auth,
     config::host::{ClusterConfig, HostConfig},
@@ -76,6 +76,8 @@ pub fn endpoints() -> Vec<Endpoint> {
             .takes::<wire::Draft>()
             .takes_bytes("application/yaml")
             .answers_nothing(204),
+        get(&below("export"), "The testbed file and all that it names, as one archive for another server", export::export)
+            .answers_bytes(200, "application/x-tar"),
         get(&below("state"), "Desired and observed, asked just now", deployments::state).answers::<wire::DeploymentState>(200),
         get(&below("links"), "Links of guests: what is asked of each direction, and what was measured", deployments::links)
             .query("only", "`GUEST` or `GUEST:IFACE`, separated by commas; all when absent")

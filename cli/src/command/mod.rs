@@ -12,6 +12,7 @@ mod down;
 mod events;
 mod exec;
 mod exec_many;
+pub mod export;
 mod graph;
 mod gui;
 mod image;
@@ -89,6 +90,8 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
         Command::Check(args) => check::run(session, args).await,
         Command::Why(args) => why::run(session, args).await,
         Command::Deployment(command) => deployment::run(session, command).await,
+        Command::Export(args) => export::export(session, args).await,
+        Command::Import(args) => export::import(session, args).await,
         Command::Cluster(command) => cluster::run(session, command).await,
         Command::Image(command) => image::run(session, command).await,
         Command::Gui { print } => gui::run(session, if print { gui::Open::PrintOnly } else { gui::Open::Browser }).await,

@@ -9,6 +9,7 @@ pub mod composition;
 pub mod copy;
 pub mod deployment;
 pub mod event;
+pub mod export;
 pub mod image;
 pub mod lifecycle;
 pub mod link;
@@ -23,6 +24,7 @@ pub use deployment::{
     CreateDeployment, DeploymentInfo, DeploymentState, DeploymentSummary, GuestState, NicState, OperationSummary, Phase, PlanDocument,
     RunState,
 };
+pub use export::{ExportManifest, ExportedFile};
 pub use image::{CatalogueEntry, ImageInfo, ImageRequest, ImageSource, RemovedImages};
 pub use server::{CheckResult, Health, LoginLink, Orphan, Ready, Version};
 pub use validation::Validation;

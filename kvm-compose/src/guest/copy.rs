@@ -142,6 +142,8 @@ impl Guest<'_> {
         Err(match ended.status {
             NO_DISK => problem.hint("its kernel must answer to PCI hot-plug and have a driver for virtio disks"),
             _ if words.contains("No space left") => problem.hint("free some space in the guest, or give it a larger disk"),
+            // Where nothing can be written, what went wrong cannot be either.
+            _ if ended.stderr.is_empty() => problem.hint(format!("is there room? `testbed exec {} -- df` says it", self.guest)),
             _ => problem,
         })
     }

@@ -59,7 +59,9 @@ pub async fn create(State(app): State<App>, words: Words, request: Request) -> A
         if app.operations.store.deployments.get(&name)?.is_some() {
             return Err(exists(&name).into());
         }
-        upload::receive(&app, &name, request).await?;
+        let composition = upload::receive(&app, &name, request).await?;
+        let uploaded = name.clone();
+        app.store(move |operations| operations.keep_composition(&uploaded, &composition)).await?;
         CreateDeployment { name, project_location: None }
     } else {
         Json::<CreateDeployment>::from_request(request, &app).await?.0
@@ -103,9 +105,13 @@ pub async fn show(State(app): State<App>, Name(name): Name) -> Answer<axum::Json
 pub async fn change(State(app): State<App>, Name(name): Name, headers: HeaderMap, request: Request) -> Answer<Response> {
     let record = app.operations.record(&name)?;
     if upload::is_archive(&request) {
-        upload::receive(&app, &name, request).await?;
+        let composition = upload::receive(&app, &name, request).await?;
         let archived = name.clone();
-        app.store(move |operations| operations.name_file(&archived, None)).await?;
+        let kept = move |operations: &Operations| {
+            operations.keep_composition(&archived, &composition)?;
+            operations.name_file(&archived, None)
+        };
+        app.store(kept).await?;
         return Ok(axum::Json(summary(&app.operations, &app.operations.record(&name)?)).into_response());
     }
     let Json(wanted) = Json::<CreateDeployment>::from_request(request, &app).await?;

@@ -8,6 +8,7 @@ pub mod captures;
 pub mod cluster;
 pub mod config;
 pub mod deployments;
+pub mod export;
 pub mod extract;
 pub mod files;
 pub mod images;

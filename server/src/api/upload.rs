@@ -1,9 +1,11 @@
 //! A project as a tar archive, unpacked below the deployment's folder.
 //!
 //! The archive is a stranger's: only regular files and folders, only plain relative names, sizes counted while unpacking.
-//! The old project is replaced only by a whole new one.
+//! The old project is replaced only by a whole new one. An export says in front what it holds: then every file must be there,
+//! byte for byte, and no other.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, Read},
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
@@ -17,6 +19,10 @@ use axum::{
 };
 use futures_util::StreamExt as _;
 use kvm_compose::{
+    api::{
+        Composition, ExportManifest, ExportedFile,
+        export::{COMPOSITION, FOLDER, MANIFEST, VERSION},
+    },
     error::{Code, Problem},
     names::{DeploymentName, printable},
 };
@@ -27,11 +33,18 @@ use crate::{
     app::{App, blocking},
     data::make_folder,
     error::{Answer, problem_of_status},
+    operations::export::Summed,
     store::atomic,
 };
 
 /// All files together may be this large.
 const LARGEST: u64 = 2 * 1024 * 1024 * 1024;
+
+/// An export may leave this much of the disk free.
+const KEPT_FREE: u64 = 1 << 30;
+
+/// A longer description of an export is refused: that of 100,000 files is shorter.
+const LARGEST_DESCRIPTION: u64 = 64 << 20;
 
 /// Files and folders together may be this many.
 const MOST: usize = 100_000;
@@ -45,15 +58,16 @@ pub fn is_archive(request: &Request) -> bool {
     kind.is_some_and(|kind| matches!(kind.as_bytes(), b"application/x-tar" | b"application/tar"))
 }
 
-/// Unpacks the body as the deployment's project.
-pub async fn receive(app: &App, name: &DeploymentName, request: Request) -> Answer<()> {
+/// Unpacks the body as the deployment's project; returns what an export was read with beside its files.
+pub async fn receive(app: &App, name: &DeploymentName, request: Request) -> Answer<Composition> {
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(4);
     let (data, name) = (app.data.clone(), name.clone());
     let unpacking = tokio::spawn(blocking(move || {
         make_folder(&data.deployment(&name), 0o711)?;
         let fresh = data.deployment(&name).join(format!(".project-{}", Uuid::new_v4()));
         make_folder(&fresh, 0o711)?;
-        let done = unpack(Body { receiver, rest: Bytes::new() }, &fresh).and_then(|()| replace(&fresh, &data.project(&name)));
+        let unpacked = unpack(Body { receiver, rest: Bytes::new() }, &fresh).and_then(|files| exported(&fresh, files));
+        let done = unpacked.and_then(|composition| replace(&fresh, &data.project(&name)).map(|()| composition));
         if done.is_err()
             && let Err(error) = fs::remove_dir_all(&fresh)
         {
@@ -97,10 +111,12 @@ fn refused(what: impl std::fmt::Display) -> Problem {
     Problem::new(Code::BadRequest, format!("the archive is refused: {what}"))
 }
 
-fn unpack(body: impl Read, folder: &Path) -> Result<(), Problem> {
+/// Unpacks an archive; returns what was written, by path.
+fn unpack(body: impl Read, folder: &Path) -> Result<BTreeMap<String, ExportedFile>, Problem> {
     let torn = |error: io::Error| refused("it cannot be read to its end").cause(error);
     let mut archive = tar::Archive::new(body);
-    let (mut size, mut count) = (0u64, 0usize);
+    let (mut size, mut count, mut files) = (0u64, 0usize, BTreeMap::new());
+    let mut largest = LARGEST;
     for entry in archive.entries().map_err(torn)? {
         let mut entry = entry.map_err(torn)?;
         count += 1;
@@ -118,11 +134,17 @@ fn unpack(body: impl Read, folder: &Path) -> Result<(), Problem> {
                 }
             }
             tar::EntryType::Regular | tar::EntryType::Continuous => {
-                size = size.saturating_add(entry.size());
-                if size > LARGEST {
-                    return Err(too_large(format_args!("more than {LARGEST} bytes")));
+                // What says in front how much it will be may be as much as there is room for: it has disks.
+                if count == 1 && plain == Path::new(MANIFEST) {
+                    largest = LARGEST.max(room(folder)?);
                 }
-                write(&mut entry, &target)?;
+                size = size.saturating_add(entry.size());
+                if size > largest {
+                    return Err(too_large(format_args!("more than {largest} bytes")));
+                }
+                let mut read = Summed::new(&mut entry);
+                write(&mut read, &target)?;
+                files.insert(plain.to_string_lossy().into_owned(), read.sum());
             }
             kind => return Err(refused(format_args!("`{shown}` is neither a file nor a folder ({kind:?})"))),
         }
@@ -130,7 +152,49 @@ fn unpack(body: impl Read, folder: &Path) -> Result<(), Problem> {
     if count == 0 {
         return Err(refused("it is empty"));
     }
-    Ok(())
+    Ok(files)
+}
+
+/// How many bytes may be written below a folder, so that the server itself still has room.
+fn room(folder: &Path) -> Result<u64, Problem> {
+    let found = rustix::fs::statvfs(folder).map_err(|error| Problem::io("the free space cannot be asked for", &error.into()))?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize).saturating_sub(KEPT_FREE))
+}
+
+/// Holds an export against its own description, and takes what is not the project's out of the folder. An archive without a
+/// description is somebody's project, as it is.
+fn exported(folder: &Path, mut files: BTreeMap<String, ExportedFile>) -> Result<Composition, Problem> {
+    let Some(said) = files.remove(MANIFEST) else { return Ok(Composition::default()) };
+    if said.bytes > LARGEST_DESCRIPTION {
+        return Err(refused("its description is too long"));
+    }
+    let read =
+        |path: &str| fs::read(folder.join(path)).map_err(|error| Problem::io(format_args!("cannot read `{path}` of the archive"), &error));
+    let version: serde_json::Value =
+        serde_json::from_slice(&read(MANIFEST)?).map_err(|error| refused("its description cannot be read").cause(error))?;
+    if version["version"].as_u64().is_some_and(|version| version > u64::from(VERSION)) {
+        return Err(refused("it was made by a newer version").hint("update this server"));
+    }
+    let manifest: ExportManifest =
+        serde_json::from_value(version).map_err(|error| refused("its description cannot be read").cause(error))?;
+    for (path, wanted) in &manifest.files {
+        let shown = printable(path);
+        match files.remove(path) {
+            Some(found) if found == *wanted => {}
+            Some(_) => return Err(refused(format_args!("`{shown}` is not what was exported: its content has changed"))),
+            None => return Err(refused(format_args!("`{shown}` is missing"))),
+        }
+    }
+    if let Some(path) = files.keys().next() {
+        return Err(refused(format_args!("`{}` is in it, and its description does not say so", printable(path))));
+    }
+    let composition = match manifest.files.contains_key(COMPOSITION) {
+        true => serde_json::from_slice(&read(COMPOSITION)?).map_err(|error| refused("its variables cannot be read").cause(error))?,
+        false => Composition::default(),
+    };
+    let own = folder.join(FOLDER);
+    fs::remove_dir_all(&own).map_err(|error| Problem::io(format_args!("cannot remove {}", own.display()), &error))?;
+    Ok(composition)
 }
 
 fn too_large(what: impl std::fmt::Display) -> Problem {

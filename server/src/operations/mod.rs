@@ -15,6 +15,7 @@ pub mod check;
 pub mod consoles;
 mod copies;
 pub mod driver;
+pub mod export;
 pub mod far_console;
 pub mod fleet;
 pub mod images;

@@ -6,6 +6,7 @@ mod child;
 mod client;
 mod composition;
 mod doors;
+mod export;
 mod fake;
 mod files;
 mod follow;
