@@ -2,6 +2,9 @@
 //!
 //! Names are checked later, in `command/`, so that a wrong one is reported like every other problem.
 
+pub mod copy;
+pub mod exec;
+pub mod lifecycle;
 mod snapshot;
 
 use std::{path::PathBuf, time::Duration};
@@ -17,6 +20,7 @@ pub use snapshot::Snapshot;
   testbed up                     make the testbed of ./kvm-compose.yaml, wait for its guests
   testbed ps                     show its guests and their addresses
   testbed exec web -- ip addr    run a command in the guest `web`
+  testbed stop web               shut it down; `testbed start web` brings it back as it was
   testbed down                   remove all of it
 
 Exit status:
@@ -92,6 +96,27 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
     Up(Up),
     /// Remove all guests and networks of the deployment; run it again if it could not remove all
     Down(Down),
+    /// Let guests that were stopped run again, and wait until they are ready; those that they depend on come first
+    #[command(after_help = "Examples:
+  testbed start                   all guests that are there
+  testbed start web db            only these, `db` first if `web` depends on it
+
+What the file wants changed waits for `testbed up`; so do scripts that run at each `up`.")]
+    Start(lifecycle::Guests),
+    /// Shut guests down and keep them: their disks, addresses and places in the network; `up` starts them again
+    #[command(after_help = "Examples:
+  testbed stop web                through its agent, else its power button; by force after 60 s
+  testbed stop web -t 5           by force after 5 s
+  testbed stop --force            all guests, at once, as when the power goes
+
+Guests stop before those that they depend on. A `micro` guest has its system in memory and starts anew.")]
+    Stop(lifecycle::Stop),
+    /// Shut guests down as `stop` does, then start them again
+    Restart(lifecycle::Stop),
+    /// Hold guests as they are: they keep their memory and do nothing
+    Pause(lifecycle::Guests),
+    /// Let guests that are paused go on
+    Resume(lifecycle::Guests),
     /// Say what `up` would do, and why; the server is asked about this file and keeps nothing of it
     #[command(after_help = "Examples:
   testbed plan                    compared with what is there now
@@ -150,9 +175,22 @@ Ctrl-C asks the server to cancel and shows how what was made is removed again; a
     #[command(after_help = "Examples:
   testbed exec web -- ip addr
   testbed exec web -e LANG=C -- sh -c 'echo $LANG'
-  testbed exec web -i -- tar -xf - -C /srv < site.tar
+  testbed exec web -i -- wc -l < list.txt
+  testbed exec web,db -- uptime          in several at once; each line of output bears its guest's name
+  testbed exec --all -- uptime           in all that run
   testbed exec web --timeout 10 -- ping -c 3 10.0.0.2")]
-    Exec(Exec),
+    Exec(exec::Exec),
+    /// Copy files and folders into a guest, or out of one
+    #[command(after_help = "Examples:
+  testbed cp site web:/srv                into a folder that is there: as /srv/site
+  testbed cp site web:/srv/www            under another name, where there is none yet
+  testbed cp site/. web:/srv              what is in the folder, without the folder
+  testbed cp web:/var/log logs            out of a guest; into the folder `logs` when it is there
+  testbed cp web:/etc/hosts .             a file
+
+Modes and times are kept. In a guest root owns what comes; here nothing is setuid, and nothing is ever written outside the target,
+whatever the guest sends. A machine needs `tar` and a shell, a container neither.")]
+    Cp(copy::Copy),
     /// Capture what passes interfaces of guests, as one pcapng file
     #[command(after_help = "Examples:
   testbed capture web -w web.pcapng               all interfaces of a guest, until Ctrl-C
@@ -357,21 +395,6 @@ pub struct Logs {
     /// List the actions instead
     #[arg(long, conflicts_with_all = ["uuid", "follow"])]
     pub list: bool,
-}
-
-#[derive(Debug, clap::Args)]
-pub struct Exec {
-    /// The guest
-    pub guest: String,
-    /// A variable for the command's environment; may be given again
-    #[arg(short, long, value_name = "KEY=VALUE")]
-    pub env: Vec<String>,
-    /// Send this command's standard input to the guest's command; it is read whole first, 1.4 MB at most
-    #[arg(short, long)]
-    pub interactive: bool,
-    /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
-    pub argv: Vec<String>,
 }
 
 #[derive(Debug, clap::Args)]

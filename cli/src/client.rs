@@ -10,6 +10,7 @@ use kvm_compose::{
         ErrorBody, ImageInfo, ImageRequest, LogIndex, LoginLink, Orphan, Ready, RemovedImages, SnapshotInfo, Version,
         action::LogRecord,
         cluster::{JoinToken, Members},
+        copy::PathSeen,
         link::LinkReport,
     },
     error::{Code, Problem},
@@ -233,6 +234,26 @@ impl Client {
     pub async fn end_capture(&self, name: &DeploymentName, id: Uuid) -> Result<(), Problem> {
         let request = self.request(Method::DELETE, &path(&["deployments", name.as_str(), "capture", &id.to_string()]));
         success(self.exchange(request).await?).await.map(drop)
+    }
+
+    /// What is at a path in a guest.
+    pub async fn path_in_guest(&self, name: &DeploymentName, guest: &GuestName, at: &str) -> Result<PathSeen, Problem> {
+        let path = path(&["deployments", name.as_str(), "guests", guest.as_str(), "path"]);
+        self.get(&format!("{path}?path={}", encoded(at))).await
+    }
+
+    /// Unpacks an archive in a folder of a guest.
+    pub async fn put_files(&self, name: &DeploymentName, guest: &GuestName, folder: &str, body: reqwest::Body) -> Result<(), Problem> {
+        let path = path(&["deployments", name.as_str(), "guests", guest.as_str(), "files"]);
+        let request = self.request(Method::PUT, &format!("{path}?path={}", encoded(folder))).timeout(self.limit.max(UPLOAD_LIMIT));
+        success(self.exchange(request.header(CONTENT_TYPE, "application/x-tar").body(body)).await?).await.map(drop)
+    }
+
+    /// A file or folder of a guest as an archive; read it with `chunk`.
+    pub async fn get_files(&self, name: &DeploymentName, guest: &GuestName, at: &str) -> Result<Response, Problem> {
+        let path = path(&["deployments", name.as_str(), "guests", guest.as_str(), "files"]);
+        let request = self.request(Method::GET, &format!("{path}?path={}", encoded(at))).timeout(self.limit.max(UPLOAD_LIMIT));
+        success(self.exchange(request).await?).await
     }
 
     pub async fn images(&self) -> Result<Vec<ImageInfo>, Problem> {

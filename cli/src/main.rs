@@ -6,6 +6,7 @@ mod action;
 mod args;
 mod client;
 mod command;
+mod copy;
 mod exit;
 mod follow;
 mod host;

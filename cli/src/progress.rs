@@ -264,6 +264,11 @@ pub fn bytes_style() -> ProgressStyle {
     style("{spinner} {prefix} {bar:28} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {elapsed} {wide_msg}")
 }
 
+/// How a bar shows bytes whose end is not known.
+pub fn count_style() -> ProgressStyle {
+    style("{spinner} {prefix} {binary_bytes} {binary_bytes_per_sec} {elapsed}")
+}
+
 const TICK: Duration = Duration::from_millis(120);
 
 fn style(template: &str) -> ProgressStyle {

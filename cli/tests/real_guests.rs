@@ -158,7 +158,7 @@ fn exec_tells_what_became_of_the_command(lab: &Lab) {
     // What stays behind in the background holds nothing up, and nothing stays behind in the guest.
     let ran = exec(&["--", "sh", "-c", "sleep 60 & echo done"]);
     assert_eq!((ran.status, ran.stdout.as_str()), (0, "done\n"), "{}", ran.stderr);
-    let own = exec(&["--", "sh", "-c", "ls -d /run/testbedos-exec-* | wc -l"]);
+    let own = exec(&["--", "sh", "-c", "ls -d /run/testbedos-exec-*.out | wc -l"]);
     assert!(own.stdout.trim().parse::<u32>().is_ok_and(|count| count <= 2), "its own, and perhaps the last one's: {}", own.stdout);
 }
 

@@ -77,20 +77,8 @@ const fn fault(make: Do, undo: Do, ask: &'static [&'static str], culprit: &'stat
 /// `{a}`, `{b}`: interface ids; `{ta}`, `{tb}`: taps; `{mb}`: b's MAC address.
 const FAULTS: &[Fault] = &[
     // Guests.
-    fault(
-        Here("virsh -q suspend why-real.a"),
-        Here("virsh -q resume why-real.a"),
-        &["a", "b"],
-        "guest_down",
-        "guest `a` does not run: it is paused",
-    ),
-    fault(
-        Here("virsh -q suspend why-real.b"),
-        Here("virsh -q resume why-real.b"),
-        &["a", "b"],
-        "guest_down",
-        "guest `b` does not run: it is paused",
-    ),
+    fault(Here("virsh -q suspend why-real.a"), Here("virsh -q resume why-real.a"), &["a", "b"], "guest_down", "guest `a` is paused"),
+    fault(Here("virsh -q suspend why-real.b"), Here("virsh -q resume why-real.b"), &["a", "b"], "guest_down", "guest `b` is paused"),
     // Interfaces.
     fault(
         In("a", "ip link set eth0 down"),
@@ -284,7 +272,7 @@ const FAULTS: &[Fault] = &[
         "the agent of guest `a` does not answer",
     ),
     // The last: it is not taken back.
-    fault(Here("virsh -q destroy why-real.b"), Nothing, &["c", "b"], "guest_down", "guest `b` does not run: it is shut off"),
+    fault(Here("virsh -q destroy why-real.b"), Nothing, &["c", "b"], "guest_down", "guest `b` is stopped: it is shut off"),
 ];
 
 struct World {

@@ -86,7 +86,7 @@ fn memory_is_loaded_and_links_are_set_before_anybody_runs() {
     let history = host.history.lock();
     let kind = |work: &Work| match work {
         Work::LoadDomain { domain, .. } => format!("load {}", domain.guest),
-        Work::ResumeDomain { guest, .. } => format!("resume {guest}"),
+        Work::WakeDomain { guest, .. } => format!("resume {guest}"),
         Work::StartDomain { domain } => format!("start {}", domain.guest),
         Work::ShapeLink { guest, link, .. } => format!("shape {guest} {}", link.shape.to_guest.delay_us),
         Work::SetCarrier { guest, up, .. } => format!("carrier {guest} {up}"),
@@ -151,7 +151,7 @@ fn a_restore_that_failed_anywhere_is_finished_by_the_next() {
             let problem = outcome.expect_err("it failed");
             let runs = broken.world.lock().domains.values().any(|domain| domain.state == "running" && domain.image.is_empty());
             // What becomes of a container is no matter of the machines.
-            let of_life = matches!(work, Work::ResumeDomain { .. } | Work::StartDomain { .. } | Work::AwaitReady { .. });
+            let of_life = matches!(work, Work::WakeDomain { .. } | Work::StartDomain { .. } | Work::AwaitReady { .. });
             assert!(!runs || of_life, "a machine runs though `{work:?}` failed");
             if let Work::LoadDomain { domain, .. } = work
                 && !fault.dies()

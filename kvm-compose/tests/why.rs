@@ -133,7 +133,8 @@ type Case = (fn(&mut Facts), Culprit, &'static str);
 
 const CASES: &[Case] = &[
     (|f| f.from.domain = None, Culprit::GuestDown, "guest `a` is not there"),
-    (|f| b(f).domain = Some("paused".into()), Culprit::GuestDown, "guest `b` does not run: it is paused"),
+    (|f| b(f).domain = Some("paused".into()), Culprit::GuestDown, "guest `b` is paused"),
+    (|f| b(f).domain = Some("shut off".into()), Culprit::GuestDown, "guest `b` is stopped: it is shut off"),
     (|f| b(f).away = Some(("h2".into(), "silent".into())), Culprit::HostAway, "host `h2`, where guest `b`"),
     (
         |f| (f.from.inside, f.probe) = (Err("it gave no sign".into()), Probed::NotSent("nobody".into())),

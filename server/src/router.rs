@@ -20,7 +20,7 @@ use kvm_compose::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::{
-    api::{actions, auth as login, captures, cluster, config, deployments, export, images, logs, server, snapshots, validate},
+    api::{actions, auth as login, captures, cluster, config, deployments, export, files, images, logs, server, snapshots, validate},
     app::App,
     auth,
     config::host::{ClusterConfig, HostConfig},
@@ -122,6 +122,16 @@ pub fn endpoints() -> Vec<Endpoint> {
         get(&below("guests/{guest}/log"), "What a guest has said: a machine on its console, a container on its output", logs::of_guest)
             .query("tail", "so many of its last lines alone")
             .answers_bytes(200, "text/plain"),
+        get(&below("guests/{guest}/path"), "What is at a path in a guest", files::look)
+            .query("path", "from the root on, without `..`")
+            .answers::<wire::copy::PathSeen>(200),
+        get(&below("guests/{guest}/files"), "A file or folder of a guest, as a tar archive", files::get)
+            .query("path", "from the root on, without `..`")
+            .answers_bytes(200, "application/x-tar"),
+        put(&below("guests/{guest}/files"), "Unpacks a tar archive in a guest", files::put)
+            .query("path", "the folder that it is unpacked in, which must be there")
+            .takes_bytes("application/x-tar")
+            .answers_nothing(204),
         get("/api/events", "Websocket: every event as it happens", events::events)
             .query("deployment", "only this deployment's")
             .answers_nothing(101),

@@ -12,7 +12,6 @@ document.createElement = (name, options) => {
 const { Terminal } = await import('/assets/vendor/xterm.mjs');
 const { FitAddon } = await import('/assets/vendor/addon-fit.mjs');
 const { deployment, socket } = await import('/assets/api.js');
-const { watch } = await import('/assets/live.js');
 
 const status = () => document.getElementById('status').dataset;
 const { deployment: name, guest } = status();
@@ -89,5 +88,4 @@ terminal.attachCustomKeyEventHandler((event) => {
 
 say('connecting', false);
 connect();
-watch(name);
 export {};

@@ -12,10 +12,10 @@ use kvm_compose::{
     names::{GuestName, printable},
 };
 
-use super::ended;
+use super::{ended, exec_many};
 use crate::{
     action::{self, Ended, Watch},
-    args::{Exec, Format},
+    args::{Format, exec::Exec},
     client::Owner,
     exit::{Exit, Outcome},
     output,
@@ -23,14 +23,22 @@ use crate::{
 };
 
 pub async fn run(session: &Session, args: Exec) -> Outcome {
-    let guest = GuestName::new(&args.guest)?;
+    let (named, argv) = named(&args)?;
     let name = session.deployment()?;
     let environment = environment(&args.env)?;
     let stdin_base64 = if args.interactive { Some(stdin()?) } else { None };
     let timeout_s = session.global.timeout.map(|limit| limit.as_secs());
-    let request = ActionRequest::Exec(ExecRequest { guest, argv: args.argv, environment, stdin_base64, timeout_s });
-
     let client = session.client()?;
+    let guests = match named {
+        Some(guests) => guests,
+        None => exec_many::all(&client, &name).await?,
+    };
+    let guest = guests.first().cloned().ok_or_else(|| Problem::new(Code::BadRequest, "no guest is named"))?;
+    let request = ExecRequest { guest, argv, environment, stdin_base64, timeout_s };
+    if guests.len() > 1 || args.all {
+        return exec_many::run(session, &client, &name, guests, &request).await;
+    }
+    let request = ActionRequest::Exec(request);
     // The server keeps to the limit itself: it ends the command in the guest.
     let prints = session.global.output == Format::Text;
     let watch = Watch { progress: session.progress_on_request(), limit: None, prints };
@@ -43,6 +51,23 @@ pub async fn run(session: &Session, args: Exec) -> Outcome {
         Format::Ndjson => {}
     }
     exit_of(&ended)
+}
+
+/// The guests that are named, none for all, and the command.
+fn named(args: &Exec) -> Result<(Option<Vec<GuestName>>, Vec<String>), Problem> {
+    if args.all {
+        // No guest is named, so the first word is the command's.
+        return Ok((None, std::iter::once(&args.guest).chain(&args.argv).cloned().collect()));
+    }
+    let mut guests = args.guest.split(',').map(GuestName::new).collect::<Result<Vec<_>, _>>()?;
+    guests.sort();
+    guests.dedup();
+    if guests.len() > 1 && args.interactive {
+        return Err(
+            Problem::new(Code::BadRequest, "one standard input cannot be for several guests").hint("leave `-i` out, or name one guest")
+        );
+    }
+    Ok((Some(guests), args.argv.clone()))
 }
 
 /// The command's own status, when it came to have one.

@@ -5,16 +5,19 @@ mod check;
 mod cluster;
 mod completion;
 mod config;
+mod cp;
 mod deployment;
 mod doctor;
 mod down;
 mod events;
 mod exec;
+mod exec_many;
 pub mod export;
 mod graph;
 mod gui;
 mod image;
 mod info;
+mod lifecycle;
 mod link;
 mod list;
 mod logs;
@@ -64,6 +67,11 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
     match command {
         Command::Up(args) => up::run(session, args).await,
         Command::Down(args) => down::run(session, args).await,
+        Command::Start(args) => lifecycle::run(session, lifecycle::Verb::Start(args)).await,
+        Command::Stop(args) => lifecycle::run(session, lifecycle::Verb::Stop(args)).await,
+        Command::Restart(args) => lifecycle::run(session, lifecycle::Verb::Restart(args)).await,
+        Command::Pause(args) => lifecycle::run(session, lifecycle::Verb::Pause(args)).await,
+        Command::Resume(args) => lifecycle::run(session, lifecycle::Verb::Resume(args)).await,
         Command::Plan(args) => plan::run(session, args).await,
         Command::Validate => validate::run(session),
         Command::Config => config::run(session),
@@ -77,6 +85,7 @@ async fn run_with(session: &Session, command: Command) -> Outcome {
         Command::Cancel { uuid } => logs::cancel(session, uuid.as_deref()).await,
         Command::Events { all } => events::run(session, if all { events::Scope::All } else { events::Scope::Project }).await,
         Command::Exec(args) => exec::run(session, args).await,
+        Command::Cp(args) => cp::run(session, args).await,
         Command::Capture(args) => capture::run(session, args).await,
         Command::Link(command) => link::run(session, command).await,
         Command::Check(args) => check::run(session, args).await,

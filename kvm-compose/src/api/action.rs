@@ -7,7 +7,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{check::CheckOptions, composition::Composition, link::SetLink, snapshot::SnapshotRequest, why::WhyRequest};
+use super::{
+    check::CheckOptions,
+    composition::Composition,
+    lifecycle::{Guests, StopOptions},
+    link::SetLink,
+    snapshot::SnapshotRequest,
+    why::WhyRequest,
+};
 use crate::{
     error::Problem,
     names::{DeploymentName, GuestName},
@@ -33,6 +40,16 @@ pub enum ActionRequest {
     Why(WhyRequest),
     /// Makes, restores or deletes a snapshot. Its result is the entry's `result`: a `SnapshotReport`.
     Snapshot(SnapshotRequest),
+    /// Lets guests that are there run again, those that they depend on first, and waits until they are ready.
+    Start(Guests),
+    /// Shuts guests down and keeps them: their disks, their addresses, their places in the network.
+    Stop(StopOptions),
+    /// Shuts guests down and starts them again.
+    Restart(StopOptions),
+    /// Holds guests as they are; they keep their memory.
+    Pause(Guests),
+    /// Lets guests that are held go on.
+    Resume(Guests),
 }
 
 impl ActionRequest {
@@ -47,6 +64,11 @@ impl ActionRequest {
             ActionRequest::Check(_) => Command::Check,
             ActionRequest::Why(_) => Command::Why,
             ActionRequest::Snapshot(_) => Command::Snapshot,
+            ActionRequest::Start(_) => Command::Start,
+            ActionRequest::Stop(_) => Command::Stop,
+            ActionRequest::Restart(_) => Command::Restart,
+            ActionRequest::Pause(_) => Command::Pause,
+            ActionRequest::Resume(_) => Command::Resume,
         }
     }
 }
@@ -71,6 +93,16 @@ pub enum Command {
     Why,
     /// See [`ActionRequest::Snapshot`].
     Snapshot,
+    /// See [`ActionRequest::Start`].
+    Start,
+    /// See [`ActionRequest::Stop`].
+    Stop,
+    /// See [`ActionRequest::Restart`].
+    Restart,
+    /// See [`ActionRequest::Pause`].
+    Pause,
+    /// See [`ActionRequest::Resume`].
+    Resume,
     /// Making a base image; belongs to no deployment.
     BuildImage,
     /// Downloading an image of the catalogue; belongs to no deployment.
@@ -83,6 +115,12 @@ impl Command {
     /// True for what only asks guests: it runs beside other actions, and says nothing about what became of the deployment.
     pub fn is_beside(self) -> bool {
         matches!(self, Command::Exec | Command::Check | Command::Why)
+    }
+
+    /// True for what changes which guests run, so that the deployment's phase may be another afterwards.
+    pub fn changes_phase(self) -> bool {
+        use Command::{Down, Pause, Restart, Resume, Snapshot, Start, Stop, Up};
+        matches!(self, Up | Down | Start | Stop | Restart | Pause | Resume | Snapshot)
     }
 
     /// True for actions on images, which belong to no deployment.
@@ -102,6 +140,11 @@ impl std::fmt::Display for Command {
             Command::Check => "check",
             Command::Why => "why",
             Command::Snapshot => "snapshot",
+            Command::Start => "start",
+            Command::Stop => "stop",
+            Command::Restart => "restart",
+            Command::Pause => "pause",
+            Command::Resume => "resume",
             Command::BuildImage => "build_image",
             Command::PullImage => "pull_image",
             Command::ImportImage => "import_image",

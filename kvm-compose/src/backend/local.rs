@@ -6,6 +6,7 @@ mod apply;
 mod console;
 mod containers;
 mod contexts;
+mod copy;
 mod golden;
 mod images;
 mod keys;
@@ -16,6 +17,7 @@ mod site;
 mod snapshots;
 mod way;
 
+pub use copy::CopySpool;
 pub use observe::port_names;
 pub use prepare::{Prepared, Purpose};
 pub use snapshots::Take;
@@ -33,7 +35,7 @@ use super::{
     Owner, checks,
     containers::Engine,
     files::{Folder, folder, pack, sums},
-    hypervisor::{Hypervisor, Libvirt},
+    hypervisor::{DomainState, Hypervisor, Libvirt},
     images::{
         disks::{self, Disks},
         golden::Goldens,
@@ -245,10 +247,7 @@ impl LocalHost {
             return Ok(result);
         }
         let domain = self.config.installation.domain_uuid(deployment, call.guest);
-        if self.libvirt.state(domain)?.is_none() {
-            return Err(Problem::new(Code::NotFound, format!("deployment `{deployment}` has no guest `{}`", call.guest))
-                .hint("`testbed ps` lists its guests; `testbed up` starts them"));
-        }
+        self.check_runs(deployment, call.guest, domain)?;
         let command = exec::Command {
             guest: call.guest.as_str(),
             domain,
@@ -259,6 +258,21 @@ impl LocalHost {
         };
         let exec::Ended { status, stdout, stderr, truncated } = exec::run(&self.libvirt, &command, cancel, say)?;
         Ok(ExecResult { status, stdout, stderr, truncated })
+    }
+
+    /// Refuses a guest that cannot be asked anything: it is not there, or it does not run.
+    fn check_runs(&self, deployment: &DeploymentName, guest: &GuestName, domain: Uuid) -> Result<(), Problem> {
+        let Some(state) = self.libvirt.state(domain)? else {
+            return Err(Problem::new(Code::NotFound, format!("deployment `{deployment}` has no guest `{guest}`"))
+                .hint("`testbed ps` lists its guests; `testbed up` starts them"));
+        };
+        let verb = match state {
+            DomainState::Paused => "resume",
+            DomainState::ShutOff | DomainState::Crashed => "start",
+            _ => return Ok(()),
+        };
+        Err(Problem::new(Code::AgentUnavailable, format!("guest `{guest}` is {state}, so it cannot be asked anything"))
+            .hint(format!("`testbed {verb} {guest}` makes it run")))
     }
 
     /// Names of everything that carries this installation's mark, with the deployment it belongs to: for

@@ -64,6 +64,11 @@ impl<'a> Agent<'a> {
         self.call("guest-ping", &json!({})).map(|_| ())
     }
 
+    /// Asks the guest to shut down. It says nothing when it does.
+    pub fn shut_down(&self) -> Result<(), AgentFault> {
+        self.call("guest-shutdown", &json!({"mode": "powerdown"})).map(|_| ())
+    }
+
     /// Starts a program; returns its process id in the guest.
     pub fn start(&self, program: &Program<'_>) -> Result<i64, AgentFault> {
         let mut arguments = json!({"path": program.path, "arg": program.arguments, "capture-output": true});

@@ -1,7 +1,8 @@
 //! Running a command in a guest, from start to status, bounded and cancelled with the action.
 //!
 //! ```text
-//! agent ─► sh: makes a folder ─► setsid sh: notes its id ─► the command ─► out, err ─► read in pieces, as they grow
+//! agent ─► setsid sh: makes files, notes its id ─► the command ─► out, err ─┬─► little and soon: with the status
+//!                                                                          └─► read in pieces, as they grow
 //! ```
 //!
 //! The command has a session of its own, so that all its processes can be ended together. A guest without a shell gets the
@@ -40,37 +41,38 @@ const LONGEST_STDIN: usize = 48 << 10;
 /// What a command line and its environment may be long, for the same reason.
 const LONGEST_COMMAND: usize = 100 << 10;
 
-/// Makes the folder, takes the input from its file (gone once it is open), and starts the runner.
-const OUTER: &str = r#"d=$1 i=$2 r=$3; shift 3
-mkdir -m 700 "$d" 2>/dev/null && : >"$d/out" && : >"$d/err" || { echo "no place"; exit 125; }
+/// Makes the files, takes the input from its file (gone once it is open), becomes the command in a shell beside it (which adds
+/// variables to what the guest has: a count, then `NAME=VALUE`s), and hands over what little was printed with its status: a dot
+/// after it says that this worked. Processes are dear where QEMU translates, so there are few.
+const RUNNER: &str = r#"d=$1 i=$2 n=$3; shift 3
+( umask 077; set -C; : >"$d.out" && : >"$d.err" && echo $$ >"$d.pid" ) 2>/dev/null || { echo "no place"; exit 125; }
 [ -z "$i" ] || { exec <"$i" || exit; rm -f "$i"; }
-if command -v setsid >/dev/null 2>&1; then
-setsid sh -c "$r" "$d" "$@" >>"$d/out" 2>>"$d/err"
-else
-sh -c "$r" "$d" "$@" >>"$d/out" 2>>"$d/err"
-fi
-exit $?"#;
-/// What the outer script says when the guest has no room for the folder.
-const NO_PLACE: &[u8] = b"no place\n";
-/// Notes the id of the process group, adds variables to what the guest has (a count, then `NAME=VALUE`s), and becomes the
-/// command.
-const RUNNER: &str = r#"echo $$ >"$0/pid"
-n=$1; shift
-while [ "$n" -gt 0 ]; do export "$1"; shift; n=$((n-1)); done
+trap : TERM
+exec 3>&2 2>/dev/null
+( while [ "$n" -gt 0 ]; do export "$1"; shift; n=$((n-1)); done
 case $1 in
 */*) [ -e "$1" ] || { echo "$1: not found" >&2; exit 127; }
 [ -x "$1" ] && [ ! -d "$1" ] || { echo "$1: cannot be executed" >&2; exit 126; } ;;
 *) command -v "$1" >/dev/null 2>&1 || { echo "$1: not found" >&2; exit 127; } ;;
 esac
-exec "$@""#;
+exec "$@" ) >>"$d.out" 2>>"$d.err" 3>&-
+r=$?
+{ [ ! -s "$d.out" ] || head -c 16384 "$d.out"; } && { [ ! -s "$d.err" ] || head -c 16384 "$d.err" >&3; } && printf .
+exit $r"#;
+/// So much of each stream comes with the status.
+const AT_ONCE: usize = 16384;
+/// What the script says when the guest has no room for the files.
+const NO_PLACE: &[u8] = b"no place\n";
 /// Ends all processes of a command: asks, then a second later kills.
 const ENDER: &str = r#"n=0
-while [ ! -s "$1/pid" ] && [ $n -lt 20 ]; do sleep 0.1; n=$((n+1)); done
-read -r p <"$1/pid" || exit
+while [ ! -s "$1.pid" ] && [ $n -lt 20 ]; do sleep 0.1; n=$((n+1)); done
+read -r p <"$1.pid" || exit
 kill -TERM -"$p" 2>/dev/null || kill -TERM "$p" 2>/dev/null
 n=0
 while kill -0 -"$p" 2>/dev/null && [ $n -lt 10 ]; do sleep 0.1; n=$((n+1)); done
 kill -KILL -"$p" 2>/dev/null || kill -KILL "$p" 2>/dev/null"#;
+/// What has ended by then is not looked at before: its output comes with its status.
+const QUICK_LOOKS: u32 = 4;
 
 /// A command for a guest.
 #[derive(Debug, Clone)]
@@ -124,12 +126,17 @@ pub fn run(hypervisor: &dyn Hypervisor, command: &Command<'_>, cancel: &Cancel, 
     let count = variables.len().to_string();
     let added = [count.as_str()].into_iter().chain(variables.iter().map(String::as_str));
     let shell = Program {
-        path: "sh",
-        arguments: ["-c", OUTER, "sh", &place, &input, RUNNER].into_iter().chain(added).chain(arguments.clone()).collect(),
+        path: "setsid",
+        arguments: ["sh", "-c", RUNNER, "sh", &place, &input].into_iter().chain(added).chain(arguments.clone()).collect(),
         environment: Vec::new(),
         stdin: if input.is_empty() { command.stdin } else { b"" },
     };
-    if let Some(pid) = started(&agent, &shell, command)? {
+    let pid = match started(&agent, &shell, command)? {
+        // Without a session of its own it is ended alone.
+        None => started(&agent, &Program { path: "sh", arguments: shell.arguments[1..].to_vec(), ..shell.clone() }, command)?,
+        some => some,
+    };
+    if let Some(pid) = pid {
         let mut at_work = AtWork::new(agent, command, Some(&place));
         let ended = at_work.wait(pid, cancel, say);
         at_work.tidy();
@@ -191,26 +198,31 @@ struct AtWork<'a> {
     tails: Vec<Tail>,
     /// Something of its output was there to be read.
     began: bool,
+    looks: u32,
     silences: u32,
 }
 
 impl<'a> AtWork<'a> {
     fn new(agent: Agent<'a>, command: &'a Command<'a>, place: Option<&'a str>) -> Self {
         let streams = [(OutputStream::Stdout, "out"), (OutputStream::Stderr, "err")];
-        let tails = place.iter().flat_map(|place| streams.map(|(stream, name)| Tail::of(stream, format!("{place}/{name}")))).collect();
-        AtWork { agent, command, place, tails, began: false, silences: 0 }
+        let tails = place.iter().flat_map(|place| streams.map(|(stream, name)| Tail::of(stream, format!("{place}.{name}")))).collect();
+        AtWork { agent, command, place, tails, began: false, looks: 0, silences: 0 }
     }
 
     fn wait(&mut self, pid: i64, cancel: &Cancel, say: Say<'_>) -> Result<Ended, Problem> {
         let deadline = Instant::now() + self.command.limit;
-        let mut pause = Duration::from_millis(5);
+        let mut pause = Duration::from_millis(6);
+        if cancel.wait(pause) {
+            self.end(pid, say);
+            cancel.check()?;
+        }
         loop {
             let before = self.printed();
             if let Some(ended) = self.look(pid, say)? {
                 return Ok(ended);
             }
             // Whoever prints is looked at again soon.
-            pause = if self.printed() > before { Duration::from_millis(20) } else { (pause * 2).min(LONGEST_PAUSE) };
+            pause = if self.printed() > before { Duration::from_millis(20) } else { (pause * 3 / 2).min(LONGEST_PAUSE) };
             if Instant::now() >= deadline {
                 self.end(pid, say);
                 let seconds = self.command.limit.as_secs();
@@ -246,8 +258,11 @@ impl<'a> AtWork<'a> {
     }
 
     fn visit(&mut self, pid: i64, say: Say<'_>) -> Result<Option<Ended>, AgentFault> {
-        for tail in &mut self.tails {
-            self.began |= tail.visit(&self.agent, say)? > 0;
+        self.looks += 1;
+        if self.looks > QUICK_LOOKS {
+            for tail in &mut self.tails {
+                self.began |= tail.visit(&self.agent, say)? > 0;
+            }
         }
         let Status::Ended { status, stdout, stderr, truncated } = self.agent.status(pid)? else { return Ok(None) };
         let [out, err] = self.tails.as_mut_slice() else {
@@ -257,6 +272,14 @@ impl<'a> AtWork<'a> {
         };
         if status == 125 && stdout == NO_PLACE {
             return Ok(Some(Ended { status, stdout, stderr: Vec::new(), truncated: false }));
+        }
+        if let (Some((b'.', printed)), false) = (stdout.split_last(), out.is_open() || err.is_open() || truncated)
+            && printed.len() < AT_ONCE
+            && stderr.len() < AT_ONCE
+        {
+            say(OutputStream::Stdout, printed);
+            say(OutputStream::Stderr, &stderr);
+            return Ok(Some(Ended { status, stdout: printed.to_vec(), stderr, truncated: false }));
         }
         // The agent has forgotten it now: what cannot be read any more does not cost its status.
         for tail in [&mut *out, &mut *err] {
@@ -292,8 +315,9 @@ impl<'a> AtWork<'a> {
             tail.close(&self.agent);
         }
         let Some(place) = self.place else { return };
-        let input = format!("{place}.in");
-        if let Err(fault) = self.agent.start(&Program { path: "rm", arguments: vec!["-rf", place, &input], ..Program::default() }) {
+        let files = ["out", "err", "pid", "in"].map(|name| format!("{place}.{name}"));
+        let arguments = ["-f"].into_iter().chain(files.iter().map(String::as_str)).collect();
+        if let Err(fault) = self.agent.start(&Program { path: "rm", arguments, ..Program::default() }) {
             tracing::debug!(place, fault = fault.text(), "a command's files stay in the guest");
         }
     }

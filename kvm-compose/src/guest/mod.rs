@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod condition;
 pub mod context;
+pub mod copy;
 pub mod exec;
 pub mod network;
 pub mod output;

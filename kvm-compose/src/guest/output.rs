@@ -31,6 +31,11 @@ impl Tail {
         Tail { stream, path, handle: None, content: Vec::new(), truncated: false }
     }
 
+    /// True once something of it was read, or may have been.
+    pub fn is_open(&self) -> bool {
+        self.handle.is_some()
+    }
+
     /// Reads what has come; returns how many bytes that were.
     pub fn visit(&mut self, agent: &Agent<'_>, say: Say<'_>) -> Result<usize, AgentFault> {
         let handle = match self.handle {

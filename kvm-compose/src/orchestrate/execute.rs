@@ -80,14 +80,14 @@ impl Class {
             | Work::UnplugInternal { .. } => Class::Network,
             Work::ShapeLink { .. } | Work::UnshapeLink { .. } | Work::SetCarrier { .. } => Class::Link,
             Work::StartDomain { .. } | Work::LoadDomain { .. } => Class::Start,
-            Work::ResumeDomain { .. } => Class::Resume,
-            Work::RemoveDomain { .. } | Work::StopDomain { .. } => Class::Remove,
+            Work::WakeDomain { .. } => Class::Resume,
+            Work::RemoveDomain { .. } | Work::StopDomain { .. } | Work::PauseDomain { .. } | Work::ResumeDomain { .. } => Class::Remove,
             Work::FetchBase { .. }
             | Work::PullImage { .. }
             | Work::CreateVolume { .. }
             | Work::WriteSeed { .. }
             | Work::RemoveFile { .. } => Class::Files,
-            Work::AwaitReady { .. } | Work::KeepGolden { .. } => Class::Wait,
+            Work::AwaitReady { .. } | Work::KeepGolden { .. } | Work::ShutDownDomain { .. } => Class::Wait,
             Work::AttachNic { .. } | Work::DetachNic { .. } => Class::Nic,
             Work::ConfigureNetwork { .. } | Work::SendContext { .. } | Work::RunScript { .. } => Class::Script,
         }

@@ -12,6 +12,7 @@
 
 pub mod execute;
 pub mod host;
+pub mod lifecycle;
 pub mod link;
 pub mod restore;
 

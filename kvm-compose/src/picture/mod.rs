@@ -55,7 +55,9 @@ impl Standing {
             "running" | "idle" if ready => Standing::Ready,
             "running" | "idle" => Standing::Starting,
             "paused" | "pmsuspended" => Standing::Paused,
-            "shut off" | "in shutdown" => Standing::Off,
+            "shut off" | "in shutdown" | "created" => Standing::Off,
+            // As Docker says it, with the status.
+            other if other.starts_with("exited") => Standing::Off,
             "crashed" => Standing::Crashed,
             "absent" => Standing::Absent,
             _ => Standing::Unknown,

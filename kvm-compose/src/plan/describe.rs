@@ -52,8 +52,11 @@ pub fn what(work: &Work) -> String {
             format!("start {}: {} MiB, {} CPU{}", domain.name, domain.memory_mb, domain.cpus, if domain.cpus == 1 { "" } else { "s" })
         }
         Work::LoadDomain { domain, .. } => format!("start {} from its saved memory", domain.name),
-        Work::ResumeDomain { name, .. } => format!("let {name} run"),
-        Work::StopDomain { name, .. } => format!("stop {name}"),
+        Work::WakeDomain { name, .. } => format!("let {name} run"),
+        Work::StopDomain { name, .. } | Work::ShutDownDomain { name, limit_s: 0, .. } => format!("stop {name}"),
+        Work::ShutDownDomain { name, limit_s, .. } => format!("shut {name} down, by force after {limit_s} s"),
+        Work::PauseDomain { name, .. } => format!("pause {name}"),
+        Work::ResumeDomain { name, .. } => format!("let {name} go on"),
         Work::RemoveDomain { name, .. } => format!("stop and remove {name}"),
         Work::AttachNic { name, nic, .. } => format!("plug {} ({}) into {name}", nic.name, nic.mac),
         Work::DetachNic { name, nic, .. } => format!("unplug {} ({}) from {name}", nic.name, nic.mac),

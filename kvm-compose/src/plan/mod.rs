@@ -12,6 +12,7 @@ mod diff;
 mod diff_outside;
 mod diff_rows;
 pub mod golden;
+pub mod lifecycle;
 pub mod link;
 mod link_diff;
 pub mod link_report;

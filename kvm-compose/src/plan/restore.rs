@@ -102,7 +102,7 @@ pub fn restored(plan: Plan, blueprint: &Blueprint, lives: &BTreeMap<GuestName, L
     steps.extend(carriers);
     for guest in &blueprint.guests {
         if let Some(Life::Load { paused: false, .. }) = lives.get(&guest.name) {
-            let work = Work::ResumeDomain { guest: guest.name.clone(), name: guest.domain.name.clone(), uuid: guest.domain.uuid };
+            let work = Work::WakeDomain { guest: guest.name.clone(), name: guest.domain.name.clone(), uuid: guest.domain.uuid };
             steps.push(step(resume(&guest.name), &guest.host, work, all.clone(), &guest.name));
         }
     }

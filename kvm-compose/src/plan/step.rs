@@ -174,7 +174,7 @@ pub enum Work {
         memory: PathBuf,
     },
     /// Lets a domain run that stands still, and sets its clock.
-    ResumeDomain {
+    WakeDomain {
         /// The guest.
         guest: GuestName,
         /// libvirt's name.
@@ -184,6 +184,40 @@ pub enum Work {
     },
     /// Stops a domain and keeps its definition: the undo of starting one that was there.
     StopDomain {
+        /// libvirt's name.
+        name: String,
+        /// libvirt's UUID.
+        uuid: Uuid,
+        /// What runs it.
+        #[serde(default)]
+        runtime: Runtime,
+    },
+    /// Asks a guest to shut down, waits for it, and ends it at the limit; its definition stays. Not running already is success.
+    ShutDownDomain {
+        /// The guest.
+        guest: GuestName,
+        /// libvirt's name.
+        name: String,
+        /// libvirt's UUID.
+        uuid: Uuid,
+        /// How long it has, in seconds; with 0 it is not asked.
+        limit_s: u64,
+        /// What runs it.
+        #[serde(default)]
+        runtime: Runtime,
+    },
+    /// Holds a running guest; held already is success.
+    PauseDomain {
+        /// libvirt's name.
+        name: String,
+        /// libvirt's UUID.
+        uuid: Uuid,
+        /// What runs it.
+        #[serde(default)]
+        runtime: Runtime,
+    },
+    /// Lets a guest that is held go on; running already is success.
+    ResumeDomain {
         /// libvirt's name.
         name: String,
         /// libvirt's UUID.
@@ -412,7 +446,7 @@ impl Work {
             // alone.
             // A restore is never taken back: what was there before it is gone.
             Work::LoadDomain { .. }
-            | Work::ResumeDomain { .. }
+            | Work::WakeDomain { .. }
             | Work::FetchBase { .. }
             | Work::KeepGolden { .. }
             | Work::PullImage { .. }
@@ -421,6 +455,9 @@ impl Work {
             | Work::UnplugInternal { .. }
             | Work::RemoveFile { .. }
             | Work::StopDomain { .. }
+            | Work::ShutDownDomain { .. }
+            | Work::PauseDomain { .. }
+            | Work::ResumeDomain { .. }
             | Work::RemoveDomain { .. }
             | Work::RemoveBridgePort { .. }
             | Work::UnshapeLink { .. }

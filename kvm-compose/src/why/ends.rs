@@ -22,9 +22,14 @@ pub fn not_there(end: &End) -> Option<Verdict> {
     match end.domain.as_deref() {
         None => Some(blocked(Culprit::GuestDown, format!("guest `{guest}` is not there"), "`testbed up` makes it")),
         Some("running" | "idle") => None,
-        Some(state) => {
-            Some(blocked(Culprit::GuestDown, format!("guest `{guest}` does not run: it is {state}"), "`testbed up` makes it run"))
+        Some("paused") => {
+            Some(blocked(Culprit::GuestDown, format!("guest `{guest}` is paused"), &format!("`testbed resume {guest}` lets it go on")))
         }
+        Some(state) => Some(blocked(
+            Culprit::GuestDown,
+            format!("guest `{guest}` is stopped: it is {state}"),
+            &format!("`testbed start {guest}` makes it run"),
+        )),
     }
 }
 

@@ -20,6 +20,7 @@ use kvm_compose::{
     plan::{
         self,
         blueprint::{Base, Blueprint, ContextFrom, DiskFormat, NicDevice, Row, RowKey, Seed, Sum},
+        container::Runtime,
         link::ObservedLink,
         observed::{BridgePort, MissingBase, Observed, ObservedDomain, ObservedNic, ObservedRow, ObservedSeed, OnHost, SeenImage},
         outside::{InternalPort, Mapping, SeenInternal, SeenOutside, SeenUplink},
@@ -358,11 +359,20 @@ impl FakeHost {
                 world.files.insert(on(&domain.console_log));
                 world.domains.insert(domain.guest.clone(), observed);
             }
-            Work::ResumeDomain { guest, .. } => match world.domains.get_mut(guest) {
+            Work::WakeDomain { guest, .. } => match world.domains.get_mut(guest) {
                 Some(domain) => (domain.state, domain.agent) = ("running".to_string(), true),
                 None => return refuse(format!("guest {guest} is not there")),
             },
-            Work::StopDomain { uuid, .. } => {
+            Work::PauseDomain { uuid, .. } | Work::ResumeDomain { uuid, .. } => {
+                match world.domains.values_mut().find(|domain| &domain.uuid == uuid && domain.active) {
+                    Some(domain) if matches!(work, Work::PauseDomain { .. }) => {
+                        (domain.state, domain.agent) = ("paused".to_string(), domain.runtime == Runtime::Docker);
+                    }
+                    Some(domain) => (domain.state, domain.agent) = ("running".to_string(), true),
+                    None => return refuse("it does not run".to_string()),
+                }
+            }
+            Work::StopDomain { uuid, .. } | Work::ShutDownDomain { uuid, .. } => {
                 for domain in world.domains.values_mut().filter(|domain| &domain.uuid == uuid) {
                     (domain.active, domain.agent, domain.state) = (false, false, "shut off".to_string());
                     domain.nics.iter_mut().for_each(|nic| nic.live = false);

@@ -10,6 +10,7 @@ pub mod config;
 pub mod deployments;
 pub mod export;
 pub mod extract;
+pub mod files;
 pub mod images;
 pub mod logs;
 pub mod server;

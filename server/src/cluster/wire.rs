@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kvm_compose::{
-    api::event::OutputStream,
+    api::{copy::GuestPath, event::OutputStream},
     error::{Code, Problem},
     names::{DeploymentName, GuestName, HostName, InstallationId},
     plan::{
@@ -228,6 +228,35 @@ pub enum Call {
         ports: Vec<Uuid>,
         /// Bytes kept of each frame.
         snap: usize,
+    },
+    /// What is at a path in a guest: answered with `PathSeen`.
+    LookAtPath {
+        /// The deployment.
+        deployment: DeploymentName,
+        /// The guest.
+        guest: GuestName,
+        /// The path.
+        path: GuestPath,
+    },
+    /// Get an archive from the master and unpack it in a guest.
+    PutArchive {
+        /// The deployment.
+        deployment: DeploymentName,
+        /// The guest.
+        guest: GuestName,
+        /// The folder in the guest.
+        folder: GuestPath,
+        /// The archive, by content.
+        sum: Sum,
+    },
+    /// Pack a path of a guest: the archive comes as output; for each piece that was read a byte is typed in.
+    GetArchive {
+        /// The deployment.
+        deployment: DeploymentName,
+        /// The guest.
+        guest: GuestName,
+        /// The path.
+        path: GuestPath,
     },
     /// Everything with the master's mark: answered with a list of (what, deployment).
     Marked,

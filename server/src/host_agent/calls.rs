@@ -27,7 +27,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 use uuid::Uuid;
 
-use super::{capture, console};
+use super::{capture, console, copy};
 use crate::cluster::wire::{Call, Ended, FromMember, Outcome, Seat};
 
 /// How long an outcome is kept for a master that did not hear it.
@@ -154,6 +154,9 @@ impl Calls {
         let domain = match work {
             Work::StartDomain { domain } => domain.uuid,
             Work::StopDomain { uuid, .. }
+            | Work::ShutDownDomain { uuid, .. }
+            | Work::PauseDomain { uuid, .. }
+            | Work::ResumeDomain { uuid, .. }
             | Work::RemoveDomain { uuid, .. }
             | Work::AttachNic { uuid, .. }
             | Work::DetachNic { uuid, .. }
@@ -208,6 +211,20 @@ impl Calls {
                 let say =
                     |bytes: &[u8]| self.say(id, FromMember::Output { id, stream: OutputStream::Stdout, bytes: STANDARD.encode(bytes) });
                 json(&capture::serve(&self.local, (deployment, ports, *snap), cancel, &say)?)
+            }
+            Call::LookAtPath { deployment, guest, path } => json(&self.local.look_at_path(deployment, guest, path, false, cancel)?),
+            Call::PutArchive { deployment, guest, folder, sum } => {
+                let archive = self.local.fetch_archive(deployment, sum, cancel)?;
+                self.local.put_archive(deployment, guest, folder, &archive, cancel).map(|()| Value::Null)
+            }
+            Call::GetArchive { deployment, guest, path } => {
+                let (read, word) = mpsc::channel();
+                self.inner.lock().consoles.insert(id, read);
+                let say =
+                    |bytes: &[u8]| self.say(id, FromMember::Output { id, stream: OutputStream::Stdout, bytes: STANDARD.encode(bytes) });
+                let served = copy::serve(&self.local, (deployment, guest, path), cancel, &word, &say);
+                self.inner.lock().consoles.remove(&id);
+                served.map(|()| Value::Null)
             }
             Call::Marked => json(&self.local.marked_here()?),
         }

@@ -11,6 +11,7 @@ pub mod bases;
 pub mod calls;
 pub mod capture;
 mod console;
+mod copy;
 pub mod dial;
 pub mod join;
 pub mod session;

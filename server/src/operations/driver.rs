@@ -8,17 +8,19 @@ use kvm_compose::{
     api::{
         CatalogueEntry, CheckResult, ExecRequest, GuestState, ImageInfo, Phase, PlanDocument, RemovedImages, SnapshotInfo, SnapshotRequest,
         UpOptions, WhyAnswer, WhyRequest,
+        copy::{GuestPath, PathSeen},
         link::{LinkReport, SetLink},
     },
     backend::{
         images::disks::{Import, spool::Spool},
-        local::ExecResult,
+        local::{CopySpool, ExecResult},
         snapshots::Restoring,
     },
     error::Problem,
     guest::output::Say,
     names::{DeploymentName, GuestName, SnapshotName},
     orchestrate::{Operation, host::Cancel},
+    plan::lifecycle::Wish,
     spec::Sources,
     topology::Topology,
 };
@@ -86,6 +88,17 @@ pub trait Driver: Send + Sync + 'static {
     /// Makes the world look like the empty testbed; needs no testbed file.
     fn down(&self, deployment: &DeploymentName, operation: &Operation<'_>) -> Result<(), Problem>;
 
+    /// Starts, stops, restarts, holds guests or lets them go on; all that are there when none is named. What only stops or holds
+    /// needs no usable testbed file.
+    fn lifecycle(
+        &self,
+        deployment: &DeploymentName,
+        project: Result<Project, Problem>,
+        wish: Wish,
+        guests: &[GuestName],
+        operation: &Operation<'_>,
+    ) -> Result<(), Problem>;
+
     /// What `up` would do.
     fn plan(&self, project: &Project, options: &UpOptions, operation: &Operation<'_>) -> Result<PlanDocument, Problem>;
 
@@ -126,6 +139,32 @@ pub trait Driver: Send + Sync + 'static {
 
     /// What a guest has said, or its last lines: a machine on its serial console, a container on its output.
     fn said(&self, deployment: &DeploymentName, guest: &GuestName, last: Option<u32>) -> Result<Vec<u8>, Problem>;
+
+    /// What is at a path in a guest.
+    fn look_at_path(&self, deployment: &DeploymentName, guest: &GuestName, path: &GuestPath) -> Result<PathSeen, Problem>;
+
+    /// A file for an archive on its way into a guest.
+    fn copy_spool(&self, deployment: &DeploymentName) -> Result<CopySpool, Problem>;
+
+    /// Unpacks an archive into a folder of a guest.
+    fn put_files(
+        &self,
+        deployment: &DeploymentName,
+        guest: &GuestName,
+        folder: &GuestPath,
+        archive: &CopySpool,
+        cancel: &Cancel,
+    ) -> Result<(), Problem>;
+
+    /// Packs a path of a guest: the archive goes to `write` piece by piece, until it says that nobody reads.
+    fn get_files(
+        &self,
+        deployment: &DeploymentName,
+        guest: &GuestName,
+        path: &GuestPath,
+        cancel: &Cancel,
+        write: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<(), Problem>;
 
     /// What is there, beside what is wanted. A file that cannot be used is a warning, never an error.
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View;

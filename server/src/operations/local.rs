@@ -13,12 +13,13 @@ use kvm_compose::{
     api::{
         CatalogueEntry, CheckResult, ExecRequest, GuestState, ImageInfo, NicState, Phase, PlanDocument, RemovedImages, SnapshotInfo,
         SnapshotRequest, UpOptions, WhyAnswer, WhyRequest,
+        copy::{GuestPath, PathSeen},
         link::{Carrier, LinkReport, SetLink},
     },
     backend::accelerator::LIMIT,
     backend::hypervisor::console::LibvirtConsole,
     backend::images::disks::{Import, spool::Spool},
-    backend::local::{ExecCall, ExecResult, LocalConfig, LocalHost, Prepared, Purpose},
+    backend::local::{CopySpool, ExecCall, ExecResult, LocalConfig, LocalHost, Prepared, Purpose},
     backend::snapshots::Restoring,
     error::{Code, Problem},
     guest::output::Say,
@@ -32,6 +33,7 @@ use kvm_compose::{
         self,
         blueprint::ReadyCondition,
         container::Runtime,
+        lifecycle::{PAUSED, Wish},
         observed::{Observed, ObservedDomain},
     },
     topology::{self, Assignment, Topology},
@@ -89,6 +91,18 @@ impl LocalDriver {
     /// The cluster, when the host is one of its members and not this one.
     pub(super) fn member(&self, host: &HostName) -> Option<&Arc<Cluster>> {
         self.cluster.as_ref().filter(|_| *host != self.host_name)
+    }
+
+    /// The member that a guest stands on; nothing when it stands here.
+    pub(super) fn standing_far(
+        &self,
+        deployment: &DeploymentName,
+        guest: &GuestName,
+        cancel: &Cancel,
+    ) -> Result<Option<(&Arc<Cluster>, HostName)>, Problem> {
+        let Some(cluster) = &self.cluster else { return Ok(None) };
+        let host = self.fleet(Patience::UntilLost, cancel).member_of(deployment, guest)?;
+        Ok(host.map(|host| (cluster, host)))
     }
 
     /// Finds out whether KVM works, so that the first `up` need not wait for it.
@@ -165,6 +179,24 @@ impl Driver for LocalDriver {
     fn down(&self, deployment: &DeploymentName, operation: &Operation<'_>) -> Result<(), Problem> {
         let nothing = plan::nothing(self.installation, deployment, &self.host_name);
         orchestrate::down(&self.fleet(Patience::UntilLost, operation.cancel), &nothing, operation)
+    }
+
+    fn lifecycle(
+        &self,
+        deployment: &DeploymentName,
+        project: Result<Project, Problem>,
+        wish: Wish,
+        guests: &[GuestName],
+        operation: &Operation<'_>,
+    ) -> Result<(), Problem> {
+        let fleet = self.fleet(Patience::UntilLost, operation.cancel);
+        let prepared = match wish {
+            Wish::Start | Wish::Restart(_) => Some(self.prepare_aloud(&project?, operation, Purpose::Planning(operation.cancel))?),
+            // A file with a fault keeps nobody from stopping what runs.
+            Wish::Stop(_) | Wish::Pause | Wish::Resume => project.and_then(|project| self.prepare_to_look(&project, &fleet)).ok(),
+        };
+        let blueprint = prepared.as_ref().map(|prepared| &prepared.blueprint);
+        orchestrate::lifecycle::fulfil(&fleet, (deployment, blueprint), wish, guests, operation)
     }
 
     fn plan(&self, project: &Project, options: &UpOptions, operation: &Operation<'_>) -> Result<PlanDocument, Problem> {
@@ -256,6 +288,36 @@ impl Driver for LocalDriver {
             return Err(Problem::new(Code::Unsupported, message).hint("its console shows what it said last"));
         }
         self.host.said(deployment, guest, last)
+    }
+
+    fn look_at_path(&self, deployment: &DeploymentName, guest: &GuestName, path: &GuestPath) -> Result<PathSeen, Problem> {
+        self.look_at_path_anywhere(deployment, guest, path)
+    }
+
+    fn copy_spool(&self, deployment: &DeploymentName) -> Result<CopySpool, Problem> {
+        self.host.copy_spool(deployment)
+    }
+
+    fn put_files(
+        &self,
+        deployment: &DeploymentName,
+        guest: &GuestName,
+        folder: &GuestPath,
+        archive: &CopySpool,
+        cancel: &Cancel,
+    ) -> Result<(), Problem> {
+        self.put_anywhere(deployment, guest, folder, archive, cancel)
+    }
+
+    fn get_files(
+        &self,
+        deployment: &DeploymentName,
+        guest: &GuestName,
+        path: &GuestPath,
+        cancel: &Cancel,
+        write: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<(), Problem> {
+        self.get_anywhere(deployment, guest, path, cancel, write)
     }
 
     fn observe(&self, deployment: &DeploymentName, project: Result<Project, Problem>) -> View {
@@ -433,6 +495,7 @@ fn wanted_guests(
             wanted: true,
             state: there.map_or(unseen, |domain| domain.state.as_str()).to_string(),
             ready: there.is_some_and(|domain| match blueprint.ready.condition {
+                _ if domain.state == PAUSED => false,
                 ReadyCondition::Running | ReadyCondition::Log(_) => domain.active,
                 ReadyCondition::Agent | ReadyCondition::Tcp(_) | ReadyCondition::Http { .. } => domain.active && domain.agent,
             }),
@@ -487,7 +550,7 @@ fn phase(prepared: Option<&Prepared>, observed: Option<&Observed>) -> Phase {
     let Some(blueprint) = prepared.map(|prepared| &prepared.blueprint) else { return Phase::Partial };
     let rows: BTreeSet<_> = observed.rows.iter().map(|row| &row.key).collect();
     // A guest that is paused is there, but it does not run.
-    let runs = |domain: &&ObservedDomain| domain.active && domain.state != "paused";
+    let runs = |domain: &&ObservedDomain| domain.active && domain.state != PAUSED;
     let running: BTreeSet<_> = observed.domains.iter().filter(runs).map(|domain| &domain.guest).collect();
     let all_rows = blueprint.rows.iter().all(|row| rows.contains(&row.key)) && rows.len() == blueprint.rows.len();
     let all_guests = blueprint.guests.iter().all(|guest| running.contains(&guest.name)) && observed.domains.len() == blueprint.guests.len();

@@ -13,6 +13,7 @@
 mod captures;
 pub mod check;
 pub mod consoles;
+mod copies;
 pub mod driver;
 pub mod export;
 pub mod far_console;
@@ -34,7 +35,12 @@ use std::{path::PathBuf, sync::Arc};
 
 use chrono::Utc;
 use kvm_compose::{
-    api::{ActionRequest, ActionState, Command, LogEntry, OperationSummary, Phase, RunState, link::LinkReport},
+    api::{
+        ActionRequest, ActionState, Command, LogEntry, OperationSummary, Phase, RunState,
+        copy::{GuestPath, PathSeen},
+        link::LinkReport,
+    },
+    backend::local::CopySpool,
     error::{Code, Problem},
     names::{DeploymentName, GuestName},
     orchestrate::host::Cancel,
@@ -292,6 +298,43 @@ impl Operations {
     pub fn console(&self, name: &DeploymentName, guest: &GuestName) -> Result<Viewer, Problem> {
         self.record(name)?;
         self.consoles.join(name, guest, || self.driver.console(name, guest))
+    }
+
+    /// What is at a path in a guest. Blocks.
+    pub fn look_at_path(&self, name: &DeploymentName, guest: &GuestName, path: &GuestPath) -> Result<PathSeen, Problem> {
+        self.record(name)?;
+        self.driver.look_at_path(name, guest, path)
+    }
+
+    /// A file for an archive on its way into a guest. Blocks.
+    pub fn copy_spool(&self, name: &DeploymentName) -> Result<CopySpool, Problem> {
+        self.record(name)?;
+        self.driver.copy_spool(name)
+    }
+
+    /// Unpacks an archive into a folder of a guest. Blocks.
+    pub fn put_files(
+        &self,
+        name: &DeploymentName,
+        guest: &GuestName,
+        folder: &GuestPath,
+        archive: &CopySpool,
+        cancel: &Cancel,
+    ) -> Result<(), Problem> {
+        self.driver.put_files(name, guest, folder, archive, cancel)
+    }
+
+    /// Packs a path of a guest, until nobody reads. Blocks.
+    pub fn get_files(
+        &self,
+        name: &DeploymentName,
+        guest: &GuestName,
+        path: &GuestPath,
+        cancel: &Cancel,
+        write: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<(), Problem> {
+        self.record(name)?;
+        self.driver.get_files(name, guest, path, cancel, write)
     }
 
     /// What a guest has said, or its last lines. Blocks.

@@ -7,12 +7,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use chrono::Utc;
 use kvm_compose::{
-    api::{ActionRequest, ActionState, Command, ExecRequest, LogEntry},
+    api::{ActionRequest, ActionState, ExecRequest, LogEntry, lifecycle::StopOptions},
     backend::images::disks::Import,
     error::{Code, Problem},
-    names::{VARIABLE_RULE, is_variable, printable},
+    names::{GuestName, VARIABLE_RULE, is_variable, printable},
     orchestrate::{Operation, Sink as _, event::EventKind},
-    plan::link_report,
+    plan::{lifecycle::Wish, link_report},
 };
 
 use super::{
@@ -26,6 +26,14 @@ use crate::store::{self, records};
 
 /// A command in a guest may take a week at most.
 const LONGEST_EXEC_S: u64 = 7 * 24 * 3600;
+
+/// A guest may take an hour at most to shut down.
+const LONGEST_STOP_S: u64 = 3600;
+
+/// How long guests have to shut down by themselves.
+fn limit(asked: &StopOptions) -> Option<u64> {
+    if asked.force { Some(0) } else { asked.time_s }
+}
 
 /// What a thread is to do.
 pub enum Job {
@@ -71,6 +79,11 @@ pub fn check(request: &ActionRequest) -> Result<(), Problem> {
             return Err(Problem::new(Code::BadRequest, "`to` must be a guest, an address or a name of at most 253 characters"));
         }
         ActionRequest::Snapshot(request) => return request.check(),
+        ActionRequest::Stop(asked) | ActionRequest::Restart(asked) if asked.time_s.is_some_and(|limit| limit > LONGEST_STOP_S) => {
+            return Err(Problem::new(Code::BadRequest, "`time_s` must be at most 3600"));
+        }
+        ActionRequest::Stop(_) | ActionRequest::Restart(_) => return Ok(()),
+        ActionRequest::Start(_) | ActionRequest::Pause(_) | ActionRequest::Resume(_) => return Ok(()),
         ActionRequest::Up(_) | ActionRequest::Down {} | ActionRequest::Why(_) => return Ok(()),
     };
     let refused = |message: &str| Err(Problem::new(Code::BadRequest, message));
@@ -136,6 +149,11 @@ impl Operations {
                 self.forget_restore(name)?;
                 Ok(Outcome::succeeded())
             }
+            Job::Action(ActionRequest::Start(asked)) => self.lifecycle(running, Wish::Start, &asked.guests),
+            Job::Action(ActionRequest::Stop(asked)) => self.lifecycle(running, Wish::Stop(limit(asked)), &asked.guests),
+            Job::Action(ActionRequest::Restart(asked)) => self.lifecycle(running, Wish::Restart(limit(asked)), &asked.guests),
+            Job::Action(ActionRequest::Pause(asked)) => self.lifecycle(running, Wish::Pause, &asked.guests),
+            Job::Action(ActionRequest::Resume(asked)) => self.lifecycle(running, Wish::Resume, &asked.guests),
             Job::Action(ActionRequest::Plan(options)) => {
                 let project = match &options.draft {
                     Some(draft) => self.draft_project(name, draft)?,
@@ -187,6 +205,13 @@ impl Operations {
         }
     }
 
+    fn lifecycle(&self, running: &Running, wish: Wish, guests: &[GuestName]) -> Result<Outcome, Problem> {
+        let operation = Operation { uuid: running.uuid, cancel: &running.cancel, sink: &running.journal };
+        let name = &running.deployment;
+        self.driver().lifecycle(name, self.project(name), wish, guests, &operation)?;
+        Ok(Outcome::succeeded())
+    }
+
     /// Puts the outcome on record, lets the next action in, and tells followers, in this order: whoever saw the end of
     /// the log finds the record up to date and the deployment free.
     pub(super) fn finish(&self, running: &Running, outcome: Outcome) {
@@ -198,7 +223,7 @@ impl Operations {
             Some(_) => ActionState::Failed,
         };
         let error_code = outcome.problem.as_ref().map_or(0, |problem| problem.code.number());
-        let phase = matches!(running.command, Command::Up | Command::Down | Command::Snapshot).then(|| self.phase_now(running)).flatten();
+        let phase = running.command.changes_phase().then(|| self.phase_now(running)).flatten();
         let paths = running.journal.paths();
         let entry = LogEntry {
             log_path: paths.log.display().to_string(),

@@ -1,7 +1,7 @@
 //! Who runs now, and who owns which deployment.
 //!
-//! `up`, `down`, `plan`, `set_link` own their deployment alone, the building of the micro image that image; `exec`, `check` and
-//! `why`, and what downloads images or takes them in, run beside them, many at once.
+//! `up`, `down`, `plan`, `set_link`, `start`, `stop`, `restart`, `pause` and `resume` own their deployment alone, the building of the
+//! micro image that image; `exec`, `check` and `why`, and what downloads images or takes them in, run beside them, many at once.
 //! Must not know what an action does.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -147,6 +147,7 @@ fn kind(command: Command) -> Kind {
 fn owns(command: Command) -> bool {
     match command {
         Command::Up | Command::Down | Command::Plan | Command::SetLink | Command::Snapshot | Command::BuildImage => true,
+        Command::Start | Command::Stop | Command::Restart | Command::Pause | Command::Resume => true,
         Command::Exec | Command::Check | Command::Why | Command::PullImage | Command::ImportImage => false,
     }
 }

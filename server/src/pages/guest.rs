@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::{Extension, extract::State, http::StatusCode, response::Response};
-use kvm_compose::api::GuestState;
+use kvm_compose::{api::GuestState, picture::Standing};
 use serde::Serialize;
 
 use super::{Chrome, POLICY, Page, deployment::guest_mark, respond_under, words};
@@ -24,6 +24,7 @@ pub struct Guest {
     deployment: String,
     name: String,
     mark: words::Mark,
+    buttons: Vec<Button>,
     /// libvirt's own word.
     state: String,
     kind: String,
@@ -39,6 +40,26 @@ pub struct Guest {
 
 impl Page for Guest {
     const FILE: &'static str = "guest.html";
+}
+
+/// What can be asked of a guest now.
+#[derive(Serialize)]
+struct Button {
+    /// The action's command.
+    verb: &'static str,
+    word: &'static str,
+}
+
+fn buttons(standing: Standing) -> Vec<Button> {
+    let [start, stop, restart, pause, resume] =
+        [("start", "Start"), ("stop", "Stop"), ("restart", "Restart"), ("pause", "Pause"), ("resume", "Resume")];
+    let meant = match standing {
+        Standing::Ready | Standing::Starting => vec![stop, restart, pause],
+        Standing::Paused => vec![resume, stop, restart],
+        Standing::Off | Standing::Crashed => vec![start],
+        Standing::Absent | Standing::Unknown => Vec::new(),
+    };
+    meant.into_iter().map(|(verb, word)| Button { verb, word }).collect()
 }
 
 #[derive(Serialize)]
@@ -66,6 +87,7 @@ impl Guest {
             deployment: deployment.to_string(),
             name: guest.name.to_string(),
             mark,
+            buttons: buttons(Standing::of(&guest.state, guest.ready)),
             state: guest.state,
             kind: guest.kind,
             host: guest.host,

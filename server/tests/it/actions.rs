@@ -72,6 +72,38 @@ fn links_are_listed_and_set() {
 }
 
 #[test]
+fn guests_start_and_stop_as_actions_of_their_own() {
+    let lab = Lab::start();
+    lab.deployment("lab", "steps 1");
+    for (body, said) in [
+        (r#"{"command": "stop", "guests": ["web"]}"#, "lab: Stop(None) web"),
+        (r#"{"command": "stop", "guests": ["web", "db"], "time_s": 5}"#, "lab: Stop(Some(5)) web db"),
+        (r#"{"command": "restart", "force": true}"#, "lab: Restart(Some(0)) "),
+        (r#"{"command": "start"}"#, "lab: Start "),
+        (r#"{"command": "pause"}"#, "lab: Pause "),
+        (r#"{"command": "resume", "guests": ["web"]}"#, "lab: Resume web"),
+    ] {
+        let (lines, entry) = lab.finish("lab", body);
+        assert!(lines.iter().any(|line| line.ends_with(said)), "{lines:?}");
+        assert_eq!((&entry["state"], &entry["error_code"]), (&"succeeded".into(), &0.into()), "{body}");
+        assert_eq!(lab.show("lab")["last_action"]["command"], entry["command"]);
+    }
+    for body in
+        [r#"{"command": "stop", "guests": ["../x"]}"#, r#"{"command": "stop", "time_s": 3601}"#, r#"{"command": "start", "force": true}"#]
+    {
+        lab.client().post("/api/deployments/lab/action", body).expect(400);
+    }
+    // One owner at a time.
+    let gate = lab.gate("held");
+    lab.deployment("busy", &format!("wait {}", gate.display()));
+    let uuid = lab.act("busy", r#"{"command": "stop"}"#);
+    assert_eq!(lab.client().post("/api/deployments/busy/action", r#"{"command": "start"}"#).expect(409).code(), "busy");
+    lab.client().delete(&format!("/api/deployments/busy/action/{uuid}")).expect(202);
+    lab.client().follow(&format!("/api/deployments/busy/logs/{uuid}/stream")).until_end();
+    assert_eq!(lab.entry("busy", &uuid)["state"], "cancelled");
+}
+
+#[test]
 fn what_a_command_printed_before_it_was_stopped_is_kept() {
     let lab = Lab::start();
     lab.deployment("lab", "steps 1");

@@ -11,8 +11,10 @@ const YAML: &str = "machines:\n  - {name: a, micro: {setup_script: scripts/setup
                     include: parts/net.yaml\n";
 const NET: &str = "network: {ovn: {switches: {lan: {subnet: 10.0.0.0/24}}}}\n";
 
-/// The files of an archive, in its order.
-fn files(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
+/// Paths and contents, in an archive's order.
+type Files = Vec<(String, Vec<u8>)>;
+
+fn files(archive: &[u8]) -> Files {
     let mut archive = tar::Archive::new(archive);
     let read = |entry: std::io::Result<tar::Entry<'_, &[u8]>>| {
         let mut entry = entry.expect("an entry");
@@ -24,7 +26,7 @@ fn files(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
     archive.entries().expect("an archive").map(read).collect()
 }
 
-fn archive(files: &[(String, Vec<u8>)]) -> Vec<u8> {
+fn archive(files: &Files) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (path, content) in files {
         let mut header = tar::Header::new_gnu();
@@ -100,7 +102,7 @@ fn a_testbed_goes_to_another_server_whole() {
 fn what_is_not_what_was_exported_is_refused_and_leaves_nothing() {
     let (one, _project) = lab();
     let good = files(&one.get("/api/deployments/lab/export").expect(200).body);
-    let changed = |change: &dyn Fn(&mut Vec<(String, Vec<u8>)>)| {
+    let changed = |change: &dyn Fn(&mut Files)| {
         let mut files = good.clone();
         change(&mut files);
         archive(&files)

@@ -14,12 +14,13 @@ use kvm_compose::{
     api::{
         CatalogueEntry, CheckResult, ExecRequest, ImageInfo, Phase, PlanDocument, RemovedImages, SnapshotInfo, SnapshotRequest, UpOptions,
         WhyAnswer, WhyRequest,
+        copy::{GuestPath, PathKind, PathSeen},
         link::{LinkDirection, LinkReport, SetLink},
         snapshot::GuestReport,
     },
     backend::{
         images::disks::{Disks, Import, Settings, spool::Spool},
-        local::ExecResult,
+        local::{CopySpool, ExecResult},
         snapshots::Restoring,
     },
     capture::{self, Frame},
@@ -32,7 +33,7 @@ use kvm_compose::{
         event::{EventKind, OutputStream},
         host::Cancel,
     },
-    plan::snapshot::SavedTestbed,
+    plan::{lifecycle::Wish, snapshot::SavedTestbed},
     topology::{self, Topology},
 };
 use testbedos_server::operations::{
@@ -61,6 +62,11 @@ impl Fake {
 
     fn snapshots_of(&self, name: &DeploymentName) -> PathBuf {
         self.world.join(format!("{name}.snapshots"))
+    }
+
+    /// A guest's files are in a folder beside the world.
+    fn inside(&self, deployment: &DeploymentName, guest: &GuestName, path: &GuestPath) -> PathBuf {
+        self.world.with_file_name(format!("{deployment}-{guest}")).join(path.as_str().trim_start_matches('/'))
     }
 
     fn folder(&self, name: &DeploymentName) -> PathBuf {
@@ -142,6 +148,75 @@ impl Driver for Fake {
                 _ => {}
             }
         }
+        Ok(())
+    }
+
+    fn lifecycle(
+        &self,
+        deployment: &DeploymentName,
+        project: Result<Project, Problem>,
+        wish: Wish,
+        guests: &[GuestName],
+        operation: &Operation<'_>,
+    ) -> Result<(), Problem> {
+        if let Ok(project) = project {
+            words(&project.sources.text)
+                .filter(|(word, _)| *word == "wait")
+                .try_for_each(|(_, file)| await_file(file, operation.cancel))?;
+        }
+        let names: Vec<&str> = guests.iter().map(GuestName::as_str).collect();
+        operation.sink.emit(EventKind::Line { guest: None, text: format!("{deployment}: {wish:?} {}", names.join(" ")) })
+    }
+
+    fn look_at_path(&self, deployment: &DeploymentName, guest: &GuestName, path: &GuestPath) -> Result<PathSeen, Problem> {
+        let place = self.inside(deployment, guest, path);
+        let kind = match place.is_dir() {
+            true => PathKind::Folder,
+            false if place.exists() => PathKind::File,
+            false => PathKind::None,
+        };
+        Ok(PathSeen { kind, has_parent: place.parent().is_some_and(std::path::Path::is_dir), bytes: 0, holes: false })
+    }
+
+    fn copy_spool(&self, deployment: &DeploymentName) -> Result<CopySpool, Problem> {
+        CopySpool::in_folder(&self.folder(deployment).join("copies"))
+    }
+
+    fn put_files(
+        &self,
+        deployment: &DeploymentName,
+        guest: &GuestName,
+        folder: &GuestPath,
+        archive: &CopySpool,
+        _cancel: &Cancel,
+    ) -> Result<(), Problem> {
+        let unpacked =
+            fs::File::open(archive.path()).and_then(|file| tar::Archive::new(file).unpack(self.inside(deployment, guest, folder)));
+        unpacked.map_err(|error| Problem::new(Code::CommandFailed, "the guest takes no such archive").cause(error))
+    }
+
+    fn get_files(
+        &self,
+        deployment: &DeploymentName,
+        guest: &GuestName,
+        path: &GuestPath,
+        cancel: &Cancel,
+        write: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<(), Problem> {
+        if path.as_str() == "/endless" {
+            while write(&[7; 1 << 16]) {
+                cancel.check()?;
+            }
+            fs::write(self.folder(deployment).join("ended"), b"").expect("written");
+            return Ok(());
+        }
+        let place = self.inside(deployment, guest, path);
+        if !place.exists() {
+            return Err(Problem::new(Code::NotFound, "there is no such file"));
+        }
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.append_path_with_name(&place, path.split().1).expect("packed");
+        builder.into_inner().expect("whole").chunks(1000).all(write);
         Ok(())
     }
 

@@ -8,6 +8,7 @@ mod composition;
 mod doors;
 mod export;
 mod fake;
+mod files;
 mod follow;
 mod images;
 mod lab;

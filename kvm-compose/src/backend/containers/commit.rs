@@ -22,7 +22,7 @@ const COMMIT_LIMIT: Duration = Duration::from_secs(600);
 
 impl Engine {
     /// Makes a container's processes stand still.
-    pub fn hold(&self, name: &str, uuid: Uuid, owner: &Owner) -> Result<(), Problem> {
+    pub fn freeze(&self, name: &str, uuid: Uuid, owner: &Owner) -> Result<(), Problem> {
         match self.look_at_ours(name, uuid, owner)? {
             Some(seen) if seen.state.pid.is_some() && !seen.state.paused => {
                 let doing = format!("Docker does not pause the container `{name}`");

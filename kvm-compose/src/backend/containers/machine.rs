@@ -196,6 +196,47 @@ impl Engine {
         self.ask(&doing, LIMIT, async |docker| found(docker.stop_container(&there.id, Some(options)).await)).map(drop)
     }
 
+    /// Asks a container to end, and ends it after so many seconds; keeps it. Stopped or absent already is success.
+    pub fn shut_down(&self, name: &str, uuid: Uuid, limit_s: u64, owner: &Owner) -> Result<(), Problem> {
+        let Some(there) = self.look_at_ours(name, uuid, owner)?.filter(|there| there.state.pid.is_some()) else { return Ok(()) };
+        let doing = format!("Docker does not stop the container `{name}`");
+        if there.state.paused && limit_s > 0 {
+            // One that is held hears nothing.
+            self.go_on(name, uuid, owner)?;
+        }
+        let options = StopContainerOptionsBuilder::default().t(i32::try_from(limit_s).unwrap_or(i32::MAX)).build();
+        let limit = LIMIT + Duration::from_secs(limit_s);
+        self.ask(&doing, limit, async |docker| found(docker.stop_container(&there.id, Some(options)).await)).map(drop)
+    }
+
+    /// Holds a container's processes. Held already is success.
+    pub fn hold(&self, name: &str, uuid: Uuid, owner: &Owner) -> Result<(), Problem> {
+        let there = self.running(name, uuid, owner)?;
+        if there.state.paused {
+            return Ok(());
+        }
+        let doing = format!("Docker does not pause the container `{name}`");
+        self.ask(&doing, LIMIT, async |docker| docker.pause_container(&there.id).await)
+    }
+
+    /// Lets a container's processes go on. Running already is success.
+    pub fn go_on(&self, name: &str, uuid: Uuid, owner: &Owner) -> Result<(), Problem> {
+        let there = self.running(name, uuid, owner)?;
+        if !there.state.paused {
+            return Ok(());
+        }
+        let doing = format!("Docker does not resume the container `{name}`");
+        self.ask(&doing, LIMIT, async |docker| docker.unpause_container(&there.id).await)
+    }
+
+    fn running(&self, name: &str, uuid: Uuid, owner: &Owner) -> Result<Seen, Problem> {
+        let there = self.look_at_ours(name, uuid, owner)?;
+        let state = there.as_ref().map_or_else(|| "gone".to_string(), |there| there.state.words());
+        there
+            .filter(|there| there.state.pid.is_some())
+            .ok_or_else(|| Problem::new(Code::Conflict, format!("the container `{name}` does not run: it is {state}")))
+    }
+
     /// Ends and removes a container with the volumes that its image asked for. Absent already is success.
     pub fn remove(&self, name: &str, uuid: Uuid, owner: &Owner, cancel: &Cancel) -> Result<(), Problem> {
         let Some(there) = self.look_at_ours(name, uuid, owner)? else { return Ok(()) };

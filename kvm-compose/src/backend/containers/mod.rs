@@ -8,6 +8,7 @@
 //! A container is on the host whether this server runs or not: its labels and the marks of its ports say whose it is. Docker's
 //! library is asynchronous, callers are not: each call has a small loop of its own. Must not know the testbed file.
 
+mod archive;
 pub mod commit;
 pub mod exec;
 mod image;

@@ -20,7 +20,9 @@ use crate::{
 /// The parts of the folder that the engine makes and removes; the rest (the project's copy) is not ours to touch.
 const PARTS: &[&str] = &["disks", "seeds", "console"];
 /// Parts that others make and remove, swept with the rest when they were killed.
-const SWEPT: &[&str] = &[crate::backend::link::RELAY_FOLDER];
+const SWEPT: &[&str] = &[crate::backend::link::RELAY_FOLDER, COPIES];
+/// Where archives lie on their way into guests and out of them.
+pub const COPIES: &str = "copies";
 /// QEMU's user passes through folders but does not list them.
 const FOLDER_MODE: u32 = 0o711;
 

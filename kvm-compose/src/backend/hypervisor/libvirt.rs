@@ -131,7 +131,7 @@ impl Libvirt {
     }
 
     /// Asks a domain's agent to shut it down. Shut off already is success; whether it does is for the caller to wait for.
-    pub fn shut_down(&self, name: &str, uuid: Uuid, owner: &Owner) -> Result<(), Problem> {
+    pub fn ask_off(&self, name: &str, uuid: Uuid, owner: &Owner) -> Result<(), Problem> {
         let ask = |connect: &Connect| {
             let handle = find(connect, uuid)?.ok_or_else(|| gone(name))?;
             owned(&handle, name, owner)?;

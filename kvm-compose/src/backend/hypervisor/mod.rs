@@ -5,6 +5,8 @@
 pub mod carrier;
 mod connections;
 pub mod console;
+pub mod ending;
+pub mod lend;
 pub mod libvirt;
 pub mod mark;
 mod nics;
@@ -176,9 +178,9 @@ impl AgentFault {
     pub fn problem(self, guest: &str) -> Problem {
         match self {
             AgentFault::Broken(problem) => problem,
-            AgentFault::Off(text) => {
-                Problem::new(Code::AgentUnavailable, format!("guest `{guest}` does not run")).cause(text).hint("start it with `testbed up`")
-            }
+            AgentFault::Off(text) => Problem::new(Code::AgentUnavailable, format!("guest `{guest}` does not run"))
+                .cause(text)
+                .hint(format!("`testbed start {guest}` starts it")),
             AgentFault::Silent(text) => Problem::new(Code::AgentUnavailable, format!("the agent of guest `{guest}` does not answer"))
                 .cause(text)
                 .hint("the guest may still boot, or its image lacks `qemu-guest-agent`"),

@@ -34,7 +34,7 @@ const BUSY: &str = "cannot acquire state change lock";
 
 impl Libvirt {
     /// Makes a domain stand still.
-    pub fn hold(&self, name: &str, uuid: Uuid, owner: &Owner) -> Result<(), Problem> {
+    pub fn freeze(&self, name: &str, uuid: Uuid, owner: &Owner) -> Result<(), Problem> {
         let hold = |connect: &Connect| {
             let handle = ours(connect, name, uuid, owner)?;
             if state(&handle)? == DomainState::Paused {

@@ -11,7 +11,7 @@ use crate::{
     backend::{
         containers,
         files::{reach, seed, volume},
-        hypervisor::Hypervisor,
+        hypervisor::{Hypervisor, ending::Ending},
         link,
     },
     error::{Code, Problem},
@@ -49,9 +49,18 @@ impl LocalHost {
                 None => self.start(domain, context),
             },
             Work::LoadDomain { domain, memory } => self.load(domain, memory, context),
-            Work::ResumeDomain { guest, name, uuid } => self.resume(guest, name, *uuid, context),
+            Work::WakeDomain { guest, name, uuid } => self.resume(guest, name, *uuid, context),
             Work::StopDomain { name, uuid, runtime: Docker } => self.docker.stop(name, *uuid, &owner),
             Work::StopDomain { name, uuid, .. } => self.libvirt.stop(name, *uuid, &owner),
+            Work::ShutDownDomain { name, uuid, limit_s, runtime: Docker, .. } => self.docker.shut_down(name, *uuid, *limit_s, &owner),
+            Work::ShutDownDomain { guest, name, uuid, limit_s, .. } => {
+                let ending = Ending { guest, name, uuid: *uuid, limit: Duration::from_secs(*limit_s) };
+                self.libvirt.shut_down(&ending, &owner, context.cancel, context.say)
+            }
+            Work::PauseDomain { name, uuid, runtime: Docker } => self.docker.hold(name, *uuid, &owner),
+            Work::PauseDomain { name, uuid, .. } => self.libvirt.hold(name, *uuid, &owner),
+            Work::ResumeDomain { name, uuid, runtime: Docker } => self.docker.go_on(name, *uuid, &owner),
+            Work::ResumeDomain { name, uuid, .. } => self.libvirt.go_on(name, *uuid, &owner),
             Work::RemoveDomain { name, uuid, runtime: Docker } => self.remove_container(name, *uuid, context),
             Work::RemoveDomain { name, uuid, .. } => self.libvirt.remove(name, *uuid, &owner),
             Work::AttachNic { name, uuid, nic, runtime: Docker } => self.plug_container(name, *uuid, nic, context),
@@ -110,7 +119,7 @@ impl LocalHost {
     }
 
     /// A start that was refused a file: the folder that is closed to QEMU, and the command that opens it, in place of a general hint.
-    fn reachable(&self, problem: Problem) -> Problem {
+    pub(super) fn reachable(&self, problem: Problem) -> Problem {
         let Some(cause) = problem.causes.iter().find(|cause| cause.contains("Permission denied")) else { return problem };
         // libvirt and QEMU write paths between single quotes.
         let named = cause.split('\'').map(Path::new).find(|path| path.is_absolute());

@@ -244,6 +244,23 @@ impl LocalHost {
         Ok(self.docker.look_at_ours(&domain_name(deployment, guest), uuid, &self.owner(deployment))?.is_some())
     }
 
+    /// The name of a guest's container, if it is one; refused when it does not run.
+    pub(super) fn running_container(&self, deployment: &DeploymentName, guest: &GuestName) -> Result<Option<String>, Problem> {
+        if !self.is_container(deployment, guest)? {
+            return Ok(None);
+        }
+        let name = domain_name(deployment, guest);
+        let seen = self.docker.look_at_ours(&name, self.config.installation.domain_uuid(deployment, guest), &self.owner(deployment))?;
+        match seen.map(|seen| seen.state).filter(|state| state.pid.is_none() || state.paused) {
+            Some(state) => {
+                let verb = if state.paused { "resume" } else { "start" };
+                Err(Problem::new(Code::AgentUnavailable, format!("guest `{guest}` is {}, so it cannot be asked anything", state.words()))
+                    .hint(format!("`testbed {verb} {guest}` makes it run")))
+            }
+            None => Ok(Some(name)),
+        }
+    }
+
     /// Runs a command in a container; nothing when the guest is none.
     pub(super) fn exec_in_container(
         &self,
@@ -252,19 +269,7 @@ impl LocalHost {
         cancel: &Cancel,
         say: Say<'_>,
     ) -> Result<Option<ExecResult>, Problem> {
-        if !self.is_container(deployment, call.guest)? {
-            return Ok(None);
-        }
-        let name = domain_name(deployment, call.guest);
-        let uuid = self.config.installation.domain_uuid(deployment, call.guest);
-        let seen = self.docker.look_at_ours(&name, uuid, &self.owner(deployment))?;
-        if let Some(state) = seen.map(|seen| seen.state).filter(|state| state.pid.is_none() || state.paused) {
-            return Err(Problem::new(
-                Code::AgentUnavailable,
-                format!("guest `{}` is {}, so no command can run in it", call.guest, state.words()),
-            )
-            .hint("`testbed up` starts it"));
-        }
+        let Some(name) = self.running_container(deployment, call.guest)? else { return Ok(None) };
         let command = Command {
             guest: call.guest.as_str(),
             container: &name,

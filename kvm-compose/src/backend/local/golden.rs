@@ -29,7 +29,7 @@ impl LocalHost {
         let owner = self.owner(context.deployment);
         if !self.goldens.has(&kept.key) {
             self.forget(kept, context)?;
-            self.libvirt.shut_down(&kept.domain, kept.uuid, &owner)?;
+            self.libvirt.ask_off(&kept.domain, kept.uuid, &owner)?;
             self.await_off(kept, context.cancel)?;
             (context.say)(&format!("the golden image of {} is being kept", kept.made_from));
             self.goldens.keep(&kept.key, &kept.disk, kept.guest.as_str(), &kept.made_from, context.cancel)?;

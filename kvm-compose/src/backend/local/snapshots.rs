@@ -135,8 +135,8 @@ impl LocalHost {
         let began = Instant::now();
         let mut still = Still { host: self, owner, held: &making.held, done: false };
         let pause = |held: &Held| match held.runtime {
-            Runtime::Docker => self.docker.hold(&held.name, held.uuid, owner),
-            Runtime::Libvirt => self.libvirt.hold(&held.name, held.uuid, owner),
+            Runtime::Docker => self.docker.freeze(&held.name, held.uuid, owner),
+            Runtime::Libvirt => self.libvirt.freeze(&held.name, held.uuid, owner),
         };
         let note = |guest: &GuestName, result: Result<(), Problem>| {
             result.inspect_err(|problem| faults.lock().push((guest.clone(), problem.clone())))
