@@ -85,7 +85,6 @@ struct Before<'a> {
     nets: &'a Nets,
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is a different part of the state being resolved, and there is one caller")]
 fn router_port(
     router: &NetworkName,
     port: &wrote::RouterPort,
