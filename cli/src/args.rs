@@ -534,7 +534,7 @@ of the server's config/server.toml.")]
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Remove images that no name stands for and nobody uses, and half-finished downloads
+    /// Remove images that no name stands for and nobody uses, golden images among them, and half-finished downloads
     Prune,
     /// Build a base image on the server
     Build {

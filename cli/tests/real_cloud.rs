@@ -25,6 +25,7 @@ machines:
           expand_gigabytes: 2
           setup_script: setup.sh
           run_script: run.sh
+          context: files
           environment: {PLAIN: "1", NASTY: "a'b \"c\" $HOME\nand: a second line"}
   - {name: client, micro: {}, network: [{switch: lan, ip: 10.74.0.11}]}
 network:
@@ -59,6 +60,8 @@ fn a_publishers_image_is_pulled_booted_and_set_up() {
     fs::write(project.folder.join("setup.sh"), "#!/bin/sh\n/etc/nocloud/env.sh PLAIN >>/root/setup-ran\nhostname >>/root/setup-ran\n")
         .expect("written");
     fs::write(project.folder.join("run.sh"), "#!/bin/sh\necho again >>/root/run-ran\n").expect("written");
+    fs::create_dir(project.folder.join("files")).expect("made");
+    fs::write(project.folder.join("files/word"), "one").expect("written");
     // The image comes with `up`.
     let up = lab.ok(&project.args(&["up"]));
     assert!(up.stderr.contains("debian"), "{}", up.stderr);
@@ -81,9 +84,17 @@ fn a_publishers_image_is_pulled_booted_and_set_up() {
     let ping = lab.ok(&project.args(&["exec", "client", "--", "ping", "-c", "3", "-W", "5", "10.74.0.10"])).stdout;
     assert!(ping.contains("bytes from"), "{ping}");
 
-    // Nothing to do but the script of every `up`; the disk is a layer over the one content in the store.
+    // Its context follows the project while it runs; what left the project leaves the guest.
+    assert_eq!(sh("cat /etc/nocloud/context/word"), "one");
+    fs::remove_file(project.folder.join("files/word")).expect("removed");
+    fs::write(project.folder.join("files/other"), "two").expect("written");
+    let steps = lab.json(&project.args(&["plan"]))["steps"].to_string();
+    assert!(steps.contains("context/server") && !steps.contains("start/"), "{steps}");
+
+    // Nothing to do but that and the script of every `up`; the disk is a layer over the one content in the store.
     lab.ok(&project.args(&["up"]));
     assert_eq!(sh("cat /root/run-ran; cat /root/setup-ran"), "again\nagain\n1server\n");
+    assert_eq!(sh("ls /etc/nocloud/context; cat /etc/nocloud/context/other"), "other\ntwo");
     assert_eq!(publisher.asked("/debian.qcow2").len(), 1);
     lab.ok(&project.args(&["down"]));
     assert_eq!(lab.leftovers("cloud-real"), Vec::<String>::new());

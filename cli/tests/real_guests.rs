@@ -12,12 +12,17 @@ const SIGN: &[u8] = b"TESTBED-DISK\r\n\0";
 /// A disk that boots in a real BIOS: 21 bytes of 16-bit code that write a sign of life to the first serial port
 /// (`lodsb; test al,al; jz; mov dx,3f8h; out dx,al; jmp`), then halt.
 fn bootable_disk() -> Vec<u8> {
+    let mut disk = boot_sector(SIGN);
+    disk.resize(1 << 20, 0);
+    disk
+}
+
+fn boot_sector(sign: &[u8]) -> Vec<u8> {
     let mut disk =
         vec![0x31, 0xC0, 0x8E, 0xD8, 0xBE, 0x15, 0x7C, 0xAC, 0x84, 0xC0, 0x74, 0x06, 0xBA, 0xF8, 0x03, 0xEE, 0xEB, 0xF5, 0xF4, 0xEB, 0xFD];
-    disk.extend_from_slice(SIGN);
+    disk.extend_from_slice(sign);
     disk.resize(510, 0);
     disk.extend_from_slice(&[0x55, 0xAA]);
-    disk.resize(1 << 20, 0);
     disk
 }
 
@@ -72,6 +77,41 @@ fn disks_boot_as_clones_copies_and_read_only_and_stay_untouched() {
     let ran = lab.run(&wrong.args(&["up"]));
     assert_ne!(ran.status, 0);
     assert!(ran.stderr.contains("E073") && ran.stderr.contains("raw") && ran.stderr.contains("qcow2"), "{}", ran.stderr);
+}
+
+#[test]
+fn an_installer_boots_until_its_disk_does() {
+    const INSTALLER: &[u8] = b"TESTBED-CDROM\r\n\0";
+    let mut lab = Lab::start();
+    let yaml = format!(
+        "machines:\n  - name: box\n    network: [{{switch: lan}}]\n    ready: {{log: TESTBED-CDROM, timeout_s: 60}}\n    libvirt: {{cpus: 1, memory_mb: 64, libvirt_type: {{iso_guest: {{path: install.iso, expand_gigabytes: 3}}}}}}\n{NETWORK}"
+    );
+    let project = lab.project("iso-real", &yaml);
+    let files = project.folder.join("iso");
+    std::fs::create_dir(&files).expect("made");
+    std::fs::write(files.join("boot.img"), boot_sector(INSTALLER)).expect("written");
+    let text = |path: &std::path::Path| path.to_str().expect("UTF-8").to_string();
+    let iso = text(&project.folder.join("install.iso"));
+    lines("genisoimage", &["-quiet", "-b", "boot.img", "-no-emul-boot", "-boot-load-size", "1", "-o", &iso, &text(&files)]);
+    lab.ok(&project.args(&["up"]));
+    let devices = lines("virsh", &["domblklist", "--details", "iso-real.box"]).join("\n");
+    assert!(devices.contains("cdrom") && devices.contains("install.iso"), "{devices}");
+    let folder = lab.data().join("deployments/iso-real");
+    let disk = lab::files_below(&folder.join("disks")).pop().expect("a disk");
+    let info = lines("qemu-img", &["info", "-U", "--output=json", &text(&disk)]).join("");
+    assert!(info.contains(&(3u64 << 30).to_string()) && !info.contains("backing"), "{info}");
+    assert_eq!(lab.json(&project.args(&["plan"]))["steps"], serde_json::json!([]));
+    // It installs, and powers off: from then on it is the disk that boots, which stays when the installer is another.
+    lines("virsh", &["destroy", "iso-real.box"]);
+    let sector = project.folder.join("sector");
+    std::fs::write(&sector, boot_sector(SIGN)).expect("written");
+    lines("qemu-io", &["-f", "qcow2", "-c", &format!("write -q -s {} 0 512", text(&sector)), &text(&disk)]);
+    let yaml = yaml.replace("TESTBED-CDROM", "TESTBED-DISK").replace("memory_mb: 64", "memory_mb: 72");
+    let project = lab.project("iso-real", &yaml);
+    lab.ok(&project.args(&["up"]));
+    assert_eq!(lab::files_below(&folder.join("disks")), [disk]);
+    lab.ok(&project.args(&["down"]));
+    assert_eq!(lab.leftovers("iso-real"), Vec::<String>::new());
 }
 
 fn exec_tells_what_became_of_the_command(lab: &Lab) {

@@ -114,7 +114,11 @@ fn take(what: Use, named: &FileRef, places: &Places<'_>, files: &mut ProjectFile
             let disk = places.open(written).and_then(|(file, path)| read_disk(&file, path, written, format))?;
             files.disks.insert(named.path.clone(), disk);
         }
-        Use::Iso => places.open(written).and_then(|(file, _)| read_iso(&file, written))?,
+        Use::Iso => {
+            let (file, path) = places.open(written)?;
+            read_iso(&file, written)?;
+            files.disks.insert(named.path.clone(), read_disk(&file, path, written, DiskFormat::Raw)?);
+        }
         Use::EnvFile => {
             let text = places.open(written).and_then(|(file, _)| content::read_text(&file, written, "file"))?;
             files.env_files.insert(named.path.clone(), read_env_file(&text, written)?);

@@ -148,6 +148,27 @@ fn an_edit_of_the_network_restarts_nobody() {
 }
 
 #[test]
+fn who_brings_up_one_guest_cuts_off_no_other() {
+    for (name, after) in edits() {
+        let host = brought_up(BEFORE);
+        let wanted = blueprint(&after, &host.world.lock());
+        let only = UpOptions { guests: vec!["d".parse().expect("valid")], ..UpOptions::default() };
+        up(&host, &wanted, &only).expect("it changes");
+        // All that the others need was done with it: the network is one.
+        assert_eq!(steps(&host, &wanted), [], "{name}");
+        let restarted: Vec<bool> = host.world.lock().starts.iter().map(|(_, starts)| *starts > 1).collect();
+        assert_eq!(restarted.contains(&true), name == "more memory", "{name}");
+    }
+    // One that does not run stays as it is.
+    let host = brought_up(BEFORE);
+    host.world.lock().domains.values_mut().filter(|domain| domain.guest.as_str() == "a").for_each(|domain| domain.active = false);
+    let wanted = blueprint(&BEFORE.replacen("ip: 10.9.0.5", "ip: 10.9.0.77", 1), &host.world.lock());
+    let only = UpOptions { guests: vec!["d".parse().expect("valid")], ..UpOptions::default() };
+    up(&host, &wanted, &only).expect("it changes");
+    assert!(host.world.lock().domains.values().any(|domain| domain.guest.as_str() == "a" && !domain.active));
+}
+
+#[test]
 fn a_failure_at_any_step_of_an_edit_is_taken_back_and_a_death_is_repaired() {
     let mut points = 0;
     for (name, after) in edits() {

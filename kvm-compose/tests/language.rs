@@ -229,6 +229,78 @@ fn a_value_that_a_variable_brought_says_so() {
 }
 
 #[test]
+fn maps_take_over_others_and_own_words_are_left_alone() {
+    let text = "x-small: &small {memory_mb: 96, cpus: 2}\nx-more: &more {memory_mb: 112, environment: {A: b}}\nmachines:\n  - {name: a, micro: {<<: *small}, network: [{switch: lan}]}\n  \
+                - {name: b, micro: {cpus: 1, <<: [*small, *more]}, network: [{switch: lan}]}\nnetwork: {ovn: {switches: {lan: {subnet: 10.0.0.0/24}}}}\n";
+    let guests = load(text).expect("valid").topology.guests;
+    assert_eq!(guests.iter().map(|guest| (guest.memory_mb, guest.cpus)).collect::<Vec<_>>(), [(96, 2), (96, 1)]);
+    assert_eq!(guests[1].environment.get("A").map(String::as_str), Some("b"));
+    let faults = |from: &str, to: &str| places(&text.replace(from, to)).into_iter().map(|place| place.2).collect::<Vec<_>>();
+    assert_eq!(faults("<<: *small", "<<: 5"), ["E005"]);
+    assert_eq!(faults("{memory_mb: 112,", "{memory_mbs: 112,"), ["E003"]);
+    assert_eq!(faults("x-small:", "small:"), ["E003"]);
+}
+
+#[test]
+fn routers_keep_their_mac_addresses_whatever_stands_beside_them() {
+    let file = |router: &str, ports: &[(&str, &str, &str)]| {
+        let ports: Vec<String> =
+            ports.iter().map(|(name, address, switch)| format!("{{name: {name}, gateway_ip: {address}, switch: {switch}}}")).collect();
+        format!(
+            "machines: []\nnetwork: {{ovn: {{switches: {{a: {{subnet: 10.0.0.0/24}}, b: {{subnet: 10.1.0.0/24}}, c: {{subnet: 'fd00:1::/64'}}}}, \
+             routers: {{{router}: {{ports: [{}]}}}}}}}}\n",
+            ports.join(", ")
+        )
+    };
+    let macs = |text: &str| {
+        let topology = load(text).expect("valid").topology;
+        topology.routers[0]
+            .ports
+            .iter()
+            .map(|port| (port.address.to_string(), port.mac.to_string()))
+            .collect::<std::collections::BTreeMap<_, _>>()
+    };
+    let (a, b, c) = (("pa", "10.0.0.1/24", "a"), ("pb", "10.1.0.1/24", "b"), ("pc", "'fd00:1::1/64'", "c"));
+    let before = macs(&file("r", &[a, b, c]));
+    assert_eq!(before.values().collect::<std::collections::BTreeSet<_>>().len(), 3);
+    assert_eq!(macs(&file("r", &[c, b, a])), before, "another order");
+    assert_eq!(macs(&file("other", &[("x", a.1, a.2), ("y", b.1, b.2), ("z", c.1, c.2)])), before, "other names");
+    assert_eq!(
+        macs(&file("r", &[b, c])).iter().collect::<Vec<_>>(),
+        before.iter().filter(|(address, _)| !address.starts_with("10.0")).collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn ipv6_subnets_that_guests_could_not_use_are_refused_and_what_is_shared_is_said_once() {
+    let file = |switch: &str, nics: &str| {
+        format!("machines: [{{name: a, micro: {{}}, network: [{nics}]}}]\nnetwork: {{ovn: {{switches: {{lan: {switch}}}}}}}\n")
+    };
+    let codes = |text: &str| places(text).into_iter().map(|place| place.2).collect::<Vec<_>>();
+    for subnet in ["fd00:6::/128", "::ffff:10.0.0.0/120", "fd00:77:5::/48", "fd00::/80", "::10.0.0.0/112"] {
+        assert_eq!(codes(&file(&format!("{{subnet: '{subnet}'}}"), "{switch: lan}"))[..1], ["E006"], "{subnet}");
+    }
+    assert_eq!(codes(&file("{subnet: 10.0.0.0/24, impairment: {delay_ms: 1, jitter_ms: 5}}", "{switch: lan, ip: 10.0.0.9}")), ["E007"]);
+    let warned = load(&file("{subnet: 10.0.0.0/24}", "{switch: lan}, {switch: lan}")).expect("valid").warnings;
+    assert_eq!(warned.iter().filter(|warning| warning.code == "W002").count(), 1, "{warned:?}");
+}
+
+#[test]
+fn a_guest_is_asked_for_at_an_address_that_the_asking_one_can_reach() {
+    let text = "machines:\n  - {name: a, micro: {}, network: [{switch: lan, ip: 10.0.0.9}, {switch: six}]}\n  - {name: b, micro: {}, network: [{switch: six}]}\n  - {name: c, micro: {}, network: [{switch: lan, ip: 10.0.0.8}]}\n\
+                network: {ovn: {switches: {lan: {subnet: 10.0.0.0/24, ipv6: {subnet: 'fd00:1::/64'}}, six: {subnet: 'fd00:6::/64'}}}}\n\
+                checks: [{ping: {from: b, to: a}}, {ping: {from: c, to: a}}, {ping: {from: b, to: c}}]\n";
+    let topology = load(text).expect("valid").topology;
+    let asked = |index: usize| match &topology.checks[index].probe {
+        kvm_compose::topology::checks::Probe::Ping { to, .. } => to.address.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert!(asked(0).starts_with("fd00:6:"), "the one on their switch: {}", asked(0));
+    assert_eq!(asked(1), "10.0.0.9");
+    assert!(asked(2).starts_with("fd00:1:"), "IPv6 is all that b has: {}", asked(2));
+}
+
+#[test]
 fn dynamic_addresses_avoid_what_is_taken_and_stay_where_they_are() {
     let text = "\
 machines:
@@ -375,7 +447,9 @@ proptest! {
 #[test]
 fn many_warnings_are_cut_and_never_refuse_a_file() {
     let mut text = "machines:\n".to_string();
-    (0..240).for_each(|index| text.push_str(&format!("  - {{name: g{index}, micro: {{}}, network: [{{switch: lan}}]}}\n")));
+    (0..240).for_each(|index| {
+        text.push_str(&format!("  - {{name: g{index}, micro: {{}}, network: [{{switch: lan, ip: 10.0.1.{index}, gateway: 10.0.9.9}}]}}\n"))
+    });
     text.push_str("network: {ovn: {switches: {lan: {subnet: 10.0.0.0/16}}}}\n");
     let name = "lab".parse().expect("valid");
     let loaded = kvm_compose::topology::load("f", &text, &name, &Default::default()).expect("warnings are no errors");

@@ -136,8 +136,12 @@ pub fn endpoints() -> Vec<Endpoint> {
             .query("file", "the file's name, for messages")
             .takes_bytes("application/octet-stream")
             .answers::<wire::ActionAccepted>(202),
-        post("/api/images/prune", "Removes images that no name stands for and nobody uses, and half-finished downloads", images::prune)
-            .answers::<wire::RemovedImages>(200),
+        post(
+            "/api/images/prune",
+            "Removes images that no name stands for and nobody uses, golden images among them, and half-finished downloads",
+            images::prune,
+        )
+        .answers::<wire::RemovedImages>(200),
         delete("/api/images/{image}", "Removes an image; refused while a deployment uses it", images::remove)
             .answers::<wire::RemovedImages>(200),
         delete("/api/images/action/{uuid}", "Asks an action on images to stop", images::cancel).answers::<wire::ActionAccepted>(202),

@@ -14,9 +14,9 @@ use kvm_compose::{
     orchestrate::{self, host::Cancel},
     plan::{
         anywhere,
-        blueprint::DiskFormat,
+        blueprint::{DiskFormat, Sum},
         describe,
-        site::{DiskFile, ProjectFiles, StoredImage},
+        site::{DiskFile, PackedTree, ProjectFiles, StoredImage},
         step::Impact,
     },
     topology::{FileRef, GuestKind, Topology},
@@ -81,7 +81,15 @@ fn offline(session: &Session) -> Outcome {
 fn files(project: &Project, topology: &Topology) -> ProjectFiles {
     let place = |file: &FileRef| project.folder.join(Path::new(&file.path.replace("${PWD}", &project.folder.to_string_lossy())));
     let mut files = ProjectFiles::default();
+    for shared in topology.scaled.iter().filter_map(|scaled| scaled.shared_setup.as_ref()) {
+        files.scripts.insert(shared.path.clone(), fs::read_to_string(place(shared)).unwrap_or_default());
+    }
     for guest in &topology.guests {
+        if let Some(context) = &guest.context {
+            // What it holds is the server's to say.
+            let sum = Sum { sha256: String::new(), bytes: 0 };
+            files.contexts.insert(context.path.clone(), PackedTree { path: place(context), sum });
+        }
         for script in guest.setup_scripts.iter().chain(&guest.run_scripts) {
             // One that cannot be read here may be there on the server.
             files.scripts.insert(script.path.clone(), fs::read_to_string(place(script)).unwrap_or_default());
@@ -89,6 +97,9 @@ fn files(project: &Project, topology: &Topology) -> ProjectFiles {
         match &guest.kind {
             GuestKind::ExistingDisk { disk, format, .. } => {
                 files.disks.insert(disk.path.clone(), as_written(place(disk), *format));
+            }
+            GuestKind::IsoGuest { iso, .. } => {
+                files.disks.insert(iso.path.clone(), as_written(place(iso), DiskFormat::Raw));
             }
             GuestKind::CloudImage { image, .. } => {
                 files.images.insert(image.path.clone(), as_pulled(&image.path));

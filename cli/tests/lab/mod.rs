@@ -183,7 +183,8 @@ impl Lab {
             left.extend(
                 files_below(&folder)
                     .into_iter()
-                    .filter(|file| !file.starts_with(folder.join("project")))
+                    // Both stay as long as the deployment does.
+                    .filter(|file| !file.starts_with(folder.join("project")) && !file.starts_with(folder.join("ssh")))
                     .map(|file| format!("file {}", file.display())),
             );
         }

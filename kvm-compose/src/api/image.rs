@@ -45,6 +45,11 @@ pub enum ImageSource {
         /// The publisher's sum, which its content had: `sha256:…` or `sha512:…`.
         sum: String,
     },
+    /// It was made for the clones of a machine, by `shared_setup`.
+    Golden {
+        /// From this image, by that script.
+        made_from: String,
+    },
     /// A user handed it over.
     Imported {
         /// The file's name on the user's machine.

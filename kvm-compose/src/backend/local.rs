@@ -5,7 +5,10 @@
 mod apply;
 mod console;
 mod containers;
+mod contexts;
+mod golden;
 mod images;
+mod keys;
 mod observe;
 mod outside;
 mod prepare;
@@ -29,9 +32,12 @@ use uuid::Uuid;
 use super::{
     Owner, checks,
     containers::Engine,
-    files::{Folder, folder, sums},
+    files::{Folder, folder, pack, sums},
     hypervisor::{Hypervisor, Libvirt},
-    images::disks::{self, Disks},
+    images::{
+        disks::{self, Disks},
+        golden::Goldens,
+    },
     link::{self, Links},
     network::{Northbound, Switch},
 };
@@ -107,12 +113,16 @@ pub struct LocalHost {
     switch: Switch,
     /// Disk images by name.
     disks: Disks,
+    /// What scaled machines' clones are made from.
+    goldens: Goldens,
     /// Held while KVM is probed, so that nobody probes it twice at once.
     probing: Mutex<()>,
     /// User and group that QEMU runs as, once libvirt said so.
     qemu_ids: Mutex<Option<(u32, u32)>>,
     /// Content of base files that other hosts may ask for.
     sums: sums::Known,
+    /// What projects' folders hold that guests get.
+    packed: pack::Known,
     /// Where base files come from, on a host that is not the master's.
     source: Option<Box<dyn BaseSource>>,
     /// The micro image that came from the master.
@@ -162,9 +172,11 @@ impl LocalHost {
             northbound: Northbound::new(&config.ovn_nb),
             switch: Switch::new(&config.ovs_db),
             disks: Disks::new(&config.images_dir, config.images.clone()),
+            goldens: Goldens::new(&config.images_dir),
             probing: Mutex::new(()),
             qemu_ids: Mutex::new(None),
             sums: sums::Known::default(),
+            packed: pack::Known::default(),
             source: None,
             micro: Mutex::new(None),
             config,

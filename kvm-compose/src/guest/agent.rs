@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::backend::hypervisor::{AgentFault, Hypervisor};
 
 /// How much of a file travels in one message; 256 KiB at once hang the channel.
-const CHUNK: usize = 48 << 10;
+pub const CHUNK: usize = 48 << 10;
 
 /// How much of a file is read at once: replies may be longer than what is sent.
 const PIECE: usize = 256 << 10;
@@ -120,7 +120,13 @@ impl<'a> Agent<'a> {
     /// Writes a file in the guest, whole.
     pub fn write_file(&self, path: &str, content: &[u8]) -> Result<(), AgentFault> {
         let handle = self.open(path, "w")?;
-        let written = content.chunks(CHUNK).try_for_each(|chunk| {
+        let written = self.write(handle, content);
+        written.and(self.close(handle))
+    }
+
+    /// Writes on in an open file.
+    pub fn write(&self, handle: i64, content: &[u8]) -> Result<(), AgentFault> {
+        content.chunks(CHUNK).try_for_each(|chunk| {
             let mut rest = chunk;
             while !rest.is_empty() {
                 let answer = self.call("guest-file-write", &json!({"handle": handle, "buf-b64": BASE64_STANDARD.encode(rest)}))?;
@@ -131,8 +137,7 @@ impl<'a> Agent<'a> {
                 };
             }
             Ok(())
-        });
-        written.and(self.close(handle))
+        })
     }
 
     fn call(&self, command: &str, arguments: &Value) -> Result<Value, AgentFault> {

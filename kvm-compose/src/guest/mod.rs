@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod condition;
+pub mod context;
 pub mod exec;
 pub mod network;
 pub mod output;

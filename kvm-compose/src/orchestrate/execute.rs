@@ -87,9 +87,9 @@ impl Class {
             | Work::CreateVolume { .. }
             | Work::WriteSeed { .. }
             | Work::RemoveFile { .. } => Class::Files,
-            Work::AwaitReady { .. } => Class::Wait,
+            Work::AwaitReady { .. } | Work::KeepGolden { .. } => Class::Wait,
             Work::AttachNic { .. } | Work::DetachNic { .. } => Class::Nic,
-            Work::ConfigureNetwork { .. } | Work::RunScript { .. } => Class::Script,
+            Work::ConfigureNetwork { .. } | Work::SendContext { .. } | Work::RunScript { .. } => Class::Script,
         }
     }
 

@@ -221,7 +221,14 @@ fn refuse_missing(blueprint: &Blueprint, observed: &Observed) -> Result<(), Prob
     };
     // What comes from the master is fetched by a step of the plan.
     let bases = blueprint.guests.iter().flat_map(|guest| guest.bases.iter().map(move |base| (guest, base)));
-    let missing = bases.filter(|(_, base)| base.sum.is_none()).filter_map(|(guest, base)| Some((guest, &base.path, here(guest, base)?)));
+    // Of a golden image that is not there, what it is made from must be.
+    let goldens = blueprint
+        .goldens
+        .iter()
+        .filter(|golden| observed.missing_bases.iter().any(|missing| missing.host == blueprint.master && missing.path == golden.path));
+    let bases = bases.chain(goldens.flat_map(|golden| golden.guest.bases.iter().map(move |base| (&golden.guest, base))));
+    let is_demanded = |base: &Base| base.sum.is_none() && base.golden.is_none();
+    let missing = bases.filter(|(_, base)| is_demanded(base)).filter_map(|(guest, base)| Some((guest, &base.path, here(guest, base)?)));
     let mut problem: Option<Problem> = None;
     for (guest, base, why) in missing {
         match &mut problem {
@@ -243,12 +250,17 @@ fn with_hint(mut problem: Problem, hint: &str) -> Problem {
 /// A world in which nothing is there, not even the base files that hosts get from the master.
 fn nowhere(blueprint: &Blueprint) -> Observed {
     let travelling = blueprint.guests.iter().flat_map(|guest| guest.bases.iter().map(move |base| (guest, base)));
-    let missing = travelling.filter(|(_, base)| base.sum.is_some()).map(|(guest, base)| MissingBase {
+    let missing = travelling.filter(|(_, base)| base.sum.is_some() || base.golden.is_some()).map(|(guest, base)| MissingBase {
         host: guest.host.clone(),
         path: base.path.clone(),
         why: String::new(),
     });
-    Observed { missing_bases: missing.collect(), ..Observed::default() }
+    let goldens = blueprint.goldens.iter().map(|golden| MissingBase {
+        host: blueprint.master.clone(),
+        path: golden.path.clone(),
+        why: String::new(),
+    });
+    Observed { missing_bases: missing.chain(goldens).collect(), ..Observed::default() }
 }
 
 fn leftovers(observed: &Observed) -> Vec<String> {

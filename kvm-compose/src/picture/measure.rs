@@ -36,12 +36,15 @@ fn bold(c: char) -> i32 {
     }
 }
 
-/// A text's beginning, as far as so many characters allow; the whole stands in the title.
+/// A text without its middle, as far as so many characters allow: what tells clones apart is at the end. The whole stands in the
+/// title.
 pub fn shortened(text: &str, fits: usize) -> String {
     if text.chars().count() <= fits {
         return text.to_string();
     }
-    text.chars().take(fits.saturating_sub(1)).chain(['…']).collect()
+    let tail = fits / 3;
+    let (head, count) = (fits.saturating_sub(tail + 1), text.chars().count());
+    text.chars().take(head).chain(['…']).chain(text.chars().skip(count - tail)).collect()
 }
 
 #[cfg(test)]
@@ -54,6 +57,6 @@ mod tests {
         assert_eq!(width("10.0.0.1", Font::Mono), 59);
         assert!(width("mmm", Font::Name) > width("iii", Font::Name));
         assert_eq!(shortened("abcdef", 6), "abcdef");
-        assert_eq!(shortened("abcdefg", 6), "abcde…");
+        assert_eq!(shortened("abcdefg", 6), "abc…fg");
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::container::{Container, Runtime};
+use super::golden::Golden;
 use super::link::Link;
 use super::outside::Outside;
 use crate::names::{DeploymentName, GuestName, HostName, InstallationId};
@@ -30,6 +31,9 @@ pub struct Blueprint {
     pub rows: Vec<Row>,
     /// The guests, by name.
     pub guests: Vec<GuestBlueprint>,
+    /// The golden images that clones among them rest on; each is made when a clone needs it and it is not there.
+    #[serde(default)]
+    pub goldens: Vec<Golden>,
     /// Where it leaves OVN: hosts' bridges, and interfaces of hosts.
     #[serde(default)]
     pub outside: Outside,
@@ -162,6 +166,9 @@ pub struct GuestBlueprint {
     pub volumes: Vec<Volume>,
     /// Its NoCloud seed.
     pub seed: Option<Seed>,
+    /// What it gets from the project.
+    #[serde(default)]
+    pub context: Option<Context>,
     /// What runs it; the step that starts it shares it.
     pub domain: Arc<Domain>,
     /// The links of its interfaces, in their order.
@@ -182,6 +189,9 @@ pub struct Base {
     pub path: PathBuf,
     /// What the host gets it by, when it comes from the master; without one it must be there.
     pub sum: Option<Sum>,
+    /// The digest of the golden image that it is: made by a step, fetched by another, and never demanded beforehand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub golden: Option<String>,
 }
 
 /// A file's content, by which hosts get it from the master.
@@ -198,13 +208,13 @@ pub struct Sum {
 pub struct Volume {
     /// Where it is made, below the deployment's folder.
     pub path: PathBuf,
-    /// What it is made from.
-    pub base: PathBuf,
+    /// What it is made from; an empty disk is made from nothing.
+    pub base: Option<PathBuf>,
     /// The base's format.
     pub base_format: DiskFormat,
     /// A linked clone holds only differences; a deep copy stands alone.
     pub deep_copy: bool,
-    /// Its size in bytes, where it is not the base's.
+    /// Its size in bytes, where it is not a base's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grown_to: Option<u64>,
 }
@@ -219,6 +229,27 @@ pub struct Seed {
     pub files: BTreeMap<String, String>,
     /// SHA-256 of names and contents, in hexadecimal.
     pub digest: String,
+}
+
+/// A file or folder of the project that is in the guest at `/etc/nocloud/context/`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Context {
+    /// Its mark in the guest.
+    pub digest: String,
+    /// Of the tar stream that is sent.
+    pub sum: Sum,
+    /// Where the guest's host has it.
+    pub from: ContextFrom,
+}
+
+/// Where a host has what it sends to a guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContextFrom {
+    /// In the project.
+    Tree(PathBuf),
+    /// Packed, as it came from the master.
+    Packed(PathBuf),
 }
 
 /// The seed's file with the network configuration (cloud-init's name for it).
@@ -248,6 +279,10 @@ pub struct Domain {
     pub memory_mb: u64,
     /// Virtual CPUs.
     pub cpus: u32,
+    /// The most memory in MiB that it may use with its emulator. Set when it has been made: in its XML libvirt would take it for
+    /// a wish to lock all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_max_mb: Option<u64>,
     /// It is made paused and runs once those that start with it are made: where QEMU translates, guests that boot would
     /// starve those that start.
     pub paced: bool,

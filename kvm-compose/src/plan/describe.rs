@@ -24,15 +24,23 @@ pub fn what(work: &Work) -> String {
             }
             format!("network rows in one transaction: {}", parts.join(", "))
         }
+        Work::FetchBase { base } if base.golden.is_some() => "get the golden image from the master".to_string(),
+        Work::KeepGolden { kept } => format!("shut {} down and keep its disk as a golden image", kept.domain),
         Work::FetchBase { base } => {
             let bytes = base.sum.as_ref().map_or(0, |sum| sum.bytes);
             format!("get a base file from the master, {} MiB", bytes.div_ceil(1 << 20))
         }
         Work::PullImage { image } => format!("get the image {image}"),
-        Work::CreateVolume { volume } if volume.deep_copy => format!("copy the disk {}", volume.base.display()),
         Work::CreateVolume { volume } => {
+            let base = volume.base.as_ref().map(|base| base.display());
+            if let (true, Some(base)) = (volume.deep_copy, &base) {
+                return format!("copy the disk {base}");
+            }
             let grown = volume.grown_to.map_or_else(String::new, |bytes| format!(" of {:.1} GiB", bytes as f64 / f64::from(1 << 30)));
-            format!("make a disk{grown} on top of {}", volume.base.display())
+            match base {
+                Some(base) => format!("make a disk{grown} on top of {base}"),
+                None => format!("make an empty disk{grown}"),
+            }
         }
         Work::WriteSeed { .. } => "write the seed".to_string(),
         Work::RemoveFile { path } => format!("remove {}", path.display()),
@@ -64,6 +72,7 @@ pub fn what(work: &Work) -> String {
             format!("wait until the container runs, at most {} s", ready.timeout_s)
         }
         Work::AwaitReady { ready, .. } => format!("wait until {}, at most {} s", ready.condition, ready.timeout_s),
+        Work::SendContext { context, .. } => format!("send its context, {} MiB at most", context.sum.bytes.div_ceil(1 << 20)),
         Work::RunScript { script, .. } => format!("run {}", script.name),
     }
 }

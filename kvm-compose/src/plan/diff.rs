@@ -5,6 +5,7 @@
 mod containers;
 mod domains;
 mod files;
+mod goldens;
 mod in_place;
 
 pub(super) use in_place::LOST_PORT;
@@ -37,8 +38,11 @@ pub struct Taints {
     pub rerun_scripts: bool,
 }
 
-/// The difference between the wanted and the observed world. With `only`, guests outside it are left as they are.
+/// The difference between the wanted and the observed world. With `only`, guests outside it are neither made, started, removed nor
+/// restarted. The network is one, though: running guests take up what it becomes, or they would be cut off.
 pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Option<&BTreeSet<GuestName>>) -> Plan {
+    let reached = only.map(|only| with_rewired(only, wanted, observed));
+    let only = reached.as_ref();
     let chosen = |guest: &GuestName| only.is_none_or(|only| only.contains(guest));
     let master = &wanted.master;
     let mut differ = Differ {
@@ -52,6 +56,8 @@ pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Opti
         removed: BTreeMap::new(),
         freed: Vec::new(),
         fetched: BTreeMap::new(),
+        goldens: BTreeMap::new(),
+        doomed: BTreeSet::new(),
         pulled: BTreeMap::new(),
         unplugged: Vec::new(),
         settled: BTreeMap::new(),
@@ -59,8 +65,11 @@ pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Opti
     let fates: Vec<(&GuestBlueprint, Fate)> =
         wanted.guests.iter().filter(|guest| chosen(&guest.name)).map(|guest| (guest, differ.fate(guest))).collect();
     let kept: BTreeSet<&GuestName> = wanted.guests.iter().map(|guest| &guest.name).collect();
+    let goldens = differ.needed_goldens(wanted, &fates);
+    // A golden guest that somebody left half-made is made anew: what it is for is shared and must be right.
+    let is_half_made = |domain: &ObservedDomain| goldens.iter().any(|golden| golden.guest.name == domain.guest);
     for domain in &observed.domains {
-        if !kept.contains(&domain.guest) && only.is_none() {
+        if !kept.contains(&domain.guest) && (only.is_none() || is_half_made(domain)) {
             differ.remove_domain(domain, Impact::Remove, NO_LONGER);
         }
     }
@@ -83,18 +92,34 @@ pub fn diff(wanted: &Blueprint, observed: &Observed, taints: &Taints, only: Opti
         live.iter().for_each(|live| differ.unplug(guest, live));
     }
     differ.remove_left_ports(&fates);
-    differ.remove_files(wanted, &fates, only);
+    differ.remove_files(wanted, &fates, &goldens, only);
     let outside = diff_outside::before(wanted, observed);
     differ.before_network.extend(outside.iter().map(|step| step.id.clone()));
     differ.steps.extend(outside);
     differ.network(wanted);
     differ.steps.extend(diff_outside::after(wanted, observed, differ.network.as_ref()));
+    goldens.iter().for_each(|golden| differ.golden(golden));
     let settled: Vec<StepId> =
         fates.iter().zip(&lives).flat_map(|((guest, fate), live)| differ.guest(guest, fate, live.as_ref())).collect();
     for (guest, _) in &fates {
         differ.run_scripts(guest, &settled);
     }
     Plan { steps: link_diff::with_links(differ.steps, wanted, observed, only) }
+}
+
+/// The guests that are asked for, and those beside them that run as they are wanted but for their network.
+fn with_rewired(only: &BTreeSet<GuestName>, wanted: &Blueprint, observed: &Observed) -> BTreeSet<GuestName> {
+    let domains = Domains::new(observed);
+    let rewired = wanted.guests.iter().filter(|guest| !only.contains(&guest.name)).filter(|guest| {
+        let mut its = domains.of(&guest.name).into_iter().filter(|domain| domain.host == guest.host);
+        its.any(|domain| {
+            let same = domain.digest == guest.domain.digest && domain.uuid == guest.domain.uuid;
+            let runs = domain.active && domain.state != "paused";
+            let whole = guest.volumes.iter().all(|volume| observed.has_file(&guest.host, &volume.path));
+            same && runs && whole && !live::live(guest, domain, &domains.lost(domain)).is_nothing()
+        })
+    });
+    rewired.map(|guest| guest.name.clone()).chain(only.iter().cloned()).collect()
 }
 
 const NO_LONGER: &str = "no longer in the file";
@@ -140,6 +165,10 @@ struct Differ<'a> {
     unplugged: Vec<StepId>,
     /// Host and base file → the step that brings it there.
     fetched: BTreeMap<(HostName, PathBuf), StepId>,
+    /// Golden image → the step that makes it.
+    goldens: BTreeMap<String, StepId>,
+    /// Files that are there and that this plan removes.
+    doomed: BTreeSet<(HostName, PathBuf)>,
     /// Host and image → the step that brings it there.
     pulled: BTreeMap<(HostName, String), StepId>,
     /// Guest → the steps after which it has settled.
@@ -165,6 +194,10 @@ impl<'a> Differ<'a> {
         }
         if self.taints.provision {
             return replace(Impact::Recreate, "--provision");
+        }
+        if self.lacks_golden(guest) {
+            // Another image under the same name is not the same content, and its disk holds differences.
+            return replace(Impact::Recreate, "the golden image that its disk rests on is missing");
         }
         let lost_disk = guest.volumes.iter().any(|volume| !self.observed.has_file(&guest.host, &volume.path));
         // A guest without a disk keeps nothing over a restart.
@@ -345,6 +378,19 @@ impl<'a> Differ<'a> {
             settled = vec![id];
         }
         let mut before = settled.clone();
+        if let Some(context) = &guest.context
+            && (started.is_some() || domain.is_none_or(|domain| !domain.scripts.contains(&context.digest)))
+        {
+            let work = Work::SendContext { guest: guest.name.clone(), uuid: guest.domain.uuid, context: context.clone() };
+            let why = match &started {
+                Some(_) => ("it starts", Impact::None),
+                None => ("it is another", Impact::InPlace),
+            };
+            before.extend(self.fetches(guest));
+            let id = self.push(format!("context/{}", guest.name), guest.host.clone(), work, before, why, vec![guest.name.clone()]);
+            before = vec![id.clone()];
+            settled.push(id);
+        }
         for (number, script) in guest.scripts.iter().filter(|script| script.kind == ScriptKind::Setup).enumerate() {
             let has_run = started.is_none() && domain.is_some_and(|domain| domain.scripts.contains(&script.digest));
             if !has_run || self.taints.rerun_scripts {

@@ -2,31 +2,31 @@
 //!
 //! Pure. What cannot stand on the site is refused here, before anything is touched.
 
+mod parts;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use parts::{limited, links, no_micro, not_pulled, unread};
+
 use super::{
     blueprint::{
-        Base, Blueprint, CONTAINER_NOTE, Column, DiskFormat, GuestBlueprint, NETWORK_CONFIG, Row, RowKey, Script, ScriptKind, Seed, Sum,
-        Volume,
+        Base, Blueprint, CONTAINER_NOTE, Context, ContextFrom, DiskFormat, GuestBlueprint, NETWORK_CONFIG, Row, RowKey, Sum, Volume,
     },
-    link::Link,
+    golden::{self, Golden},
     outside::{Outside, outside},
     place::{self, Place, Places},
-    render::{container, digest, domain, files_digest, routed::Routed, rows, seed},
+    render::{container, digest, domain, files_digest, routed::Routed, rows},
     site::{Hosts, MicroImage, ProjectFiles, Site},
 };
 use crate::{
     error::{Code, Problem},
     names::{DeploymentName, GuestName, HostName, InstallationId},
-    topology::{Assignment, DiskDevice, FileRef, Guest, GuestKind, HostRef, Nic, Topology},
+    topology::{DiskDevice, Guest, GuestKind, HostRef, Topology},
 };
-
-/// How long a script may run, in seconds.
-const SCRIPT_TIMEOUT_S: u64 = 1800;
 
 /// Content of the master's base files, by their path there.
 pub type Sums = BTreeMap<PathBuf, Sum>;
@@ -41,16 +41,21 @@ pub fn lower(topology: &Topology, hosts: &Hosts, places: &Places, files: &Projec
     let place = rows::Place { installation: master.installation, mtu: master.mtu, chassis: &chassis, resolver: master.resolver };
     let routed = Routed::new(topology);
     let rows = rows::rows(&routed, &place);
-    let lowering = Lowering { rows: rows.iter().map(|row| (&row.key, row)).collect(), routed: &routed, hosts, files, sums };
+    let wanted = golden::wanted(topology, files)?;
+    let lowering =
+        Lowering { rows: rows.iter().map(|row| (&row.key, row)).collect(), routed: &routed, hosts, files, sums, goldens: &wanted };
     let startable = in_order(&topology.guests).into_iter().filter(|guest| guest.kind.is_startable());
     let guests: Result<Vec<_>, Problem> = startable.map(|guest| lowering.guest(guest, places)).collect();
     let guests = guests?;
+    let goldens: Result<Vec<Golden>, Problem> = wanted.values().map(|wanted| lowering.golden(wanted)).collect();
+    let goldens = goldens?;
     Ok(Blueprint {
         installation: master.installation,
         deployment: topology.deployment.clone(),
         master: master.host.clone(),
         rows,
         guests,
+        goldens,
         outside: outside(&routed, hosts, places)?,
         folder: master.deployments.join(topology.deployment.as_str()),
     })
@@ -110,7 +115,12 @@ pub(super) fn gateway<'h>(asked: &HostRef, hosts: &'h Hosts) -> Result<&'h Site,
 pub fn travelling(topology: &Topology, hosts: &Hosts, places: &Places, files: &ProjectFiles) -> BTreeSet<PathBuf> {
     let away = |guest: &&Guest| places.get(&guest.name).is_some_and(|place| place.host != hosts.master.host);
     let mut paths = BTreeSet::new();
-    for guest in topology.guests.iter().filter(away) {
+    // A golden image is fetched by what the master knows of it then.
+    let is_cloned = |guest: &Guest| {
+        let machine = guest.clone_of.as_ref().map(|clone| &clone.machine);
+        topology.scaled.iter().any(|scaled| Some(&scaled.machine) == machine && scaled.shared_setup.is_some())
+    };
+    for guest in topology.guests.iter().filter(away).filter(|guest| !is_cloned(guest)) {
         match &guest.kind {
             GuestKind::Micro { .. } => {
                 paths.extend(hosts.master.micro.iter().flat_map(|image| [image.kernel.clone(), image.initramfs.clone()]))
@@ -119,8 +129,9 @@ pub fn travelling(topology: &Topology, hosts: &Hosts, places: &Places, files: &P
             GuestKind::CloudImage { image, .. } => paths.extend(files.images.get(&image.path).map(|stored| stored.path.clone())),
             // Docker gets its images itself.
             GuestKind::Docker(_) => {}
+            GuestKind::IsoGuest { iso, .. } => paths.extend(files.disks.get(&iso.path).map(|file| file.path.clone())),
             // They are not started.
-            GuestKind::IsoGuest { .. } | GuestKind::Android(_) => {}
+            GuestKind::Android(_) => {}
         }
     }
     paths
@@ -136,6 +147,7 @@ pub fn nothing(installation: InstallationId, deployment: &DeploymentName, master
         folder: PathBuf::new(),
         rows: Vec::new(),
         guests: Vec::new(),
+        goldens: Vec::new(),
         outside: Outside::default(),
     }
 }
@@ -146,25 +158,31 @@ struct Lowering<'a> {
     hosts: &'a Hosts,
     files: &'a ProjectFiles,
     sums: &'a Sums,
+    goldens: &'a BTreeMap<GuestName, golden::Wanted>,
 }
 
 impl Lowering<'_> {
     /// A base file as the guest's host has it.
     fn base(&self, path: &Path, site: &Site) -> Result<Base, Problem> {
         if site.host == self.hosts.master.host {
-            return Ok(Base { path: path.to_path_buf(), sum: None });
+            return Ok(Base { path: path.to_path_buf(), sum: None, golden: None });
         }
         let sum = self.sums.get(path).ok_or_else(|| Problem::internal(format!("the content of {} is not known", path.display())))?;
-        Ok(Base { path: site.bases.join(&sum.sha256), sum: Some(sum.clone()) })
+        Ok(Base { path: site.bases.join(&sum.sha256), sum: Some(sum.clone()), golden: None })
     }
 
     fn guest(&self, guest: &Guest, places: &Places) -> Result<GuestBlueprint, Problem> {
+        let unplaced = || Problem::internal(format!("guest `{}` was not placed", guest.name));
+        self.guest_at(guest, &guest.name, places.get(&guest.name).ok_or_else(unplaced)?)
+    }
+
+    /// A guest at a place, with the ports of `wired`: its own, but for one that stands in for another.
+    fn guest_at(&self, guest: &Guest, wired: &GuestName, Place { host, why }: &Place) -> Result<GuestBlueprint, Problem> {
         let (topology, files) = (self.routed.topology, self.files);
         let unplaced = || Problem::internal(format!("guest `{}` was not placed", guest.name));
-        let Place { host, why } = places.get(&guest.name).ok_or_else(unplaced)?;
         let site = self.hosts.find(host).ok_or_else(unplaced)?;
         let folder = site.deployments.join(topology.deployment.as_str());
-        let ports: Vec<_> = (0..guest.nics.len()).map(|nic| site.installation.port_uuid(&topology.deployment, &guest.name, nic)).collect();
+        let ports: Vec<_> = (0..guest.nics.len()).map(|nic| site.installation.port_uuid(&topology.deployment, wired, nic)).collect();
         if let GuestKind::Docker(wanted) = &guest.kind {
             let note = folder.join("console").join(format!("{}{CONTAINER_NOTE}", guest.name));
             let parts = container::Parts { ports: &ports, note: &note };
@@ -175,6 +193,7 @@ impl Lowering<'_> {
                 bases: Vec::new(),
                 volumes: Vec::new(),
                 seed: None,
+                context: None,
                 domain: Arc::new(container::container(guest, wanted, self.routed, site, files, &parts).map_err(unread)?),
                 links: links(guest, &ports),
                 ready: guest.ready.clone(),
@@ -184,7 +203,7 @@ impl Lowering<'_> {
         }
         let mut bases = Vec::new();
         let mut volumes = Vec::new();
-        let (mut drive, mut kernel, mut graphics) = (None, None, false);
+        let (mut drive, mut cdrom, mut kernel, mut graphics) = (None, None, None, false);
         match &guest.kind {
             GuestKind::Micro { .. } => {
                 let image = self.hosts.master.micro.as_ref().ok_or_else(|| no_micro(guest))?;
@@ -194,41 +213,74 @@ impl Lowering<'_> {
             }
             GuestKind::ExistingDisk { disk, device, readonly, deep_copy, graphics: wanted, .. } => {
                 let file = files.disks.get(&disk.path).ok_or_else(|| unread(disk))?;
-                let base = self.base(&file.path, site)?;
                 graphics = *wanted;
+                let (base, base_format, origin) = match self.golden_of(guest, site) {
+                    Some(golden) => {
+                        let key = golden.golden.clone().unwrap_or_default();
+                        (golden, DiskFormat::Qcow2, ["golden".to_string(), key])
+                    }
+                    None => {
+                        let base = self.base(&file.path, site)?;
+                        let path = base.path.to_string_lossy().into_owned();
+                        (base, file.format, [path, file.version.clone()])
+                    }
+                };
                 if *readonly {
-                    drive = Some((base.path.clone(), file.format, *device, true));
+                    drive = Some((base.path.clone(), base_format, *device, true));
                 } else {
-                    let origin = digest(&[&base.path.to_string_lossy(), &file.version, if *deep_copy { "deep" } else { "linked" }]);
+                    let origin = digest(&[&origin[0], &origin[1], if *deep_copy { "deep" } else { "linked" }]);
                     let path = folder.join("disks").join(format!("{}-{}.qcow2", guest.name, &origin[..12]));
                     drive = Some((path.clone(), DiskFormat::Qcow2, *device, false));
                     let base = base.path.clone();
-                    volumes.push(Volume { path, base, base_format: file.format, deep_copy: *deep_copy, grown_to: None });
+                    volumes.push(Volume { path, base: Some(base), base_format, deep_copy: *deep_copy, grown_to: None });
                 }
                 bases.push(base);
             }
             GuestKind::CloudImage { image, expand_gb, graphics: wanted, .. } => {
                 let stored = files.images.get(&image.path).ok_or_else(|| not_pulled(guest, image))?;
-                let base = self.base(&stored.path, site)?;
                 graphics = *wanted;
                 let grown_to = (*expand_gb > 0).then(|| stored.virtual_bytes.saturating_add(expand_gb.saturating_mul(1 << 30)));
-                // By content alone: where the base lies, on which host, is no matter.
-                let origin = digest(&[&stored.digest, &expand_gb.to_string()]);
+                // By content alone: where the base lies, on which host, is no matter. A golden image has grown already.
+                let (base, origin, grown_to) = match self.golden_of(guest, site) {
+                    Some(golden) => {
+                        let origin = digest(&["golden", golden.golden.as_deref().unwrap_or_default()]);
+                        (golden, origin, None)
+                    }
+                    None => (self.base(&stored.path, site)?, digest(&[&stored.digest, &expand_gb.to_string()]), grown_to),
+                };
                 let path = folder.join("disks").join(format!("{}-{}.qcow2", guest.name, &origin[..12]));
                 drive = Some((path.clone(), DiskFormat::Qcow2, DiskDevice::Disk, false));
                 let (format, under) = (DiskFormat::Qcow2, base.path.clone());
-                volumes.push(Volume { path, base: under, base_format: format, deep_copy: false, grown_to });
+                volumes.push(Volume { path, base: Some(under), base_format: format, deep_copy: false, grown_to });
                 bases.push(base);
             }
-            GuestKind::IsoGuest { .. } | GuestKind::Docker(_) | GuestKind::Android(_) => {
+            GuestKind::IsoGuest { iso, disk_gb, graphics: wanted } => {
+                let file = files.disks.get(&iso.path).ok_or_else(|| unread(iso))?;
+                let base = self.base(&file.path, site)?;
+                graphics = *wanted;
+                cdrom = Some(base.path.clone());
+                bases.push(base);
+                // What is installed stays when the installer changes.
+                let bytes = disk_gb.saturating_mul(1 << 30);
+                let origin = digest(&["empty", &bytes.to_string()]);
+                let path = folder.join("disks").join(format!("{}-{}.qcow2", guest.name, &origin[..12]));
+                drive = Some((path.clone(), DiskFormat::Qcow2, DiskDevice::Disk, false));
+                volumes.push(Volume { path, base: None, base_format: DiskFormat::Qcow2, deep_copy: false, grown_to: Some(bytes) });
+            }
+            GuestKind::Docker(_) | GuestKind::Android(_) => {
                 return Err(Problem::internal(format!("guest `{}` is of a kind that cannot be started", guest.name)));
             }
         }
+        let context = guest.context.as_ref().map(|named| self.context(named, site)).transpose()?;
+        if let Some(Context { sum, from: ContextFrom::Packed(path), .. }) = &context {
+            bases.push(Base { path: path.clone(), sum: Some(sum.clone()), golden: None });
+        }
+        limited(guest, site)?;
         let uuid = site.installation.domain_uuid(&topology.deployment, &guest.name);
         let seed = match &guest.kind {
             // Nothing on a CD-ROM would read it.
-            GuestKind::ExistingDisk { device: DiskDevice::Cdrom, .. } => None,
-            _ => Some(seed_of(guest, self.routed, uuid, site.mtu, &folder, &self.rows)),
+            GuestKind::ExistingDisk { device: DiskDevice::Cdrom, .. } | GuestKind::IsoGuest { .. } => None,
+            _ => Some(self.seed(guest, wired, uuid, site, &folder)),
         };
         let console_log = folder.join("console").join(format!("{}.log", guest.name));
         let drives = domain::Drives {
@@ -240,6 +292,7 @@ impl Lowering<'_> {
                 readonly: *readonly,
             }),
             seed: seed.as_ref().map(|seed| seed.path.as_path()),
+            cdrom: cdrom.as_deref(),
             graphics,
         };
         let rest = seed.as_ref().map(|seed| files_digest(seed.files.iter().filter(|(name, _)| *name != NETWORK_CONFIG)));
@@ -258,79 +311,12 @@ impl Lowering<'_> {
             bases,
             volumes,
             seed,
+            context,
             domain: domain.into(),
             links: links(guest, &ports),
             ready: guest.ready.clone(),
             depends_on: guest.depends_on.clone(),
-            scripts: scripts(guest, files)?,
+            scripts: self.scripts(guest)?,
         })
     }
-}
-
-/// Remarks on where each interface is, and on what DHCP and routers tell the guest, which the rest of its configuration does not say: a change of it is a change of
-/// the guest's network, and it asks anew.
-fn leases(guest: &Guest, rows: &BTreeMap<&RowKey, &Row>) -> String {
-    let told = |nic: &Nic| nic.addresses.iter().any(|address| matches!(address.assignment, Assignment::Dhcp | Assignment::Slaac));
-    let remarks = guest.nics.iter().enumerate().map(|(index, nic)| {
-        if !told(nic) {
-            return format!("# {}: on {}\n", nic.name, nic.switch);
-        }
-        let port = rows.get(&rows::port_key(&guest.name, index));
-        let refs = port.iter().flat_map(|row| row.columns.values()).filter_map(|column| match column {
-            Column::Refs(keys) => Some(keys),
-            _ => None,
-        });
-        let served = refs.flatten().filter_map(|key| rows.get(key));
-        let options: Vec<String> = served.map(|row| format!("{:?}", row.columns)).collect();
-        let digest = digest(&options.iter().map(String::as_str).collect::<Vec<_>>());
-        let addresses: Vec<String> = nic.addresses.iter().map(|address| address.net.to_string()).collect();
-        format!("# {}: {} on {}, DHCP {}\n", nic.name, addresses.join(" "), nic.switch, &digest[..8])
-    });
-    remarks.collect()
-}
-
-fn no_micro(guest: &Guest) -> Problem {
-    Problem::new(Code::ImageMissing, format!("guest `{}` needs the micro image, which has not been made", guest.name))
-        .hint("make it with `testbed image build micro`")
-}
-
-fn not_pulled(guest: &Guest, image: &FileRef) -> Problem {
-    let name = crate::names::printable(&image.path);
-    let mut problem =
-        Problem::new(Code::ImageMissing, format!("guest `{}` needs the image `{name}`, which is not on the server", guest.name));
-    problem.at = Some(image.at.clone());
-    problem.hint(format!("`testbed image pull {name}` downloads it; `testbed up` does that by itself"))
-}
-
-fn unread(file: &FileRef) -> Problem {
-    let mut problem = Problem::new(Code::ImageMissing, format!("`{}` was not read", crate::names::printable(&file.path)));
-    problem.at = Some(file.at.clone());
-    problem
-}
-
-fn seed_of(guest: &Guest, routed: &Routed<'_>, uuid: uuid::Uuid, mtu: u16, folder: &Path, rows: &BTreeMap<&RowKey, &Row>) -> Seed {
-    let mut files = seed::files(guest, routed, uuid, mtu);
-    if let Some(network) = files.get_mut(NETWORK_CONFIG) {
-        network.push_str(&leases(guest, rows));
-    }
-    Seed { path: folder.join("seeds").join(format!("{}-seed.iso", guest.name)), digest: files_digest(files.iter()), files }
-}
-
-fn links(guest: &Guest, ports: &[uuid::Uuid]) -> Vec<Link> {
-    guest.nics.iter().zip(ports).map(|(nic, port)| Link { interface: nic.name.clone(), port: *port, shape: nic.shape }).collect()
-}
-
-fn scripts(guest: &Guest, files: &ProjectFiles) -> Result<Vec<Script>, Problem> {
-    let setup = guest.setup_scripts.iter().map(|file| (ScriptKind::Setup, file));
-    let mut scripts = Vec::new();
-    for (kind, file) in setup.chain(guest.run_scripts.iter().map(|file| (ScriptKind::Run, file))) {
-        let content = files.scripts.get(&file.path).ok_or_else(|| unread(file))?.clone();
-        let word = match kind {
-            ScriptKind::Setup => "setup",
-            ScriptKind::Run => "run",
-        };
-        let name = Path::new(&file.path).file_name().map_or_else(|| file.path.clone(), |name| name.to_string_lossy().into_owned());
-        scripts.push(Script { kind, name, digest: digest(&[word, &content]), content, timeout_s: SCRIPT_TIMEOUT_S });
-    }
-    Ok(scripts)
 }

@@ -11,6 +11,7 @@ pub mod describe;
 mod diff;
 mod diff_outside;
 mod diff_rows;
+pub mod golden;
 pub mod link;
 mod link_diff;
 pub mod link_report;

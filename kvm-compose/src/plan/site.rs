@@ -6,7 +6,10 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{blueprint::DiskFormat, outside::Mapping};
+use super::{
+    blueprint::{DiskFormat, Sum},
+    outside::Mapping,
+};
 use crate::names::{GuestName, HostName, InstallationId};
 
 /// A host, as far as planning needs it.
@@ -20,6 +23,9 @@ pub struct Site {
     pub deployments: PathBuf,
     /// The folder that holds base files that came from the master, by digest.
     pub bases: PathBuf,
+    /// The folder that holds golden images, by digest of what made them.
+    #[serde(default)]
+    pub goldens: PathBuf,
     /// How guests' instructions are run.
     pub accelerator: Accelerator,
     /// The emulator, such as `/usr/bin/qemu-system-x86_64`.
@@ -40,6 +46,9 @@ pub struct Site {
     /// It forwards what comes from those networks and hides it behind its own addresses.
     #[serde(default)]
     pub masquerade: bool,
+    /// Its control groups are of version 2, whose weights are others and where libvirt keeps no memory for a guest.
+    #[serde(default)]
+    pub unified_cgroups: bool,
     /// MTU of guests' interfaces: 1500 less Geneve's 58 bytes (RFC 8926 over IPv4).
     pub mtu: u16,
     /// Memory free for guests, in MiB.
@@ -125,8 +134,23 @@ pub struct ProjectFiles {
     pub images: BTreeMap<String, StoredImage>,
     /// Variables of containers, from their files.
     pub env_files: BTreeMap<String, BTreeMap<String, String>>,
-    /// Files and folders that are in containers: where they are, without symbolic links.
+    /// Files and folders that are in containers, or that guests get: where they are, without symbolic links.
     pub trees: BTreeMap<String, PathBuf>,
+    /// The public SSH key of the deployment.
+    #[serde(default)]
+    pub ssh_key: Option<String>,
+    /// Files and folders that guests get as their context.
+    #[serde(default)]
+    pub contexts: BTreeMap<String, PackedTree>,
+}
+
+/// A file or folder of the project that guests get.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackedTree {
+    /// Where it is, without symbolic links.
+    pub path: PathBuf,
+    /// Of the tar stream that it packs into.
+    pub sum: Sum,
 }
 
 /// An image that a name of the catalogue stands for.

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    blueprint::{Base, Column, Domain, NicDevice, Readiness, Row, RowKey, Script, Seed, Table, Volume},
+    blueprint::{Base, Column, Context, Domain, NicDevice, Readiness, Row, RowKey, Script, Seed, Table, Volume},
     container::Runtime,
+    golden::Kept,
     link::Link,
     observed::BridgePort,
     outside::{InternalPort, Uplink},
@@ -93,6 +94,12 @@ pub enum Work {
     FetchBase {
         /// The file.
         base: Base,
+    },
+    /// Lets a guest that is set up forget who it is, shuts it down, gives its disk the name of a golden image, and removes the
+    /// guest; present already is success. The image stays.
+    KeepGolden {
+        /// The guest and the image.
+        kept: Kept,
     },
     /// Has Docker get an image; present already is success. It stays.
     PullImage {
@@ -267,6 +274,15 @@ pub enum Work {
         #[serde(default)]
         runtime: Runtime,
     },
+    /// Sends a guest its context through its agent; there already is success.
+    SendContext {
+        /// The guest.
+        guest: GuestName,
+        /// libvirt's UUID.
+        uuid: Uuid,
+        /// What it gets.
+        context: Context,
+    },
     /// Runs a script in a guest through its agent.
     RunScript {
         /// The guest.
@@ -398,6 +414,7 @@ impl Work {
             Work::LoadDomain { .. }
             | Work::ResumeDomain { .. }
             | Work::FetchBase { .. }
+            | Work::KeepGolden { .. }
             | Work::PullImage { .. }
             | Work::ConfigureNetwork { .. }
             | Work::SetUpUplink { .. }
@@ -408,6 +425,7 @@ impl Work {
             | Work::RemoveBridgePort { .. }
             | Work::UnshapeLink { .. }
             | Work::AwaitReady { .. }
+            | Work::SendContext { .. }
             | Work::RunScript { .. } => None,
         }
     }

@@ -20,8 +20,12 @@ const SEED: &str = "its seed written anew";
 /// What happens to each thing, guests first.
 pub fn changes(blueprint: &Blueprint, plan: &Plan, observed: &Observed) -> Vec<PlannedChange> {
     let mut guests: BTreeMap<&GuestName, (Impact, Vec<String>)> = BTreeMap::new();
+    let goldens: BTreeSet<&GuestName> = blueprint.goldens.iter().map(|golden| &golden.guest.name).collect();
     for step in &plan.steps {
         let [guest] = step.guests.as_slice() else { continue };
+        if goldens.contains(guest) {
+            continue;
+        }
         let Some(what) = of_guest(step) else { continue };
         let (impact, all) = guests.entry(guest).or_insert((step.impact, Vec::new()));
         *impact = stronger(*impact, step.impact);
@@ -77,7 +81,18 @@ pub fn changes(blueprint: &Blueprint, plan: &Plan, observed: &Observed) -> Vec<P
         guests: Vec::new(),
         traffic: Vec::new(),
     });
-    guests.chain(of_network).chain(of_hosts).collect()
+    let kept = plan.steps.iter().filter_map(|step| match &step.work {
+        Work::KeepGolden { kept } => Some((step, kept)),
+        _ => None,
+    });
+    let goldens = kept.map(|(step, kept)| PlannedChange {
+        thing: format!("golden image {}", kept.guest),
+        impact: step.impact,
+        what: format!("made once from {}", kept.made_from),
+        guests: Vec::new(),
+        traffic: Vec::new(),
+    });
+    goldens.chain(guests).chain(of_network).chain(of_hosts).collect()
 }
 
 /// How many things are changed in which way, on one line.
@@ -109,6 +124,7 @@ fn of_guest(step: &Step) -> Option<String> {
         Work::ShapeLink { .. } | Work::UnshapeLink { .. } | Work::SetCarrier { .. } if step.impact == Impact::InPlace => {
             Some(describe::what(&step.work))
         }
+        Work::SendContext { .. } if step.impact == Impact::InPlace => Some("its context sent anew".to_string()),
         Work::WriteSeed { .. } if step.impact == Impact::InPlace => Some(SEED.to_string()),
         _ => None,
     }

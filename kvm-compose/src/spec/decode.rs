@@ -34,6 +34,8 @@ pub fn spec(root: &Node, reader: &mut Reader) -> Option<Spec> {
     }
     let checks = fields.get("checks").map(|node| decode_checks::checks(node, reader)).unwrap_or_default();
     fields.refuse(reader, &["scenario"]);
+    fields.own_words();
+    fields.also(&["include", "extends"]);
     fields.finish(reader);
     Some(Spec {
         version,

@@ -150,7 +150,10 @@ pub(super) fn subnet(node: &Node, what: &str, reader: &mut Reader) -> Option<Spa
     let first = net.value.network();
     let special = match first {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_multicast() || v4.is_unspecified() || v4.is_link_local() || v4.octets()[0] >= 240,
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_multicast() || v6.is_unspecified() || v6.is_unicast_link_local(),
+        IpAddr::V6(v6) => {
+            // Up to ::ffff:0:0/96 it is IPv4 in another guise (RFC 4291, section 2.5.5).
+            v6.is_loopback() || v6.is_multicast() || v6.is_unicast_link_local() || v6.segments()[..5] == [0; 5]
+        }
     };
     if net.value.prefix_len() == 0 || special {
         let hint = Some("use private addresses, such as 10.0.0.0/24 (RFC 1918) or fd00:1::/64 (RFC 4193)".to_string());

@@ -93,6 +93,17 @@ impl<'a> Fields<'a> {
         self.entries.iter().filter(move |(key, _)| key.text().is_some_and(|key| !known(key))).map(|(key, value)| (key, value))
     }
 
+    /// Takes note of keys that are asked for elsewhere.
+    pub fn also(&mut self, keys: &[&'static str]) {
+        self.known.extend(keys);
+    }
+
+    /// Leaves out what people put in a place of their own, as in Compose files: keys that begin with `x-`.
+    pub fn own_words(&mut self) {
+        let own = self.entries.iter().filter_map(|(key, _)| key.text()).filter(|key| key.starts_with("x-"));
+        self.said.extend(own.map(str::to_string));
+    }
+
     /// Every entry, for maps whose keys are names.
     pub fn entries(&self) -> &'a [(Node, Node)] {
         self.entries

@@ -90,6 +90,8 @@ pub struct CloneOf {
     pub machine: Spanned<GuestName>,
     /// Counts from 0.
     pub id: u32,
+    /// It is made from a golden image.
+    pub shared: bool,
     /// Run once in it, in this order.
     pub setup: Vec<Spanned<String>>,
     /// Run at the end of every `up`, in this order.

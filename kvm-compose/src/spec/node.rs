@@ -3,7 +3,7 @@
 //! Pure. Knows YAML (1.2, through `saphyr-parser`), not the language of testbeds. Budgets keep hostile files cheap:
 //! size, nodes after alias expansion, and depth are limited.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
@@ -257,6 +257,34 @@ fn too_deep() -> String {
     format!("lists and maps nest deeper than {MAX_DEPTH}")
 }
 
+/// The key under which a map takes over the entries of others (YAML's merge key, as Compose reads it): its own go before theirs,
+/// those of an earlier map before those of a later one.
+const MERGE: &str = "<<";
+
+fn merged(entries: Vec<(Node, Node)>, reader: &mut Reader) -> Vec<(Node, Node)> {
+    let merges = |key: &Node| matches!(&key.value, Value::Scalar { text, plain: true } if text == MERGE);
+    if !entries.iter().any(|(key, _)| merges(key)) {
+        return entries;
+    }
+    let (others, mut own): (Vec<_>, Vec<_>) = entries.into_iter().partition(|(key, _)| merges(key));
+    let mut known: BTreeSet<String> = own.iter().filter_map(|(key, _)| key.text().map(str::to_string)).collect();
+    for (key, value) in others {
+        let maps = match value.value {
+            Value::List(items) => items,
+            _ => vec![value],
+        };
+        for map in maps {
+            let Value::Map(entries) = map.value else {
+                let hint = Some("write `<<: *NAME`, or `<<: [*ONE, *OTHER]`, where `&NAME` stands at a map".to_string());
+                reader.error(key.at, "E005", "`<<` must be a map, or a list of maps".to_string(), hint);
+                continue;
+            };
+            own.extend(entries.into_iter().filter(|(key, _)| key.text().is_none_or(|text| known.insert(text.to_string()))));
+        }
+    }
+    own
+}
+
 struct Builder<'a> {
     stack: Vec<Open>,
     anchors: BTreeMap<usize, Node>,
@@ -282,7 +310,10 @@ impl Builder<'_> {
             Event::MappingStart(anchor, _) => self.open(Open::Map(at, anchor, Vec::new(), Keys::default(), None))?,
             Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
                 Some(Open::List(at, anchor, items)) => self.finished(Node { at, value: Value::List(items) }, anchor, reader)?,
-                Some(Open::Map(at, anchor, entries, ..)) => self.finished(Node { at, value: Value::Map(entries) }, anchor, reader)?,
+                Some(Open::Map(at, anchor, entries, ..)) => {
+                    let entries = merged(entries, reader);
+                    self.finished(Node { at, value: Value::Map(entries) }, anchor, reader)?;
+                }
                 None => {}
             },
             Event::Alias(id) => {

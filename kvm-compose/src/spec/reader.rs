@@ -54,6 +54,8 @@ pub struct Reader {
     written: BTreeMap<Mark, String>,
     /// Values that were found wrong before they were decoded: one fault each is enough.
     spoilt: BTreeSet<Mark>,
+    /// What was said and need not be said again, by code.
+    said: BTreeSet<(&'static str, String)>,
     guesses: Guesses,
 }
 
@@ -111,6 +113,7 @@ impl Reader {
             not_yet: Listed::default(),
             written: BTreeMap::new(),
             spoilt: BTreeSet::new(),
+            said: BTreeSet::new(),
             guesses: Guesses::default(),
         };
         reader.add(file, node::lines(text).map(str::to_string).collect());
@@ -194,6 +197,11 @@ impl Reader {
         if self.spoilt.contains(&at) {
             return;
         }
+        let said_for = if severity == Severity::Error { &self.errors } else { &self.warnings };
+        // What two things share is said once.
+        if said_for.diagnostics.iter().any(|(mark, fault)| *mark == at && fault.message == message) {
+            return;
+        }
         let listed = match severity {
             Severity::Error => &mut self.errors,
             Severity::Warning if code == NOT_YET => &mut self.not_yet,
@@ -219,6 +227,11 @@ impl Reader {
             Some(index) => drop(listed.remove(index)),
             None => self.errors.more = self.errors.more.saturating_sub(1),
         }
+    }
+
+    /// True the first time that it is asked about something; for what is worth saying once.
+    pub fn first(&mut self, code: &'static str, what: &str) -> bool {
+        self.said.insert((code, what.to_string()))
     }
 
     /// True when no more errors are listed: finding out what is wrong in detail is not worth the time.

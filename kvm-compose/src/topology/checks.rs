@@ -291,7 +291,14 @@ impl<'a> Known<'a> {
         };
         let chosen: Vec<&Nic> = guest.nics.iter().filter(|one| nic.is_none_or(|nic| one.name == nic)).collect();
         let shares = |nic: &&&Nic| from.is_some_and(|from| from.nics.iter().any(|own| own.switch == nic.switch));
-        let best = chosen.iter().filter(shares).chain(&chosen).find_map(|nic| nic.address());
+        let speaks = |nic: &&&Nic| {
+            from.is_none_or(|from| {
+                nic.addresses.iter().any(|one| from.nics.iter().any(|own| own.address_of(one.net.addr().is_ipv4()).is_some()))
+            })
+        };
+        let address = |nic: &&Nic| from.map_or_else(|| nic.address(), |from| nic.address_for(from));
+        let near = chosen.iter().filter(shares).chain(&chosen);
+        let best = near.clone().filter(speaks).chain(near).find_map(address);
         match (best, nic) {
             (Some(address), _) => Some(Target { address: address.to_string(), wrote }),
             (None, _) if self.partly.contains(&guest.name) => None,

@@ -11,7 +11,7 @@ use crate::{
     addr::Ordinal,
     names::GuestName,
     spec::{
-        model::{CloneOf, Interface, IpChoice, Machine, Range, ScaledInterface, Scaling},
+        model::{CloneOf, DiskDevice, Interface, IpChoice, Machine, Range, ScaledInterface, Scaling},
         reader::{Reader, Spanned},
     },
 };
@@ -68,11 +68,19 @@ pub fn written_out(machines: Vec<Machine>, reader: &mut Reader) -> Option<(Vec<M
             written: document(&scaling, count),
         });
         if let Some(shared) = &scaling.shared_setup {
-            reader
-                .not_yet(shared.at, "`shared_setup`: this version cannot run a script in the image that clones are made from".to_string());
+            on_a_disk(&machine, shared, reader);
         }
     }
     Some((all, scaled))
+}
+
+/// A script can only run in what is written to.
+fn on_a_disk(machine: &Machine, shared: &Spanned<String>, reader: &mut Reader) {
+    let device = machine.libvirt.as_ref().and_then(|libvirt| libvirt.libvirt_type.existing_disk.as_ref()?.device_type.as_ref());
+    if device.is_some_and(|device| device.value == DiskDevice::Cdrom) {
+        let message = "a CD-ROM is never written to, so `shared_setup` makes no sense".to_string();
+        reader.error(shared.at, "E007", message, Some("remove it".to_string()));
+    }
 }
 
 fn too_many(machine: &Machine, hint: &str, reader: &mut Reader) {
@@ -89,7 +97,7 @@ fn values(machine: &Machine, scaling: &Scaling, count: u32) -> usize {
 }
 
 fn clones(machine: &Machine, scaling: &Scaling, count: u32) -> Vec<Machine> {
-    let mut clones: Vec<Machine> = (0..count).filter_map(|id| clone(machine, id)).collect();
+    let mut clones: Vec<Machine> = (0..count).filter_map(|id| clone(machine, id, scaling.shared_setup.is_some())).collect();
     for interface in &scaling.interfaces {
         for (id, place) in of(&interface.clones, count) {
             if let (Some(clone), Some(interface)) = (clones.get_mut(id), plugged(interface, place)) {
@@ -109,9 +117,9 @@ fn clones(machine: &Machine, scaling: &Scaling, count: u32) -> Vec<Machine> {
     clones
 }
 
-fn clone(machine: &Machine, id: u32) -> Option<Machine> {
+fn clone(machine: &Machine, id: u32, shared: bool) -> Option<Machine> {
     let name = GuestName::new(&format!("{}-{id}", machine.name.value)).ok()?;
-    let clone_of = Some(CloneOf { machine: machine.name.clone(), id, setup: Vec::new(), run: Vec::new() });
+    let clone_of = Some(CloneOf { machine: machine.name.clone(), id, shared, setup: Vec::new(), run: Vec::new() });
     Some(Machine { name: Spanned { value: name, at: machine.name.at }, network: Vec::new(), clone_of, ..machine.clone() })
 }
 

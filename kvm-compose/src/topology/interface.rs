@@ -98,8 +98,8 @@ fn ipv4(
 
 /// Says that the testbed chose an address which nobody hands out.
 fn assigned(machine: &wrote::Machine, nic: &wrote::Interface, switch: &Switch, address: IpAddr, reader: &mut Reader) {
-    // In the form of bridges it cannot be otherwise.
-    if nic.assigned {
+    // In the form of bridges it cannot be otherwise; of a switch with many guests it is said of the first.
+    if nic.assigned || !reader.first("W002", switch.name.as_str()) {
         return;
     }
     let at = nic.ip.as_ref().map_or(nic.at, |ip| ip.at);

@@ -8,12 +8,9 @@ use super::model::{
     Android, CloneOf, Container, Device, DiskDevice, DiskFormat, FileRef, Guest, GuestKind, HostRef, Mount, Nic, Placement, Readiness,
     ReadyCondition, Resources,
 };
-use crate::{
-    names::GuestName,
-    spec::{
-        model as wrote,
-        reader::{Reader, Spanned},
-    },
+use crate::spec::{
+    model as wrote,
+    reader::{Reader, Spanned},
 };
 
 /// The memory of a micro guest that asks for none, in MiB.
@@ -61,7 +58,8 @@ pub fn guest(machine: &wrote::Machine, nics: Vec<Nic>, reader: &mut Reader) -> O
     let setup_scripts: Vec<FileRef> = all(parts.setup_script, clone.map(|clone| &clone.setup), reader);
     let run_scripts: Vec<FileRef> = all(parts.run_script, clone.map(|clone| &clone.run), reader);
     // An image is only known to have an agent when the file says so or wants scripts run through it.
-    let scripted = !setup_scripts.is_empty() || !run_scripts.is_empty();
+    let scripted =
+        !setup_scripts.is_empty() || !run_scripts.is_empty() || parts.context.is_some() || clone.is_some_and(|clone| clone.shared);
     let usual = if scripted && parts.ready == ReadyCondition::Running { ReadyCondition::Agent } else { parts.ready };
     let written = machine.placement.as_ref();
     let placement = Placement {
@@ -100,36 +98,18 @@ pub fn guest(machine: &wrote::Machine, nics: Vec<Nic>, reader: &mut Reader) -> O
 /// Names every key that the file may have and this version cannot act on.
 fn not_yet(machine: &wrote::Machine, parts: &Parts, reader: &mut Reader) {
     let (at, name) = (machine.kind_at, machine.clone_of.as_ref().map_or(&machine.name.value, |clone| &clone.machine.value));
-    let kind = machine.libvirt.as_ref().map(|libvirt| &libvirt.libvirt_type);
+    if let GuestKind::Android(_) = &parts.kind {
+        reader.not_yet(at, format!("`android`: this version cannot start machine `{name}`, an Android emulator"));
+    }
+    let Some(iops) = machine.resources.as_ref().and_then(|resources| resources.disk_iops.as_ref()) else { return };
     match &parts.kind {
-        GuestKind::Micro { .. } | GuestKind::ExistingDisk { .. } | GuestKind::CloudImage { .. } | GuestKind::Docker(_) => {}
-        GuestKind::IsoGuest { .. } => {
-            let at = kind.and_then(|kind| kind.iso_guest.as_ref()).map_or(at, |iso| iso.path.at);
-            reader.not_yet(at, format!("`iso_guest`: this version cannot start machine `{name}`, an installer"));
+        GuestKind::Docker(_) => {
+            reader.not_yet(iops.at, format!("`disk_iops`: this version cannot limit the disks of machine `{name}`, a container"));
         }
-        GuestKind::Android(_) => reader.not_yet(at, format!("`android`: this version cannot start machine `{name}`, an Android emulator")),
-    }
-    if !parts.kind.is_startable() {
-        return;
-    }
-    let cloud = kind.and_then(|kind| kind.cloud_image.as_ref());
-    let context = kind.and_then(|kind| kind.existing_disk.as_ref()?.context.as_ref()).or_else(|| cloud?.context.as_ref());
-    if let Some(context) = context {
-        reader.not_yet(context.at, format!("`context`: this version cannot put files into machine `{name}`"));
-    }
-    if let GuestKind::Docker(_) = parts.kind {
-        for_container(machine, name, reader);
-        return;
-    }
-    if let Some(resources) = machine.resources.as_ref().filter(|it| **it != wrote::Resources { at: it.at, ..wrote::Resources::default() }) {
-        reader.not_yet(resources.at, format!("`resources`: this version cannot limit machine `{name}`"));
-    }
-}
-
-/// The same, of a container.
-fn for_container(machine: &wrote::Machine, name: &GuestName, reader: &mut Reader) {
-    if let Some(iops) = machine.resources.as_ref().and_then(|resources| resources.disk_iops.as_ref()) {
-        reader.not_yet(iops.at, format!("`disk_iops`: this version cannot limit the disks of machine `{name}`, a container"));
+        GuestKind::Micro { .. } => {
+            reader.warning(iops.at, "W003", format!("`disk_iops` has no effect on `{name}`: a `micro` guest has no disk"), None);
+        }
+        _ => {}
     }
 }
 

@@ -327,6 +327,18 @@ impl Nic {
     pub fn address(&self) -> Option<IpAddr> {
         self.addresses.first().map(|address| address.net.addr())
     }
+
+    /// Its address of that version of IP.
+    pub fn address_of(&self, ipv4: bool) -> Option<IpAddr> {
+        self.addresses.iter().map(|address| address.net.addr()).find(|address| address.is_ipv4() == ipv4)
+    }
+
+    /// The address at which `from` asks for it: the first of a version of IP that `from` has too, else the first.
+    pub fn address_for(&self, from: &Guest) -> Option<IpAddr> {
+        let speaks = |ipv4| from.nics.iter().any(|nic| nic.address_of(ipv4).is_some());
+        let common = self.addresses.iter().map(|address| address.net.addr()).find(|address| speaks(address.is_ipv4()));
+        common.or_else(|| self.address())
+    }
 }
 
 /// An address of a guest's interface.

@@ -160,7 +160,7 @@ impl GuestKind {
 
     /// True for what this version can start.
     pub fn is_startable(&self) -> bool {
-        matches!(self, GuestKind::Micro { .. } | GuestKind::ExistingDisk { .. } | GuestKind::CloudImage { .. } | GuestKind::Docker(_))
+        !matches!(self, GuestKind::Android(_))
     }
 }
 

@@ -197,7 +197,16 @@ impl Segments {
 /// The IPv6 subnet of a switch: the one beside its own, or its own.
 fn second_subnet(switch: &wrote::Switch, subnet: IpNet, reader: &mut Reader) -> Option<Ipv6> {
     match (subnet, &switch.ipv6) {
-        (IpNet::V6(subnet), None) => Some(Ipv6 { subnet, mode: Ipv6Mode::Slaac }),
+        (IpNet::V6(net), None) => {
+            if net.prefix_len() != 64
+                && let Some(wrote) = &switch.subnet
+            {
+                let hint = Some("use a prefix of 64 (RFC 4862)".to_string());
+                reader.error(wrote.at, "E006", format!("guests cannot make an address of {subnet} themselves"), hint);
+                return None;
+            }
+            Some(Ipv6 { subnet: net, mode: Ipv6Mode::Slaac })
+        }
         (IpNet::V6(_), Some(wrote)) => {
             if let Some(second) = &wrote.subnet {
                 let hint = Some("remove `ipv6`, or make `subnet` an IPv4 one".to_string());

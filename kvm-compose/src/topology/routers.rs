@@ -37,9 +37,9 @@ pub fn routers(wrote: &[wrote::Router], deployment: &DeploymentName, segments: &
     for router in wrote {
         let Some(name) = &router.name else { continue };
         let (mut ports, mut nets): (Vec<RouterPort>, Nets) = (Vec::new(), Nets::default());
-        for (index, port) in router.ports.iter().enumerate() {
+        for port in &router.ports {
             let before = Before { ports: &ports, nets: &nets };
-            let Some(port) = router_port(&name.value, index, port, &before, deployment, segments, &mut port_names, reader) else {
+            let Some(port) = router_port(&name.value, port, &before, deployment, segments, &mut port_names, reader) else {
                 continue;
             };
             nets.add(ports.len(), port.address);
@@ -88,7 +88,6 @@ struct Before<'a> {
 #[expect(clippy::too_many_arguments, reason = "each is a different part of the state being resolved, and there is one caller")]
 fn router_port(
     router: &NetworkName,
-    index: usize,
     port: &wrote::RouterPort,
     before: &Before<'_>,
     deployment: &DeploymentName,
@@ -125,7 +124,9 @@ fn router_port(
     }
     let (mac, at) = match &port.mac {
         Some(mac) => (mac.value, mac.at),
-        None => (segments.free_mac(deployment, &switch.name, &format!("router/{router}/{}", name.value), index), name.at),
+        // By its address alone: neighbours remember who has it, and nothing that is renamed or put elsewhere in the file should make
+        // them look again, or leave a route to a router of the old link-local address behind.
+        None => (segments.free_mac(deployment, &switch.name, &format!("router/{}", address.value.addr()), 0), name.at),
     };
     segments.claim_mac(&switch.name, mac, &who, at, reader);
     let first = !segments.gateways.contains_key(&switch.name);

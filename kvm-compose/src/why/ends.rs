@@ -4,6 +4,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::{
     facts::{End, Facts, Nic},
     verdict::{Verdict, blocked},
@@ -40,8 +42,8 @@ pub fn silent_agent(end: &End) -> Option<Verdict> {
     Some(blocked(Culprit::NoAgent, sentence, "the guest may still boot, or its agent has ended"))
 }
 
-/// The interface itself: is it there, on, plugged, and does it have its address?
-pub fn interface(end: &End) -> Option<Verdict> {
+/// The interface itself: is it there, on, plugged, and does it have its address of the version of IP that is asked for?
+pub fn interface(end: &End, asked: Option<IpAddr>) -> Option<Verdict> {
     let (guest, nic, inside) = (&end.guest, end.nic.as_ref()?, end.inside.as_ref().ok()?);
     let name = &nic.name;
     let Some(link) = inside.links.get(name) else {
@@ -59,12 +61,23 @@ pub fn interface(end: &End) -> Option<Verdict> {
         let sentence = format!("the link of {name} of guest `{guest}` is down at its port: the guest sees no carrier");
         return Some(blocked(Culprit::LinkDown, sentence, "`testbed link` or `virsh domif-setlink` switch it on"));
     }
-    if nic.addresses.is_empty() || nic.addresses.iter().any(|wanted| link.addresses.iter().any(|has| has.addr() == wanted.addr())) {
+    let fits = |net: &&IpNet| asked.is_none_or(|asked| net.addr().is_ipv4() == asked.is_ipv4());
+    let own: Vec<&IpNet> = nic.addresses.iter().filter(fits).collect();
+    // One without an address of that version has what it has of the other.
+    let own = if own.is_empty() { nic.addresses.iter().collect() } else { own };
+    if own.is_empty() || own.iter().any(|wanted| link.addresses.iter().any(|has| has.addr() == wanted.addr())) {
         return None;
     }
-    let wanted: Vec<String> = nic.addresses.iter().map(|net| net.addr().to_string()).collect();
+    let wanted: Vec<String> = own.iter().map(|net| net.addr().to_string()).collect();
     let wanted = wanted.join(" and ");
-    let others: Vec<String> = link.addresses.iter().map(|net| net.addr().to_string()).collect();
+    let version = own.first().is_none_or(|net| net.addr().is_ipv4());
+    let others: Vec<String> = link
+        .addresses
+        .iter()
+        .map(|net| net.addr())
+        .filter(|address| address.is_ipv4() == version)
+        .map(|address| address.to_string())
+        .collect();
     if others.is_empty() {
         let lease = if nic.dhcp { "lost its lease: it " } else { "" };
         let sentence = format!("{name} of guest `{guest}` {lease}has no address, and should have {wanted}");

@@ -19,11 +19,11 @@ use kvm_compose::{
     },
     plan::{
         self,
-        blueprint::{Blueprint, NicDevice, Row, RowKey, Seed, Sum},
+        blueprint::{Base, Blueprint, ContextFrom, DiskFormat, NicDevice, Row, RowKey, Seed, Sum},
         link::ObservedLink,
         observed::{BridgePort, MissingBase, Observed, ObservedDomain, ObservedNic, ObservedRow, ObservedSeed, OnHost, SeenImage},
         outside::{InternalPort, Mapping, SeenInternal, SeenOutside, SeenUplink},
-        site::{Accelerator, DiskFile, Hosts, MicroImage, ProjectFiles, Site, StoredImage},
+        site::{Accelerator, DiskFile, Hosts, MicroImage, PackedTree, ProjectFiles, Site, StoredImage},
         step::Work,
     },
     topology::{self, Leases},
@@ -67,6 +67,8 @@ pub struct World {
     pub inside: BTreeMap<GuestName, BTreeMap<String, String>>,
     /// Shaped links, by their ports.
     pub links: BTreeMap<Uuid, OnHost<ObservedLink>>,
+    /// Golden images; they stay.
+    pub goldens: BTreeSet<String>,
     /// Base files that came from the master; they stay.
     pub bases: BTreeSet<OnHost<PathBuf>>,
     /// Images of containers; they stay.
@@ -84,8 +86,14 @@ pub struct World {
 impl World {
     /// The world without what only history knows.
     pub fn shape(&self) -> World {
-        let mut shape =
-            World { starts: BTreeMap::new(), bases: BTreeSet::new(), images: BTreeSet::new(), uplinks: BTreeSet::new(), ..self.clone() };
+        let mut shape = World {
+            starts: BTreeMap::new(),
+            goldens: BTreeSet::new(),
+            bases: BTreeSet::new(),
+            images: BTreeSet::new(),
+            uplinks: BTreeSet::new(),
+            ..self.clone()
+        };
         shape.domains.values_mut().for_each(|domain| domain.nics.sort_by(|a, b| a.alias.cmp(&b.alias)));
         shape
     }
@@ -161,12 +169,36 @@ impl FakeHost {
                 }
             }
             Work::FetchBase { base } => {
+                if base.golden.as_ref().is_some_and(|key| !world.goldens.contains(key)) {
+                    return refuse(format!("{} is not on the master", base.path.display()));
+                }
                 world.bases.insert(on(&base.path));
+            }
+            Work::KeepGolden { kept } => {
+                let agent = world.domains.get(&kept.guest).is_some_and(|domain| domain.agent && !domain.scripts.is_empty());
+                let may_be_kept = agent && world.files.contains(&on(&kept.disk));
+                if !may_be_kept && !world.goldens.contains(&kept.key) {
+                    return refuse(format!("{} is not set up", kept.domain));
+                }
+                world.goldens.insert(kept.key.clone());
+                world.domains.remove(&kept.guest);
+                world.inside.remove(&kept.guest);
+                for path in kept.beside.iter().chain([&kept.disk]) {
+                    world.files.remove(&on(path));
+                    world.seeds.remove(&on(path));
+                }
             }
             Work::PullImage { image } => drop(world.images.insert(OnHost { host: host.clone(), what: image.clone() })),
             Work::CreateVolume { volume } => {
-                if volume.base.starts_with(BASES) && !world.bases.contains(&on(&volume.base)) {
+                let base = volume.base.clone().unwrap_or_default();
+                if base.starts_with(BASES) && !world.bases.contains(&on(&base)) {
                     return refuse(format!("{} has no base", volume.path.display()));
+                }
+                let golden = base.strip_prefix(GOLDENS).ok().map(|key| key.display().to_string());
+                if golden
+                    .is_some_and(|key| !world.goldens.contains(&key) || (*host != HostName::master() && !world.bases.contains(&on(&base))))
+                {
+                    return refuse(format!("{} has no golden image", volume.path.display()));
                 }
                 world.files.insert(on(&volume.path));
             }
@@ -373,6 +405,17 @@ impl FakeHost {
                 Some(domain) if domain.active => domain.agent = true,
                 _ => return refuse(format!("guest {guest} does not run")),
             },
+            Work::SendContext { guest, context, .. } => {
+                if let ContextFrom::Packed(path) = &context.from
+                    && !world.bases.contains(&on(path))
+                {
+                    return refuse(format!("the context of {guest} is not there"));
+                }
+                match world.domains.get_mut(guest) {
+                    Some(domain) if domain.agent => drop(domain.scripts.insert(context.digest.clone())),
+                    _ => return refuse(format!("guest {guest} has no agent")),
+                }
+            }
             Work::RunScript { guest, script, .. } => match world.domains.get_mut(guest) {
                 Some(domain) if domain.agent => {
                     domain.scripts.insert(script.digest.clone());
@@ -558,13 +601,23 @@ fn outside(world: &World, wanted: Option<&Blueprint>) -> SeenOutside {
 /// Base files that a host does not have yet.
 fn travelling(world: &World, wanted: Option<&Blueprint>) -> Vec<MissingBase> {
     let bases = wanted.iter().flat_map(|wanted| wanted.guests.iter().flat_map(|guest| guest.bases.iter().map(move |base| (guest, base))));
-    let missing = bases
-        .filter(|(guest, base)| base.sum.is_some() && !world.bases.contains(&OnHost { host: guest.host.clone(), what: base.path.clone() }));
-    missing.map(|(guest, base)| MissingBase { host: guest.host.clone(), path: base.path.clone(), why: "not there".to_string() }).collect()
+    let is_there = |host: &HostName, base: &Base| match &base.golden {
+        Some(key) if *host == HostName::master() => world.goldens.contains(key),
+        _ => world.bases.contains(&OnHost { host: host.clone(), what: base.path.clone() }),
+    };
+    let goldens = wanted.iter().flat_map(|wanted| wanted.goldens.iter()).filter(|golden| !world.goldens.contains(&golden.key));
+    let goldens = goldens.map(|golden| MissingBase { host: HostName::master(), path: golden.path.clone(), why: "not there".to_string() });
+    let missing = bases.filter(|(guest, base)| (base.sum.is_some() || base.golden.is_some()) && !is_there(&guest.host, base));
+    missing
+        .map(|(guest, base)| MissingBase { host: guest.host.clone(), path: base.path.clone(), why: "not there".to_string() })
+        .chain(goldens)
+        .collect()
 }
 
 /// Where members keep base files.
 const BASES: &str = "/data/images/bases";
+/// Where golden images are.
+const GOLDENS: &str = "/data/images/golden";
 
 /// Events, kept.
 #[derive(Default)]
@@ -606,8 +659,10 @@ pub fn site() -> Site {
             address: Some("172.16.1.1/24".parse().expect("valid")),
         }],
         masquerade: false,
+        unified_cgroups: false,
         mtu: 1442,
         bases: PathBuf::from(BASES),
+        goldens: PathBuf::from(GOLDENS),
         free_memory_mb: 65536,
         cpus: 4,
         busy_cpus: 0,
@@ -626,6 +681,9 @@ pub fn blueprint(text: &str, world: &World) -> Blueprint {
     let loaded =
         topology::load("kvm-compose.yaml", text, &deployment(), &leases(world)).unwrap_or_else(|problem| panic!("{problem:?}\n{text}"));
     let mut files = ProjectFiles::default();
+    for shared in loaded.topology.scaled.iter().filter_map(|scaled| scaled.shared_setup.as_ref()) {
+        files.scripts.insert(shared.path.clone(), format!("#!/bin/sh\necho {}\n", shared.path));
+    }
     for guest in &loaded.topology.guests {
         for script in guest.setup_scripts.iter().chain(&guest.run_scripts) {
             files.scripts.insert(script.path.clone(), format!("#!/bin/sh\necho {}\n", script.path));
@@ -633,6 +691,14 @@ pub fn blueprint(text: &str, world: &World) -> Blueprint {
         if let topology::GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {
             let file = DiskFile { path: PathBuf::from("/images").join(&disk.path), format: *format, version: "1".to_string() };
             files.disks.insert(disk.path.clone(), file);
+        }
+        if let Some(context) = &guest.context {
+            let sum = Sum { sha256: format!("{:0>64}", context.path.len()), bytes: 1024 };
+            files.contexts.insert(context.path.clone(), PackedTree { path: PathBuf::from("/project").join(&context.path), sum });
+        }
+        if let topology::GuestKind::IsoGuest { iso, .. } = &guest.kind {
+            let file = DiskFile { path: PathBuf::from("/images").join(&iso.path), format: DiskFormat::Raw, version: "1".to_string() };
+            files.disks.insert(iso.path.clone(), file);
         }
         if let topology::GuestKind::CloudImage { image, .. } = &guest.kind {
             let stored = StoredImage {

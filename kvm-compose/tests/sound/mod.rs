@@ -19,10 +19,10 @@ use kvm_compose::{
     orchestrate, picture,
     plan::{
         self, anywhere,
-        blueprint::Blueprint,
+        blueprint::{Blueprint, DiskFormat, Sum},
         diff_rows,
         observed::{Observed, ObservedRow},
-        site::{DiskFile, ProjectFiles, StoredImage},
+        site::{DiskFile, PackedTree, ProjectFiles, StoredImage},
     },
     spec::{Sources, compose::asked},
     topology::{self, GuestKind, Leases, Loaded, Topology},
@@ -240,6 +240,9 @@ fn check_plan(blueprint: &Blueprint) {
 /// The blueprint for hosts that have all that a testbed may need, the ones it names among them.
 pub fn lowered(topology: &Topology) -> Result<Blueprint, Problem> {
     let mut files = ProjectFiles::default();
+    for shared in topology.scaled.iter().filter_map(|scaled| scaled.shared_setup.as_ref()) {
+        files.scripts.insert(shared.path.clone(), "true".to_string());
+    }
     for guest in &topology.guests {
         for script in guest.setup_scripts.iter().chain(&guest.run_scripts) {
             files.scripts.insert(script.path.clone(), "true".to_string());
@@ -247,6 +250,14 @@ pub fn lowered(topology: &Topology) -> Result<Blueprint, Problem> {
         if let GuestKind::ExistingDisk { disk, format, .. } = &guest.kind {
             let file = DiskFile { path: PathBuf::from("/project").join(&disk.path), format: *format, version: String::new() };
             files.disks.insert(disk.path.clone(), file);
+        }
+        if let GuestKind::IsoGuest { iso, .. } = &guest.kind {
+            let file = DiskFile { path: PathBuf::from("/project").join(&iso.path), format: DiskFormat::Raw, version: String::new() };
+            files.disks.insert(iso.path.clone(), file);
+        }
+        if let Some(context) = &guest.context {
+            let sum = Sum { sha256: "0".repeat(64), bytes: 1024 };
+            files.contexts.insert(context.path.clone(), PackedTree { path: PathBuf::from("/project").join(&context.path), sum });
         }
         if let GuestKind::CloudImage { image, .. } = &guest.kind {
             let stored = StoredImage {

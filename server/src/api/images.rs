@@ -115,7 +115,7 @@ pub async fn remove(State(app): State<App>, Image(name): Image) -> Answer<axum::
 
 /// POST `/api/images/prune`.
 pub async fn prune(State(app): State<App>) -> Answer<axum::Json<RemovedImages>> {
-    Ok(axum::Json(app.observe(|operations| operations.driver().prune_images()).await?))
+    Ok(axum::Json(app.observe(|operations| operations.prune_images()).await?))
 }
 
 fn accepted(uuid: uuid::Uuid) -> Response {

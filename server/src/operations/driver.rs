@@ -179,7 +179,7 @@ pub trait Driver: Send + Sync + 'static {
     fn remove_image(&self, name: &str) -> Result<RemovedImages, Problem>;
 
     /// Removes images that no name stands for, and what half-finished downloads left.
-    fn prune_images(&self) -> Result<RemovedImages, Problem>;
+    fn prune_images(&self, goldens_stay: bool) -> Result<RemovedImages, Problem>;
 
     /// Makes the micro image; returns its digest.
     fn build_micro(&self, cancel: &Cancel, say: &dyn Fn(&str)) -> Result<String, Problem>;

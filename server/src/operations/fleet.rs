@@ -250,7 +250,7 @@ impl Host for Fleet<'_> {
     fn apply(&self, work: &Work, context: &Context<'_>) -> Result<(), Problem> {
         let member = self.cluster.filter(|_| *context.host != self.local.config().host);
         let Some(cluster) = member else { return self.local.apply(work, context) };
-        let (deployment, work) = (context.deployment.clone(), Box::new(work.clone()));
+        let (deployment, work) = (context.deployment.clone(), Box::new(self.local.known_work(work, context.cancel)?));
         let call = Call::Apply { deployment, operation: context.operation, work };
         cluster.call::<()>(context.host, &call, Patience::UntilLost, context.cancel, context.say)
     }
@@ -275,6 +275,7 @@ fn part(wanted: &Blueprint, host: &HostName) -> Blueprint {
         folder: wanted.folder.clone(),
         rows: Vec::new(),
         guests,
+        goldens: Vec::new(),
         outside: wanted.outside.on(host),
     }
 }

@@ -71,6 +71,13 @@ impl Operations {
         self.driver.remove_image(name)
     }
 
+    /// Removes images that nobody uses. While a deployment is being changed golden images stay: one may have been made for it a
+    /// moment ago. Blocks.
+    pub fn prune_images(&self) -> Result<RemovedImages, Problem> {
+        let busy = self.table.all().iter().any(|running| !running.command.is_on_images());
+        self.driver.prune_images(busy)
+    }
+
     /// Deployments that are there, or are being made, and whose file names this image.
     fn image_users(&self, name: &str) -> Result<Vec<DeploymentName>, Problem> {
         let mut users = Vec::new();

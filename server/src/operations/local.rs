@@ -101,7 +101,7 @@ impl LocalDriver {
         self.host.prepare(deployment, sources, folder, Purpose::Looking, || fleet.hosts_at_a_glance(deployment))
     }
 
-    pub(super) fn prepare_aloud(&self, project: &Project, operation: &Operation<'_>) -> Result<Prepared, Problem> {
+    pub(super) fn prepare_aloud(&self, project: &Project, operation: &Operation<'_>, purpose: Purpose<'_>) -> Result<Prepared, Problem> {
         if self.host.must_test_kvm() {
             let text = format!("testing whether KVM works on this machine, {} s at most; done once after each boot", LIMIT.as_secs());
             operation.sink.emit(EventKind::Line { guest: None, text })?;
@@ -109,7 +109,7 @@ impl LocalDriver {
         let fleet = self.fleet(Patience::UntilLost, operation.cancel);
         let hosts = || fleet.hosts(&project.deployment);
         let Project { deployment, sources, folder } = project;
-        let prepared = self.host.prepare(deployment, sources, folder, Purpose::Doing(operation.cancel), hosts)?;
+        let prepared = self.host.prepare(deployment, sources, folder, purpose, hosts)?;
         for fault in &prepared.loaded.warnings {
             operation.sink.emit(EventKind::Warning { text: format!("{}: {}", fault.at, fault.message) })?;
         }
@@ -154,7 +154,7 @@ fn starts_guests(steps: &[PlannedStep]) -> bool {
 impl Driver for LocalDriver {
     fn up(&self, project: &Project, options: &UpOptions, operation: &Operation<'_>) -> Result<(), Problem> {
         self.host.pull_missing(&project.deployment, &project.sources, operation)?;
-        let prepared = self.prepare_aloud(project, operation)?;
+        let prepared = self.prepare_aloud(project, operation, Purpose::Doing(operation.cancel))?;
         let fleet = self.fleet(Patience::UntilLost, operation.cancel);
         fleet.settle(&prepared.blueprint)?;
         let sink = WithPlace { sink: operation.sink, warnings: &prepared.warnings };
@@ -168,7 +168,7 @@ impl Driver for LocalDriver {
     }
 
     fn plan(&self, project: &Project, options: &UpOptions, operation: &Operation<'_>) -> Result<PlanDocument, Problem> {
-        let prepared = self.prepare_aloud(project, operation)?;
+        let prepared = self.prepare_aloud(project, operation, Purpose::Planning(operation.cancel))?;
         let document = orchestrate::plan(&self.fleet(Patience::UntilLost, operation.cancel), &prepared.blueprint, options)?;
         if starts_guests(&document.steps) {
             prepared.warnings.iter().try_for_each(|text| operation.sink.emit(EventKind::Warning { text: text.clone() }))?;
@@ -331,8 +331,8 @@ impl Driver for LocalDriver {
         self.host.remove_image(name)
     }
 
-    fn prune_images(&self) -> Result<RemovedImages, Problem> {
-        self.host.prune_images()
+    fn prune_images(&self, goldens_stay: bool) -> Result<RemovedImages, Problem> {
+        self.host.prune_images(goldens_stay)
     }
 
     fn build_micro(&self, cancel: &Cancel, say: &dyn Fn(&str)) -> Result<String, Problem> {

@@ -11,7 +11,7 @@ use kvm_compose::{
     backend::local::{Prepared, Purpose},
     check::{self, Answer, ask},
     error::{Code, Place, Problem},
-    names::{DeploymentName, GuestName},
+    names::{DeploymentName, GuestName, printable},
     orchestrate::{
         Operation,
         event::EventKind,
@@ -99,7 +99,15 @@ impl Asking<'_> {
 
     fn facts(&self, from: &Guest) -> Result<Facts, Problem> {
         let wrote = &self.request.to;
-        let named = self.topology.guests.iter().find(|guest| guest.name.as_str() == wrote);
+        // A guest, or one of its interfaces.
+        let (word, interface) = wrote.split_once(':').map_or((wrote.as_str(), None), |(guest, nic)| (guest, Some(nic)));
+        let named = self.topology.guests.iter().find(|guest| guest.name.as_str() == word);
+        let chosen = named.zip(interface).and_then(|(guest, wanted)| guest.nics.iter().position(|nic| nic.name == wanted));
+        if let (Some(guest), Some(wanted), None) = (named, interface, chosen) {
+            let known: Vec<&str> = guest.nics.iter().map(|nic| nic.name.as_str()).collect();
+            return Err(Problem::new(Code::NotFound, format!("guest `{}` has no interface `{}`", guest.name, printable(wanted)))
+                .hint(format!("interfaces: {}", known.join(", "))));
+        }
         let mut address = wrote.parse::<IpAddr>().ok();
         if let (None, None) = (named, address) {
             address = self.look_up(from, wrote);
@@ -108,9 +116,11 @@ impl Asking<'_> {
             self.topology.guests.iter().find(|guest| guest.nics.iter().flat_map(|nic| &nic.addresses).any(|one| one.net.addr() == address))
         };
         let to = named.or_else(|| address.and_then(owner));
+        let address = address.or_else(|| named?.nics.get(chosen?)?.address_for(from));
         let (from_nic, to_nic) = nics(from, to, address);
-        let address = address.or_else(|| to?.nics.get(to_nic?)?.address());
-        let own = from_nic.and_then(|index| from.nics[index].address());
+        let address = address.or_else(|| to?.nics.get(to_nic?)?.address_for(from));
+        let ipv4 = address.is_none_or(|address| address.is_ipv4());
+        let own = from_nic.and_then(|index| from.nics[index].address_of(ipv4).or_else(|| from.nics[index].address()));
         // Both guests and the probe at once: each may wait for somebody who does not answer.
         let (inside, other, probe) = std::thread::scope(|scope| {
             let probe = scope.spawn(|| self.probe(from, address));

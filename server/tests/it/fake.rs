@@ -395,7 +395,7 @@ impl Driver for Fake {
         self.disks.remove(name, &self.world, &Cancel::new())
     }
 
-    fn prune_images(&self) -> Result<RemovedImages, Problem> {
+    fn prune_images(&self, _goldens_stay: bool) -> Result<RemovedImages, Problem> {
         self.disks.prune(&self.world, &Cancel::new())
     }
 

@@ -149,6 +149,7 @@ mod tests {
             console_log: "n".into(),
             memory_mb: 0,
             cpus: 0,
+            memory_max_mb: None,
             paced: false,
             container: None,
         };

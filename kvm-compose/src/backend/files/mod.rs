@@ -5,6 +5,7 @@
 pub mod bases;
 pub mod folder;
 pub mod iso9660;
+pub mod pack;
 pub use crate::process;
 pub mod reach;
 pub mod seed;

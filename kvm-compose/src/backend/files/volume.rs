@@ -24,14 +24,16 @@ pub fn create(folder: &Folder, volume: &Volume, cancel: &Cancel) -> Result<(), P
     let part = folder::part_of(&volume.path);
     // An earlier attempt may have left half a file.
     folder.remove(&part)?;
-    let (base, format) = (text(&volume.base)?, volume.base_format.name());
+    let (base, format) = (volume.base.as_deref().map(text).transpose()?, volume.base_format.name());
     let mut argv: Vec<&str> = vec!["qemu-img"];
     let target = text(&part)?;
     let size = volume.grown_to.map(|bytes| bytes.to_string());
-    if volume.deep_copy {
-        argv.extend(["convert", "-q", "-f", format, "-O", "qcow2", "--", base, target]);
-    } else {
-        argv.extend(["create", "-q", "-f", "qcow2", "-F", format, "-b", base, "--", target]);
+    match base {
+        Some(base) if volume.deep_copy => argv.extend(["convert", "-q", "-f", format, "-O", "qcow2", "--", base, target]),
+        Some(base) => argv.extend(["create", "-q", "-f", "qcow2", "-F", format, "-b", base, "--", target]),
+        None => argv.extend(["create", "-q", "-f", "qcow2", "--", target]),
+    }
+    if !volume.deep_copy {
         argv.extend(size.as_deref());
     }
     let made = Call::new(argv, LIMIT).succeed(&format!("cannot make the disk `{}`", volume.path.display()), cancel).and_then(|_| {
@@ -67,7 +69,7 @@ mod tests {
         let folder = Folder::new(data.path(), &DeploymentName::new("lab").expect("valid"));
         let volume = |name: &str, deep_copy| Volume {
             path: data.path().join("lab/disks").join(name),
-            base: base.clone(),
+            base: Some(base.clone()),
             base_format: DiskFormat::Raw,
             deep_copy,
             grown_to: (!deep_copy).then_some(3 << 20),
@@ -84,8 +86,13 @@ mod tests {
             assert_eq!(size, if deep_copy { 1 << 20 } else { 3 << 20 });
             assert_eq!(fs::metadata(&volume.path).expect("there").permissions().mode() & 0o777, 0o600);
         }
-        let missing = Volume { base: data.path().join("missing"), ..volume("x.qcow2", false) };
+        let empty = Volume { base: None, ..volume("empty.qcow2", false) };
+        create(&folder, &empty, &Cancel::new()).expect("made");
+        let head = fs::read(&empty.path).expect("readable");
+        assert_eq!(head[8..16], [0; 8], "it rests on nothing");
+        assert_eq!(u64::from_be_bytes(head[24..32].try_into().expect("eight bytes")), 3 << 20);
+        let missing = Volume { base: Some(data.path().join("missing")), ..volume("x.qcow2", false) };
         assert_eq!(create(&folder, &missing, &Cancel::new()).expect_err("no base").code, Code::Storage);
-        assert_eq!(folder.files().expect("listed").len(), 2, "nothing half-made is left");
+        assert_eq!(folder.files().expect("listed").len(), 3, "nothing half-made is left");
     }
 }

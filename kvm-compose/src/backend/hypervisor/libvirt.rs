@@ -6,7 +6,12 @@
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
-use virt::{connect::Connect, domain::Domain as Handle, error::ErrorNumber, sys};
+use virt::{
+    connect::Connect,
+    domain::{Domain as Handle, MemoryParameters},
+    error::ErrorNumber,
+    sys,
+};
 
 use super::{
     AgentFault, DomainFact, DomainState, Hypervisor, Listing, Mark, OtherDomain, carrier,
@@ -125,6 +130,23 @@ impl Libvirt {
         self.looks.repeatable(ask).map_err(|fault| problem(format!("cannot look at the interfaces of domain {uuid}"), fault))
     }
 
+    /// Asks a domain's agent to shut it down. Shut off already is success; whether it does is for the caller to wait for.
+    pub fn shut_down(&self, name: &str, uuid: Uuid, owner: &Owner) -> Result<(), Problem> {
+        let ask = |connect: &Connect| {
+            let handle = find(connect, uuid)?.ok_or_else(|| gone(name))?;
+            owned(&handle, name, owner)?;
+            if !state(&handle)?.is_active() {
+                return Ok(());
+            }
+            match handle.shutdown_flags(sys::VIR_DOMAIN_SHUTDOWN_GUEST_AGENT) {
+                // It was faster than its agent's answer.
+                Err(_) if !state(&handle)?.is_active() => Ok(()),
+                other => Ok(other.map(|_| ())?),
+            }
+        };
+        self.lives.repeatable(ask).map_err(|fault| problem(format!("cannot shut domain `{name}` down"), fault))
+    }
+
     /// Lets a domain's interface see a carrier or none, now and in its definition, where looks find it.
     pub fn set_carrier(&self, name: &str, uuid: Uuid, port: Uuid, up: bool, owner: &Owner) -> Result<(), Problem> {
         let missing = |what: &str| Problem::new(Code::NotFound, format!("domain `{name}` has no {what}"));
@@ -205,7 +227,8 @@ impl Hypervisor for Libvirt {
             if state(&handle)?.is_active() {
                 return Ok(());
             }
-            let flags = if domain.paced { sys::VIR_DOMAIN_START_PAUSED } else { 0 };
+            // Nothing runs before its limit is set.
+            let flags = if domain.paced || domain.memory_max_mb.is_some() { sys::VIR_DOMAIN_START_PAUSED } else { 0 };
             match handle.create_with_flags(flags) {
                 // Someone was faster, or libvirtd went away after it had started the domain.
                 Err(error) if error.code() == ErrorNumber::OperationInvalid && state(&handle)?.is_active() => Ok(()),
@@ -215,6 +238,11 @@ impl Hypervisor for Libvirt {
         // Made paused by us, or paused before: either way it is to run.
         let run = |connect: &Connect| {
             let handle = find(connect, domain.uuid)?.ok_or_else(|| gone(&domain.name))?;
+            if let Some(limit) = domain.memory_max_mb {
+                let limit =
+                    MemoryParameters { hard_limit: Some(limit << 10), soft_limit: None, min_guarantee: None, swap_hard_limit: None };
+                handle.set_memory_parameters(limit, sys::VIR_DOMAIN_AFFECT_LIVE)?;
+            }
             if state(&handle)? != DomainState::Paused {
                 return Ok(());
             }

@@ -1,6 +1,7 @@
 //! Base images on this machine: the built-in micro image is built here, disk images are downloaded and taken in.
 
 pub mod disks;
+pub mod golden;
 pub mod micro;
 
 use std::path::Path;

@@ -39,6 +39,7 @@ impl LocalHost {
         match work {
             Work::Network { change } => self.northbound.apply(&owner, context.operation, change, context.cancel, context.say),
             Work::FetchBase { base } => self.fetch(base, context),
+            Work::KeepGolden { kept } => self.keep_golden(kept, context),
             Work::CreateVolume { volume } => volume::create(&folder, volume, context.cancel),
             Work::WriteSeed { seed } => seed::write(&folder, seed),
             Work::RemoveFile { path } => folder.remove(path),
@@ -76,6 +77,7 @@ impl LocalHost {
             Work::AwaitReady { guest, uuid, ready, console_log, .. } => {
                 ready::wait(&self.libvirt, guest.as_str(), *uuid, ready, console_log, context.cancel)
             }
+            Work::SendContext { guest, uuid, context: wanted } => self.send_context(guest, *uuid, wanted, context),
             Work::RunScript { guest, uuid, script, rerun } => {
                 let inside = script::Guest { hypervisor: &self.libvirt, guest: guest.as_str(), domain: *uuid, cancel: context.cancel };
                 let when = if *rerun { script::When::Always } else { script::When::Unmarked };

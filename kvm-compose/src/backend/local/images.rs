@@ -26,6 +26,7 @@ impl LocalHost {
     pub fn images(&self) -> Result<Vec<ImageInfo>, Problem> {
         let mut all = images::list_micro(&self.config.images_dir)?;
         all.extend(self.disks.list(&self.deployments())?);
+        all.extend(self.goldens.list(&self.deployments())?);
         Ok(all)
     }
 
@@ -78,9 +79,15 @@ impl LocalHost {
         self.disks.remove(name, &self.deployments(), &Cancel::new())
     }
 
-    /// Removes what no name stands for and nobody uses.
-    pub fn prune_images(&self) -> Result<RemovedImages, Problem> {
-        self.disks.prune(&self.deployments(), &Cancel::new())
+    /// Removes what no name stands for and nobody uses; golden images, too, unless `goldens_stay`.
+    pub fn prune_images(&self, goldens_stay: bool) -> Result<RemovedImages, Problem> {
+        let mut removed = self.disks.prune(&self.deployments(), &Cancel::new())?;
+        if !goldens_stay {
+            let goldens = self.goldens.prune(&self.deployments())?;
+            removed.removed.extend(goldens.removed);
+            removed.freed_bytes += goldens.freed_bytes + self.prune_contexts()?;
+        }
+        Ok(removed)
     }
 
     /// Makes the micro image from this machine's packages.

@@ -24,6 +24,7 @@ use crate::{
     plan::{
         blueprint::{Blueprint, Column, GuestBlueprint, Table},
         container::Runtime,
+        golden::Golden,
         observed::{MissingBase, Observed, ObservedDomain, OnHost, Stranger},
     },
 };
@@ -81,13 +82,16 @@ impl LocalHost {
         let (outside, elsewhere) = self.look_outside(deployment, wanted)?;
         let files = self.folder(deployment).files()?;
         let contained = self.look_at_containers(deployment, &wanted_here, &files)?;
-        let strangers = strange_domains(&wanted_here, listing).into_iter().chain(elsewhere).chain(contained.strangers).collect();
+        let goldens: Vec<&Golden> =
+            wanted.iter().filter(|wanted| wanted.master == self.config.host).flat_map(|wanted| &wanted.goldens).collect();
+        let made_here: Vec<&GuestBlueprint> = wanted_here.iter().copied().chain(goldens.iter().map(|golden| &golden.guest)).collect();
+        let strangers = strange_domains(&made_here, listing).into_iter().chain(elsewhere).chain(contained.strangers).collect();
         let mut domains = self.domains(&listing.ours, &wanted_here)?;
         domains.extend(contained.domains);
         let plugged = self.switch.ports(&iface_ids(ports, &domains, &wanted_here), &vm_ids(&domains, &wanted_here))?;
         let links = self.links(deployment).observe()?;
         let missing_bases = match wanted {
-            Some(_) => self.missing_bases(&wanted_here)?,
+            Some(_) => self.missing_bases(&made_here, &goldens)?,
             None => Vec::new(),
         };
         let seeds = seed::observed(&files);
@@ -112,8 +116,9 @@ impl LocalHost {
         })
     }
 
-    fn missing_bases(&self, wanted: &[&GuestBlueprint]) -> Result<Vec<MissingBase>, Problem> {
+    fn missing_bases(&self, wanted: &[&GuestBlueprint], goldens: &[&Golden]) -> Result<Vec<MissingBase>, Problem> {
         let paths = wanted.iter().flat_map(|guest| guest.bases.iter().map(|base| &base.path));
+        let paths = paths.chain(goldens.iter().map(|golden| &golden.path));
         let missing = bases::missing(paths, self.user_of_qemu()?);
         Ok(missing.into_iter().map(|(path, why)| MissingBase { host: self.config.host.clone(), path, why }).collect())
     }
@@ -158,7 +163,7 @@ impl LocalHost {
                 if Agent::new(&self.libvirt, *uuid, PING_LIMIT_S).ping().is_err() {
                     continue;
                 }
-                let scripts = if guest.scripts.is_empty() {
+                let scripts = if guest.scripts.is_empty() && guest.context.is_none() {
                     Ok(BTreeSet::new())
                 } else {
                     let cancel = Cancel::new();

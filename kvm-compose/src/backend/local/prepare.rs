@@ -20,7 +20,7 @@ use crate::{
     },
     project, rules,
     spec::Sources,
-    topology::{self, Leases, Loaded},
+    topology::{self, Guest, GuestKind, Leases, Loaded},
 };
 
 /// What a testbed file is prepared for.
@@ -28,8 +28,20 @@ use crate::{
 pub enum Purpose<'a> {
     /// To compare with what is there, for people: large files are not read.
     Looking,
-    /// To carry it out or to plan it; may be told to stop.
+    /// To plan it; nothing is made. May be told to stop.
+    Planning(&'a Cancel),
+    /// To carry it out; may be told to stop.
     Doing(&'a Cancel),
+}
+
+impl<'a> Purpose<'a> {
+    /// Asks to stop; a look is not asked.
+    fn cancel(self) -> Option<&'a Cancel> {
+        match self {
+            Purpose::Looking => None,
+            Purpose::Planning(cancel) | Purpose::Doing(cancel) => Some(cancel),
+        }
+    }
 }
 
 /// A testbed file turned into a blueprint for this host.
@@ -64,12 +76,12 @@ impl LocalHost {
         purpose: Purpose<'_>,
         (hosts, leases): (impl FnOnce() -> Result<Hosts, Problem>, &Leases),
     ) -> Result<Prepared, Problem> {
-        let mut loaded = topology::load_all(sources, deployment, leases).map_err(|problem| match purpose {
-            Purpose::Doing(cancel) => rules::with_judged(problem, sources, deployment, cancel),
-            Purpose::Looking => problem,
+        let mut loaded = topology::load_all(sources, deployment, leases).map_err(|problem| match purpose.cancel() {
+            Some(cancel) => rules::with_judged(problem, sources, deployment, cancel),
+            None => problem,
         })?;
         // Before anything is looked at: what is refused is refused all at once.
-        if let (Purpose::Doing(cancel), Some(refused)) = (purpose, topology::refused(&sources.file, &loaded)) {
+        if let (Some(cancel), Some(refused)) = (purpose.cancel(), topology::refused(&sources.file, &loaded)) {
             return Err(rules::with_judged(refused, sources, deployment, cancel));
         }
         let mut allowed: Vec<&Path> = self.config.allowed_image_dirs.iter().map(PathBuf::as_path).collect();
@@ -78,7 +90,15 @@ impl LocalHost {
         let mut files = project::read(&loaded.topology, &project::Places { project, allowed, catalogue: Some(&catalogue) })
             .map_err(|faults| problem_of(&sources.file, faults).unwrap_or_else(|| Problem::internal("a fault without a fault")))?;
         files.images = self.stored_images(&loaded.topology, matches!(purpose, Purpose::Looking))?;
-        if let Purpose::Doing(cancel) = purpose {
+        self.read_contexts(&loaded.topology, &mut files, purpose.cancel())?;
+        let is_cloud = |guest: &Guest| matches!(guest.kind, GuestKind::CloudImage { .. });
+        if loaded.topology.guests.iter().any(is_cloud) {
+            files.ssh_key = Some(match purpose {
+                Purpose::Doing(cancel) => self.make_key(deployment, cancel)?,
+                Purpose::Planning(_) | Purpose::Looking => self.known_key(deployment)?,
+            });
+        }
+        if let Some(cancel) = purpose.cancel() {
             let judged = rules::judge(&loaded.topology, cancel)?;
             if let Some(problem) = problem_of(&sources.file, judged.clone()) {
                 return Err(problem);
@@ -86,7 +106,7 @@ impl LocalHost {
             loaded.warnings.extend(judged);
         }
         let mut hosts = hosts()?;
-        if let (Purpose::Doing(_), Some(refused)) = (purpose, plan::refused(sources, &loaded.topology, &hosts)) {
+        if let (Some(_), Some(refused)) = (purpose.cancel(), plan::refused(sources, &loaded.topology, &hosts)) {
             return Err(refused);
         }
         if matches!(purpose, Purpose::Looking) {
@@ -99,9 +119,12 @@ impl LocalHost {
             hosts.members.extend(missing.into_iter().map(|host| Site { host, ..hosts.master.clone() }).collect::<Vec<_>>());
         }
         let places = plan::place(&loaded.topology.guests, &hosts)?;
+        if let Some(cancel) = purpose.cancel() {
+            self.pack_contexts(&loaded.topology, &hosts, &places, &files, cancel)?;
+        }
         let travelling = plan::travelling(&loaded.topology, &hosts, &places, &files);
         let sum = |path: &Path| match purpose {
-            Purpose::Doing(cancel) => self.sums.of(path, cancel),
+            Purpose::Planning(cancel) | Purpose::Doing(cancel) => self.sums.of(path, cancel),
             Purpose::Looking => Ok(Sum { sha256: String::new(), bytes: 0 }),
         };
         let sums: Result<plan::Sums, Problem> = travelling.into_iter().map(|path| sum(&path).map(|sum| (path, sum))).collect();

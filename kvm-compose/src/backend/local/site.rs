@@ -95,6 +95,7 @@ impl LocalHost {
             host: self.config.host.clone(),
             deployments: self.deployments(),
             bases: self.bases(),
+            goldens: self.goldens.folder().to_path_buf(),
             accelerator: accelerator(micro.as_ref()),
             emulator: accelerator::emulator(),
             micro,
@@ -103,6 +104,8 @@ impl LocalHost {
             resolver: resolver(),
             mappings: self.config.mappings.clone(),
             masquerade: self.config.masquerade,
+            // There in the root of the hierarchy of version 2 alone (cgroups(7)).
+            unified_cgroups: std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists(),
             mtu: MTU,
             free_memory_mb: free_memory_mb()?,
             cpus: std::thread::available_parallelism().map_or(1, |count| u32::try_from(count.get()).unwrap_or(u32::MAX)),

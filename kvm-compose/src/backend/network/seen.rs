@@ -190,6 +190,7 @@ mod tests {
             folder: "/d".into(),
             rows: vec![way],
             guests: Vec::new(),
+            goldens: Vec::new(),
             outside: Default::default(),
         };
         let seen = |installation: InstallationId, deployment: &str, network: &str, addresses: &str| {

@@ -77,6 +77,7 @@ pub fn container<'g>(
         console_log: parts.note.to_path_buf(),
         memory_mb: guest.memory_mb,
         cpus: guest.cpus,
+        memory_max_mb: None,
         paced: false,
         container: Some(Box::new(container)),
     })

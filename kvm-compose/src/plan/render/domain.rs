@@ -16,7 +16,7 @@ use crate::{
         blueprint::{DiskFormat, Domain, METADATA_NAMESPACE, NIC_ALIAS, NicDevice, OPERATION_MARK},
         site::{Accelerator, MicroImage, Site},
     },
-    topology::{DiskDevice, Guest, Nic},
+    topology::{DiskDevice, Guest, Nic, Resources},
 };
 
 /// What a domain boots and holds, paths decided.
@@ -27,6 +27,8 @@ pub struct Drives<'a> {
     pub disk: Option<Drive<'a>>,
     /// The seed.
     pub seed: Option<&'a Path>,
+    /// An installer that the disk beside it is empty for.
+    pub cdrom: Option<&'a Path>,
     /// Virtual graphics with VNC.
     pub graphics: bool,
 }
@@ -91,6 +93,7 @@ pub fn domain(
                 .with_attribute(("unit", "MiB"))
                 .write_text_content(BytesText::new(&guest.memory_mb.to_string()))?;
             text(xml, "vcpu", &guest.cpus.to_string())?;
+            limits(xml, &guest.resources, site)?;
             os(xml, drives)?;
             xml.create_element("features").write_inner_content(|xml| empty(xml, "acpi", &[]))?;
             cpu(xml, site, drives)?;
@@ -98,13 +101,15 @@ pub fn domain(
             text(xml, "on_poweroff", "destroy")?;
             text(xml, "on_reboot", "restart")?;
             text(xml, "on_crash", "destroy")?;
-            devices(xml, site, drives, parts.console_log)
+            devices(xml, site, drives, guest.resources.disk_iops, parts.console_log)
         })?;
         String::from_utf8(xml.into_inner().into_inner()).map_err(std::io::Error::other)
     };
     // Digest, network and NICs stand in the XML; the digest is taken over the XML without what a running guest can take up.
     let without = render()?;
-    let digest = super::digest(&[&without, parts.seed]);
+    let limit = guest.resources.memory_max_mb.map(|limit| limit.to_string());
+    let said: Vec<&str> = [without.as_str(), parts.seed].into_iter().chain(limit.as_deref()).collect();
+    let digest = super::digest(&said);
     let place = |text: &'static str| without.find(text).ok_or_else(|| std::io::Error::other("the XML has no place for its parts"));
     let (of_digest, of_network, of_nics) = (place(NO_DIGEST)?, place(NO_NETWORK)?, place(NO_NICS)?);
     let devices: Vec<&str> = nics.iter().flat_map(|nic| [nic.xml.as_str(), "\n    "]).collect();
@@ -133,6 +138,7 @@ pub fn domain(
         console_log: parts.console_log.to_path_buf(),
         memory_mb: guest.memory_mb,
         cpus: guest.cpus,
+        memory_max_mb: guest.resources.memory_max_mb,
         paced: site.accelerator != Accelerator::Kvm,
         container: None,
     })
@@ -166,9 +172,29 @@ fn os(xml: &mut Xml, drives: &Drives<'_>) -> std::io::Result<()> {
                 text(xml, "cmdline", MICRO_CMDLINE)
             }
             (None, Some(drive)) if drive.device == DiskDevice::Cdrom => empty(xml, "boot", &[("dev", "cdrom")]),
-            (None, _) => empty(xml, "boot", &[("dev", "hd")]),
+            (None, _) => {
+                empty(xml, "boot", &[("dev", "hd")])?;
+                // An empty disk boots nothing, so the installer's turn comes.
+                if drives.cdrom.is_some() { empty(xml, "boot", &[("dev", "cdrom")]) } else { Ok(()) }
+            }
         }
     })?;
+    Ok(())
+}
+
+/// What the guest may use of its host (formatdomain, "CPU Tuning" and "Memory Tuning").
+fn limits(xml: &mut Xml, resources: &Resources, site: &Site) -> std::io::Result<()> {
+    if let Some(shares) = resources.cpu_shares {
+        // As container runtimes turn shares into the weights of version 2: 2 to 262144 into 1 to 10000.
+        let shares = if site.unified_cgroups { 1 + shares.saturating_sub(2).min(262_142) * 9999 / 262_142 } else { shares };
+        xml.create_element("cputune").write_inner_content(|xml| text(xml, "shares", &shares.to_string()))?;
+    }
+    if let Some(low) = resources.memory_low_mb {
+        xml.create_element("memtune").write_inner_content(|xml| {
+            xml.create_element("soft_limit").with_attribute(("unit", "MiB")).write_text_content(BytesText::new(&low.to_string()))?;
+            Ok(())
+        })?;
+    }
     Ok(())
 }
 
@@ -185,7 +211,7 @@ fn cpu(xml: &mut Xml, site: &Site, drives: &Drives<'_>) -> std::io::Result<()> {
     }
 }
 
-fn devices(xml: &mut Xml, site: &Site, drives: &Drives<'_>, console_log: &Path) -> std::io::Result<()> {
+fn devices(xml: &mut Xml, site: &Site, drives: &Drives<'_>, iops: Option<u64>, console_log: &Path) -> std::io::Result<()> {
     let emulator = site.emulator.to_string_lossy().into_owned();
     let console_log = console_log.to_string_lossy().into_owned();
     xml.create_element("devices").write_inner_content(|xml| {
@@ -197,11 +223,15 @@ fn devices(xml: &mut Xml, site: &Site, drives: &Drives<'_>, console_log: &Path) 
                 // Installers' kernels know IDE; not all know virtio-scsi.
                 DiskDevice::Cdrom => ("hda", "ide"),
             };
-            disk(xml, drive, target, bus)?;
+            disk(xml, drive, target, bus, iops)?;
+        }
+        if let Some(path) = drives.cdrom {
+            let drive = Drive { path, format: DiskFormat::Raw, device: DiskDevice::Cdrom, readonly: true };
+            disk(xml, &drive, "hda", "ide", None)?;
         }
         if let Some(seed) = drives.seed {
             let seed = Drive { path: seed, format: DiskFormat::Raw, device: DiskDevice::Disk, readonly: true };
-            disk(xml, &seed, virtio.next().unwrap_or("vdb"), "virtio")?;
+            disk(xml, &seed, virtio.next().unwrap_or("vdb"), "virtio", None)?;
         }
         // A lean machine starts 1.3 times as fast.
         empty(xml, "controller", &[("type", "usb"), ("model", "none")])?;
@@ -228,7 +258,7 @@ fn devices(xml: &mut Xml, site: &Site, drives: &Drives<'_>, console_log: &Path) 
     Ok(())
 }
 
-fn disk(xml: &mut Xml, drive: &Drive<'_>, target: &str, bus: &str) -> std::io::Result<()> {
+fn disk(xml: &mut Xml, drive: &Drive<'_>, target: &str, bus: &str, iops: Option<u64>) -> std::io::Result<()> {
     let device = if drive.device == DiskDevice::Cdrom { "cdrom" } else { "disk" };
     xml.create_element("disk").with_attributes([("type", "file"), ("device", device)]).write_inner_content(|xml| {
         let mut driver = vec![("name", "qemu"), ("type", drive.format.name())];
@@ -238,6 +268,9 @@ fn disk(xml: &mut Xml, drive: &Drive<'_>, target: &str, bus: &str) -> std::io::R
         empty(xml, "driver", &driver)?;
         empty(xml, "source", &[("file", &drive.path.to_string_lossy())])?;
         empty(xml, "target", &[("dev", target), ("bus", bus)])?;
+        if let Some(iops) = iops {
+            xml.create_element("iotune").write_inner_content(|xml| text(xml, "total_iops_sec", &iops.to_string()))?;
+        }
         if drive.readonly { empty(xml, "readonly", &[]) } else { Ok(()) }
     })?;
     Ok(())

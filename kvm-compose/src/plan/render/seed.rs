@@ -13,8 +13,8 @@ use super::{
 };
 use crate::topology::{Assignment, Guest, GuestKind, Nic, NicAddress};
 
-/// File name → content.
-pub fn files(guest: &Guest, routed: &Routed<'_>, instance: Uuid, mtu: u16) -> BTreeMap<String, String> {
+/// File name → content. `key` is the public SSH key that may log in.
+pub fn files(guest: &Guest, routed: &Routed<'_>, instance: Uuid, mtu: u16, key: Option<&str>) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
     files.insert("meta-data".to_string(), format!("instance-id: {instance}\nlocal-hostname: {}\n", guest.hostname));
     files.insert("network-config".to_string(), network_config(guest, routed, mtu));
@@ -22,8 +22,11 @@ pub fn files(guest: &Guest, routed: &Routed<'_>, instance: Uuid, mtu: u16) -> BT
     let user_data = match &guest.kind {
         GuestKind::CloudImage { username, password, .. } => {
             let aside = guest.nics.iter().filter_map(|nic| Some((nic.name.as_str(), server(nic, routed).filter(is_aside)?)));
-            cloud::user_data(variables.as_deref(), username.as_deref(), password.as_deref(), &aside.collect::<Vec<_>>())
+            let login = cloud::Login { username: username.as_deref(), password: password.as_deref(), key };
+            cloud::user_data(variables.as_deref(), &login, &aside.collect::<Vec<_>>())
         }
+        // Clones of one disk have keys of their own.
+        _ if guest.clone_of.is_some() => "#cloud-config\nssh_deletekeys: true\npreserve_hostname: false\n".to_string(),
         // Keys and passwords of an image that exists already stay as they are.
         _ => "#cloud-config\nssh_deletekeys: false\npreserve_hostname: false\n".to_string(),
     };

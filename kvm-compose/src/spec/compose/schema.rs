@@ -19,6 +19,7 @@ pub fn composed(mut schema: Value) -> Value {
         properties.insert("include".to_string(), files);
         properties.insert("extends".to_string(), base);
     }
+    root.insert("patternProperties".to_string(), json!({"^x-": {"description": "Your own; read by nobody."}}));
     // What a file needs may stand in the files that it names.
     if let Some(required) = root.remove("required") {
         root.insert(

@@ -37,7 +37,7 @@ pub type Ended<T> = (Vec<GuestReport>, Result<T, Problem>);
 /// Makes a snapshot; returns how long guests stood still, in milliseconds.
 pub fn take(driver: &LocalDriver, project: &Project, request: &SnapshotRequest, operation: &Operation<'_>) -> Ended<u64> {
     let begun = (|| {
-        let prepared = driver.prepare_aloud(project, operation)?;
+        let prepared = driver.prepare_aloud(project, operation, Purpose::Planning(operation.cancel))?;
         let fleet = driver.fleet(Patience::UntilLost, operation.cancel);
         let observed = fleet.observe(&project.deployment, Some(&prepared.blueprint))?;
         Ok((prepared.blueprint, observed))

@@ -1,0 +1,3 @@
+#!/bin/sh
+# Runs once, in the first clone.
+hostname >/var/lib/first

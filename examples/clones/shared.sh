@@ -1,0 +1,3 @@
+#!/bin/sh
+# Runs once, before there are clones.
+hostname >/var/lib/shared
