@@ -114,6 +114,10 @@ const TABLE: &[Mutation] = &[
     m("the switch goes", "\n      s5: {subnet: 10.71.4.0/24}", "", NOBODY, ("ovn-nbctl ls-list", "!mutations-real.s5")),
     m("a switch's subnet", "s3: {subnet: 10.71.3.0/24}¦10.71.3.1/24", "s3: {subnet: 10.71.3.0/25}¦10.71.3.1/25", &[("m3", PLACE)], ("in m3 ip addr", "10.71.3.23/25")),
     m("and back to the wide one", "s3: {subnet: 10.71.3.0/25}¦10.71.3.1/25", "s3: {subnet: 10.71.3.0/24}¦10.71.3.1/24", &[("m3", PLACE)], ("in m3 ip addr", "10.71.3.23/24")),
+    // The quiet ones' own router: neither where a port stands nor what stands before it makes anybody look for the gateway again.
+    m("a router's ports in another order", "          - {name: r1-s1, gateway_ip: 10.71.1.1/24, switch: s1}\n          - {name: r1-s2, gateway_ip: 10.71.2.1/24, switch: s2}\n", "          - {name: r1-s2, gateway_ip: 10.71.2.1/24, switch: s2}\n          - {name: r1-s1, gateway_ip: 10.71.1.1/24, switch: s1}\n", NOBODY, ("true", "")),
+    m("a port before the others", "          - {name: r1-s2, gateway_ip¦    routers:\n", "          - {name: r1-s6, gateway_ip: 10.71.6.1/24, switch: s6}\n          - {name: r1-s2, gateway_ip¦      s6: {subnet: 10.71.6.0/24}\n    routers:\n", NOBODY, ("ovn-nbctl lrp-list mutations-real.r1", "r1-s6")),
+    m("and it goes, with its switch", "          - {name: r1-s6, gateway_ip: 10.71.6.1/24, switch: s6}\n¦      s6: {subnet: 10.71.6.0/24}\n", "¦", NOBODY, ("ovn-nbctl lrp-list mutations-real.r1", "!r1-s6")),
     m("a router is renamed", "      r2:\n", "      r9:\n", NOBODY, ("ovn-nbctl lr-list", "mutations-real.r9")),
     m("a router more", "      r9:\n", "      r3: {ports: [{name: r3-s1, gateway_ip: 10.71.1.3/24, switch: s1}]}\n      r9:\n", NOBODY, ("ovn-nbctl lr-list", "mutations-real.r3")),
     m("and it goes", "      r3: {ports: [{name: r3-s1, gateway_ip: 10.71.1.3/24, switch: s1}]}\n", "", NOBODY, ("ovn-nbctl lr-list", "!mutations-real.r3")),
