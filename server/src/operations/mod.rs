@@ -29,6 +29,7 @@ pub mod recovery;
 pub mod removal;
 pub mod snapshots;
 pub mod table;
+mod view;
 pub mod why;
 
 use std::{path::PathBuf, sync::Arc};
