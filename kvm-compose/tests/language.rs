@@ -277,9 +277,14 @@ fn ipv6_subnets_that_guests_could_not_use_are_refused_and_what_is_shared_is_said
         format!("machines: [{{name: a, micro: {{}}, network: [{nics}]}}]\nnetwork: {{ovn: {{switches: {{lan: {switch}}}}}}}\n")
     };
     let codes = |text: &str| places(text).into_iter().map(|place| place.2).collect::<Vec<_>>();
-    for subnet in ["fd00:6::/128", "::ffff:10.0.0.0/120", "fd00:77:5::/48", "fd00::/80", "::10.0.0.0/112"] {
+    for subnet in ["fd00:6::/128", "::ffff:10.0.0.0/120", "::10.0.0.0/112"] {
         assert_eq!(codes(&file(&format!("{{subnet: '{subnet}'}}"), "{switch: lan}"))[..1], ["E006"], "{subnet}");
     }
+    // Where guests cannot make their addresses themselves they hear of no router either: both are given to them.
+    let routed =
+        file("{subnet: 'fd00:77:5::/48'}}, routers: {r: {ports: [{name: p, gateway_ip: 'fd00:77:5::1/48', switch: lan}]}", "{switch: lan}");
+    let guest = load(&routed).expect("valid").topology.guests.remove(0);
+    assert_eq!(guest.nics[0].addresses[0].gateway, Some("fd00:77:5::1".parse().expect("valid")));
     assert_eq!(codes(&file("{subnet: 10.0.0.0/24, impairment: {delay_ms: 1, jitter_ms: 5}}", "{switch: lan, ip: 10.0.0.9}")), ["E007"]);
     let warned = load(&file("{subnet: 10.0.0.0/24}", "{switch: lan}, {switch: lan}")).expect("valid").warnings;
     assert_eq!(warned.iter().filter(|warning| warning.code == "W002").count(), 1, "{warned:?}");

@@ -28,6 +28,7 @@ pub mod site;
 pub mod snapshot;
 pub mod step;
 mod things;
+mod undo;
 
 pub use asked::refused;
 pub use diff::{Taints, diff};

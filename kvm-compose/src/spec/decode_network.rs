@@ -147,6 +147,11 @@ pub(super) fn subnet(node: &Node, what: &str, reader: &mut Reader) -> Option<Spa
         reader.error(node.at, "E006", format!("{what} {} has no room for guests and a gateway", net.value), hint);
         return None;
     }
+    if net.value.prefix_len() > 127 {
+        let hint = Some("use a prefix of at most 127; of 64 where guests make their addresses themselves".to_string());
+        reader.error(node.at, "E006", format!("{what} {} has room for one address alone", net.value), hint);
+        return None;
+    }
     let first = net.value.network();
     let special = match first {
         IpAddr::V4(v4) => v4.is_loopback() || v4.is_multicast() || v4.is_unspecified() || v4.is_link_local() || v4.octets()[0] >= 240,

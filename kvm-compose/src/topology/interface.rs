@@ -140,7 +140,8 @@ fn ipv6_address(
         IpAddr::V6(ipv6.subnet.network())
     });
     segments.hold(&switch.name, address, who(machine));
-    let advertised = segments.gateways.get(&switch.name).is_some_and(Gateways::any6);
+    let router = segments.gateways.get(&switch.name).and_then(Gateways::six);
+    let advertised = router.is_some();
     let own = IpAddr::V6(interface_address(&ipv6.subnet, mac, 0)) == address;
     let assignment = match ipv6.mode {
         Ipv6Mode::Dhcpv6 if advertised => Assignment::Dhcp,
@@ -150,5 +151,7 @@ fn ipv6_address(
     if assignment == Assignment::Assigned && switch.ipv4().is_none() {
         assigned(machine, nic, switch, address, reader);
     }
-    NicAddress { net: net(address), assignment, gateway: wanted }
+    // Who takes no advertisement hears of no router either.
+    let gateway = wanted.or(router.filter(|_| assignment == Assignment::Assigned));
+    NicAddress { net: net(address), assignment, gateway }
 }

@@ -67,9 +67,9 @@ impl Gateways {
         }
     }
 
-    /// True when there is an IPv6 one.
-    pub fn any6(&self) -> bool {
-        self.all.last().is_some_and(IpAddr::is_ipv6)
+    /// The last IPv6 one, when there are any.
+    pub fn six(&self) -> Option<IpAddr> {
+        self.all.last().copied().filter(IpAddr::is_ipv6)
     }
 
     /// Adds one.
@@ -197,16 +197,7 @@ impl Segments {
 /// The IPv6 subnet of a switch: the one beside its own, or its own.
 fn second_subnet(switch: &wrote::Switch, subnet: IpNet, reader: &mut Reader) -> Option<Ipv6> {
     match (subnet, &switch.ipv6) {
-        (IpNet::V6(net), None) => {
-            if net.prefix_len() != 64
-                && let Some(wrote) = &switch.subnet
-            {
-                let hint = Some("use a prefix of 64 (RFC 4862)".to_string());
-                reader.error(wrote.at, "E006", format!("guests cannot make an address of {subnet} themselves"), hint);
-                return None;
-            }
-            Some(Ipv6 { subnet: net, mode: Ipv6Mode::Slaac })
-        }
+        (IpNet::V6(subnet), None) => Some(Ipv6 { subnet, mode: Ipv6Mode::Slaac }),
         (IpNet::V6(_), Some(wrote)) => {
             if let Some(second) = &wrote.subnet {
                 let hint = Some("remove `ipv6`, or make `subnet` an IPv4 one".to_string());
