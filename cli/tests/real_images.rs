@@ -166,6 +166,6 @@ fn a_testbed_gets_its_image_and_holds_on_to_it() {
     assert!(lab.run(&project.args(&["plan"])).stderr.contains("error[E077]"));
     let project = lab.project("images-real", &machine("own", ", context: none"));
     let refused = lab.run(&project.args(&["up"]));
-    assert!(refused.status == 2 && refused.stderr.contains("error[E070]"), "{}", refused.stderr);
+    assert!(refused.status == 1 && refused.stderr.contains("error[E070]"), "{}", refused.stderr);
     fs::remove_dir_all(&images).expect("removed");
 }

@@ -160,8 +160,12 @@ impl LocalHost {
         };
         let guest = self.guest_of(context.deployment, name)?;
         let of = Of { owner: &owner, guest: &guest, container: &seen.id, pid };
-        let plugged = port::plug(&self.config.ovs_db, &self.config.bridge, of, nic, context.cancel)
-            .and_then(|()| self.tell_name_servers(&guest, &seen, &owner));
+        // Before the port's marks say that all of it is done: a server that dies in between would leave a guest without names for
+        // good. And after, since another interface of the same container may have been plugged meanwhile.
+        let plugged = self
+            .tell_name_servers(&guest, &seen, &owner, Some(nic))
+            .and_then(|()| port::plug(&self.config.ovs_db, &self.config.bridge, of, nic, context.cancel))
+            .and_then(|()| self.tell_name_servers(&guest, &seen, &owner, None));
         match plugged {
             // Its command has ended meanwhile, and its namespace with it.
             Err(problem) if problem.code == Code::Docker => match self.docker.look_at_ours(name, uuid, &owner)? {
@@ -186,19 +190,20 @@ impl LocalHost {
         port::unplug(&self.config.ovs_db, &BTreeSet::from([nic.port]), context.cancel)?;
         let owner = self.owner(context.deployment);
         match self.docker.look_at_ours(name, uuid, &owner)?.filter(|seen| seen.state.pid.is_some()) {
-            Some(seen) => self.tell_name_servers(&self.guest_of(context.deployment, name)?, &seen, &owner),
+            Some(seen) => self.tell_name_servers(&self.guest_of(context.deployment, name)?, &seen, &owner, None),
             None => Ok(()),
         }
     }
 
-    /// Lets a container know whom to ask for names: all that its interfaces name, in their order.
-    fn tell_name_servers(&self, guest: &GuestName, seen: &Seen, owner: &Owner) -> Result<(), Problem> {
+    /// Lets a container know whom to ask for names: all that its interfaces name, and one that it is about to get, in their order.
+    fn tell_name_servers(&self, guest: &GuestName, seen: &Seen, owner: &Owner, coming: Option<&NicDevice>) -> Result<(), Problem> {
         let Some(file) = &seen.resolver else { return Ok(()) };
-        let mut own: Vec<Port> = port::all(&self.config.ovs_db, owner)?.into_iter().filter(|port| &port.guest == guest).collect();
-        own.sort_by(|one, other| one.nic.cmp(&other.nic));
+        let there = port::all(&self.config.ovs_db, owner)?.into_iter().filter(|port| &port.guest == guest);
+        let mut own: BTreeMap<String, String> = there.map(|port| (port.nic, port.interface)).collect();
+        own.extend(coming.map(|nic| (nic.alias.clone(), nic.xml.clone())));
         let mut servers = Vec::new();
-        for port in own {
-            let interface: Option<Interface> = serde_json::from_str(&port.interface).ok();
+        for interface in own.values() {
+            let interface: Option<Interface> = serde_json::from_str(interface).ok();
             let named = interface.into_iter().flat_map(|interface| interface.name_servers);
             servers.extend(named.filter(|server| !servers.contains(server)).collect::<Vec<_>>());
         }
